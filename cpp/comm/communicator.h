@@ -1,0 +1,44 @@
+// communicator.h: how ranks talk. A communicator of size 1 is an identity, so one-process and N-process code are one.
+// Sums and moments follow one binary tree over the ranks, near partner first (rank r with r ^ 1, then r ^ 2, ...):
+// the continuation of the tree over the shards (exec/shards.h). For other numbers of ranks the tree is that of
+// fold_tree over 0..size-1. merge must be bitwise commutative.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace thalweg {
+
+struct Lost : std::runtime_error { using std::runtime_error::runtime_error; };  // a peer failed; names it and why
+
+struct Ranks { int first, last; };  // a run of ranks whose values are already merged
+// into = merge(into, from) for elements [begin, end) of a payload that starts at both pointers.
+using Merge = std::function<void(std::byte* into, Ranks into_ranks, const std::byte* from, Ranks from_ranks,
+                                 int64_t begin, int64_t end)>;
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual void barrier() = 0;
+  // Every rank ends with the same bits. `elements` counts units of `element_bytes` that merge() works on.
+  virtual void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) = 0;
+  virtual void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) = 0;  // rank r keeps its even share
+  virtual void all_gather(const std::byte* mine, int64_t bytes, std::byte* all) = 0;  // all: size() * bytes
+  virtual void broadcast(std::byte* data, int64_t bytes, int root) = 0;
+  virtual void send(const std::byte* data, int64_t bytes, int to) = 0;
+  virtual void recv(std::byte* data, int64_t bytes, int from) = 0;
+  virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
+  virtual void abort(const std::string& why) = 0;  // every rank's next or present call throws Lost(why)
+};
+
+std::unique_ptr<Communicator> make_self();
+std::vector<std::unique_ptr<Communicator>> make_threads(int size);  // one for each rank, used from its own thread
+
+}  // namespace thalweg

@@ -1,0 +1,43 @@
+// exec.h: the CPU executor that kernels run on: a pool, the rule that gives a loop its threads, and scratch memory.
+#pragma once
+#include <algorithm>
+
+#include "../tensor/buffer.h"
+#include "../tensor/type.h"
+#include "pool.h"
+
+namespace thalweg {
+
+struct Exec {
+  Pool& pool;
+
+  // Below this many nanoseconds of estimated work a loop runs on the caller alone: a fork costs 1 to 5 us.
+  static constexpr double kForkNs = 20e3;
+  int threads_for(double work_ns) const { return work_ns < kForkNs ? 1 : pool.threads(); }
+
+  // f(task, worker) for every task; work_ns is an estimate of the whole loop's cost on one thread.
+  template <class F> void parallel(int64_t tasks, double work_ns, F&& f) const {
+    const int threads = threads_for(work_ns);
+    if (threads == 1 || tasks <= 1) {
+      for (int64_t t = 0; t < tasks; t++) f(t, 0);
+      return;
+    }
+    auto call = [](void* self, int64_t t, int w) { (*static_cast<std::remove_reference_t<F>*>(self))(t, w); };
+    pool.run(tasks, call, &f, threads);
+  }
+  template <class T> T* scratch(int worker, Slot slot, int64_t count) const {
+    return reinterpret_cast<T*>(pool.scratch(worker, slot, count * int64_t(sizeof(T))));
+  }
+};
+
+// f(N{}) with the C++ type of a number; the one place where the run-time tag becomes a type.
+template <class F> auto with_number(Number n, F&& f) {
+  switch (n) {
+    case Number::f32: return f(float{});
+    case Number::f64: return f(double{});
+    case Number::dual32: return f(Dual<float>{});
+    default: return f(Dual<double>{});
+  }
+}
+
+}  // namespace thalweg

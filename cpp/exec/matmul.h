@@ -1,0 +1,31 @@
+// matmul.h: matrix products on planes of float or double.
+// Bits: every element of C is a fixed sequence of fma: K in blocks of kKBlock, each block a chain from zero, the blocks
+// added in order. Nothing else matters: not M, N, strides, tile, vector width, packing, threads or instruction set.
+// Weight gradients (fold): K is the batch; each shard is such a sum over its own rows (an empty shard is +0), and the
+// shards fold in the tree of shards.h, inside the register tile.
+#pragma once
+#include <span>
+
+#include "exec.h"
+#include "shards.h"
+
+namespace thalweg {
+
+inline constexpr int64_t kKBlock = 256;
+
+// C(i, j) = sum_k A(i, k) B(k, j) + bias(j), for `batch` products.   Element A(i, k) is a[i * a_row + k * a_col].
+// Any strides; C rows are contiguous (column stride 1). Strides count elements.
+struct Matmul {
+  int64_t m, n, k;
+  int64_t a_row, a_col, b_row, b_col, c_row;
+  int64_t batch = 1, a_batch = 0, b_batch = 0, c_batch = 0;
+  bool accumulate = false;  // C += the product, one addition per element (the tangent planes of duals)
+};
+template <class T> void matmul(const Exec&, const Matmul&, const T* a, const T* b, const T* bias, T* c);
+
+// C(i, j) = fold over the shards of sum_{k in shard} A(i, k) B(k, j). shards.rows() == k; batch == 1; no bias.
+template <class T> void matmul_fold(const Exec&, const Matmul&, const Shards&, const T* a, const T* b, T* c);
+
+double matmul_ns(const Matmul&, bool is_double);  // estimated cost on one thread
+
+}  // namespace thalweg

@@ -1,0 +1,42 @@
+// kernels.h: the door of a kernel library. The floors formula, exec, ops and optim are compiled once per instruction
+// set into a shared object of its own (two copies of one template in one library would be merged by the linker and
+// crash on the older machine); each exports thalweg_kernels() and nothing else. exec/isa.h picks one at run time.
+#pragma once
+#include "../exec/conv.h"
+#include "../exec/matmul.h"
+#include "../optim/update.h"
+#include "operator.h"
+
+namespace thalweg {
+
+struct Kernels {
+  const char* isa;  // "avx512", "avx2", "generic"
+  Registry operators;
+  UpdateFn update;
+  // Sum of squares of n elements in the fixed tree (block sums in double).
+  double (*sum_of_squares)(const Exec&, DType, const std::byte* x, int64_t n);
+  void (*add)(const Exec&, DType, std::byte* into, const std::byte* from, int64_t n);     // into += from
+  int64_t (*first_non_finite)(const Exec&, DType, const std::byte* x, int64_t n);         // -1: all finite
+  // Merge two ranks' values: elements [begin, end) of sums, or moments (2, C) over n_into and n_from rows.
+  void (*merge_sums)(DType, std::byte* into, const std::byte* from, int64_t begin, int64_t end);
+  void (*merge_moments)(DType, std::byte* into, double n_into, const std::byte* from, double n_from, int64_t channels);
+  // Random numbers, seeded: the initial values of parameters and the order of an epoch.
+  void (*fill_random)(const Exec&, DType, const std::string& distribution, double a, double b, uint64_t seed,
+                      uint64_t stream, std::byte* out, int64_t n);
+  void (*permutation)(uint64_t seed, uint64_t stream, int64_t* out, int64_t n);
+  // A formula by name on arrays, for the tests: out = f(args...). `dual` arguments are (value, tangent) planes.
+  bool (*formula)(const std::string& name, Number, std::span<const Buffer> in, Buffer out, int64_t n);
+  // Products for the native benchmarks.
+  void (*matmul_f32)(const Exec&, const Matmul&, const float*, const float*, const float*, float*);
+  void (*matmul_fold_f32)(const Exec&, const Matmul&, const Shards&, const float*, const float*, float*);
+  void (*conv_forward_f32)(const Exec&, const Conv&, const float*, const float*, const float*, float*, bool);
+  void (*conv_backward_input_f32)(const Exec&, const Conv&, const float*, const float*, float*, bool);
+  void (*conv_backward_weight_f32)(const Exec&, const Conv&, const Shards&, const float*, const float*, float*, bool);
+};
+
+const Kernels& kernels();  // the library chosen for this processor, or the one that THALWEG_ISA names
+std::span<const char* const> available_isas();
+
+}  // namespace thalweg
+
+extern "C" const thalweg::Kernels* thalweg_kernels();

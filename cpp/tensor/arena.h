@@ -1,0 +1,26 @@
+// arena.h: one aligned block of memory, made once; huge pages are asked for when it is large.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace thalweg {
+
+inline constexpr int64_t kAlign = 64;  // bytes: a cache line, and the widest vector
+inline int64_t align_up(int64_t n, int64_t to = kAlign) { return (n + to - 1) / to * to; }
+
+class Arena {
+ public:
+  Arena() = default;
+  explicit Arena(int64_t bytes);  // zeroed; throws std::bad_alloc
+  std::byte* data() const { return data_.get(); }
+  int64_t bytes() const { return bytes_; }
+  void grow(int64_t bytes);  // keeps nothing
+
+ private:
+  struct Free { void operator()(std::byte* p) const; };
+  std::unique_ptr<std::byte[], Free> data_;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace thalweg

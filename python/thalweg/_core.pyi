@@ -1,0 +1,95 @@
+"""The native engine. Arrays passed in are C-contiguous, aligned, native-endian NumPy arrays of the plan's dtype
+(int32 for indices): thalweg.arrays is the one door that makes them so. Errors: ValueError, TypeError, DivergedError."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Attr = bool | int | float | str | Sequence[int]
+
+class DivergedError(RuntimeError): ...
+class LostError(RuntimeError): ...
+
+def isa() -> str: ...                      # "avx512", "avx2" or "generic": the kernels in use
+def isas() -> list[str]: ...               # those that this processor can run
+def cpu_threads() -> int: ...              # cores that this process may use
+def operators() -> list[str]: ...
+def formula(name: str, *args: np.ndarray) -> np.ndarray: ...      # a formula of cpp/formula on arrays, for tests
+def formula_jvp(name: str, args: Sequence[np.ndarray], tangents: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]: ...
+def fill_random(distribution: str, a: float, b: float, seed: int, stream: str, shape: Sequence[int], dtype: str) -> np.ndarray:
+    """distribution: "normal" (mean a, standard deviation b), "uniform" (a to b), "truncated_normal" (cut at 2 b)."""
+def permutation(n: int, seed: int, stream: str) -> np.ndarray: ...  # int64
+def self_check() -> dict[str, Any]: ...
+
+class Graph:
+    """A recorded computation on values 0, 1, 2, ... `rows` is the nominal number of rows of batched inputs; every plan
+    built from the graph has its own. Shapes and arguments are checked as they are recorded."""
+    def __init__(self, rows: int = 0) -> None: ...
+    def input(self, name: str, shape: Sequence[int], kind: str = "real", batch: bool = False) -> int:
+        """kind: "real" or "index" (int32). batch: axis 0 is the global batch (shape[0] must be `rows`)."""
+    def parameter(self, name: str, shape: Sequence[int], trainable: bool = True) -> int: ...
+    def buffer(self, name: str, shape: Sequence[int]) -> int: ...   # kept from step to step: running_mean
+    def constant(self, value: float) -> int: ...                    # a scalar
+    def apply(self, op: str, inputs: Sequence[int], attrs: dict[str, Attr], path: str = "") -> list[int]: ...
+    def shape(self, value: int) -> tuple[int, ...]: ...
+    def kind(self, value: int) -> str: ...
+    def batched(self, value: int) -> bool: ...
+    def gradient(self, output: int, wrt: Sequence[int], seed: int = -1) -> list[int]:
+        """Records the backward nodes of d output / d wrt. seed: the value that starts it (default 1; output is then a
+        scalar). A value that output does not depend on gets zeros."""
+    def update_buffer(self, buffer: int, value: int) -> None: ...   # value replaces buffer when a training step is accepted
+    def nodes(self) -> list[dict[str, Any]]: ...   # op, path, inputs, outputs, shapes, flops, bytes, mult_adds
+
+class Function:
+    """A graph compiled to run on arrays. inputs: any inputs, parameters or buffers of the graph."""
+    def __init__(self, graph: Graph, inputs: Sequence[int], outputs: Sequence[int], dtype: str = "float32",
+                 tangents: bool = False, threads: int = 0) -> None: ...
+    def __call__(self, inputs: Sequence[np.ndarray], tangents: Sequence[np.ndarray] | None = None,
+                 seed: int = 0, step: int = 0) -> list[np.ndarray] | tuple[list[np.ndarray], list[np.ndarray]]:
+        """With tangents=True: returns (outputs, tangents of the outputs), the exact directional derivative."""
+
+RATE_FIELDS: tuple[str, ...]
+"""Columns of a table of rates: lr, momentum, dampening, beta1, beta2, decay, eps, weight_decay, previous_lr."""
+
+class Session:
+    """A training run: parameters, optimizer state and compiled plans of every rank of this process.
+
+    train and evaluate record the same parameters and buffers by name. The values named in config:
+      train:    {"inputs": [values], "loss": value, "metrics": [values]}
+      evaluate: {"inputs": [values], "loss": value, "metrics": [values], "outputs": [values]}
+    loss: either per row, shape (rows,): its sum and the row count are exact under any split; or a scalar mean over the
+    batch. metrics: per row, shape (rows,). `inputs` of evaluate end with the labels; predict() binds all but the last
+    `labels` inputs of evaluate.
+    config: {"dtype", "world", "shards", "threads" (per rank, 0: cores / world), "seed", "labels": 1,
+      "rule": {"name": "sgd" | "heavy_ball" | "duda" | "adagrad" | "rmsprop" | "adam", "nesterov", "eps_inside",
+               "bias_correction", "decoupled", "momentum": bool},
+      "groups": {parameter name: group index}, "max_norm": float (0: off), "clip_value": float (0: off),
+      "clip_layer_norm": float (0: off), "on_nonfinite": "raise" | "skip", "accumulate": 1, "bucket_bytes": int}"""
+    def __init__(self, train: Graph, evaluate: Graph, train_io: dict, evaluate_io: dict, config: dict) -> None: ...
+    def step(self, inputs: Sequence[np.ndarray], rates: np.ndarray) -> dict[str, Any]:
+        """One update from one global batch (rows = inputs[0].shape[0]). rates: (groups, len(RATE_FIELDS)) float64.
+        Returns loss, metrics (list of means), count, grad_norm, seconds, seconds_comm, seconds_wait, bytes_comm,
+        skipped, t."""
+    def run_epoch(self, inputs: Sequence[np.ndarray], order: np.ndarray, batch_size: int, rates: np.ndarray,
+                  progress: Callable[[int, dict], None] | None = None, interval: float = 0.1) -> dict[str, np.ndarray]:
+        """Steps over order[0:batch_size], order[batch_size:2 batch_size], ... (int64 row numbers; the last batch may
+        be short). rates: (steps, groups, fields). Calls progress(steps done, last report) about every `interval`
+        seconds; an exception in it (KeyboardInterrupt too) ends the run at that step's edge with the state whole.
+        Returns one row per finished step: loss, count, metrics (steps, m), grad_norm, seconds, skipped."""
+    def evaluate(self, inputs: Sequence[np.ndarray], batch_size: int) -> dict[str, Any]: ...  # loss, metrics, count
+    def predict(self, inputs: Sequence[np.ndarray], batch_size: int) -> list[np.ndarray]: ...
+    def gradients(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]: ...   # mean gradient of one batch; nothing changes
+    def parameters(self) -> dict[str, np.ndarray]: ...       # copies
+    def set_parameters(self, values: dict[str, np.ndarray]) -> None: ...
+    def buffers(self) -> dict[str, np.ndarray]: ...
+    def set_buffers(self, values: dict[str, np.ndarray]) -> None: ...
+    def optimizer_state(self) -> list[dict[str, np.ndarray]]: ...    # one dict for each arena of state
+    def set_optimizer_state(self, state: list[dict[str, np.ndarray]]) -> None: ...
+    @property
+    def t(self) -> int: ...                                  # updates done
+    @t.setter
+    def t(self, value: int) -> None: ...
+    def digest(self) -> str: ...                             # of parameters, buffers and optimizer state of every rank
+    def memory(self) -> dict[str, int]: ...                  # bytes_parameters, bytes_gradients, bytes_state, bytes_activations
+    def close(self) -> None: ...
