@@ -17,9 +17,8 @@ namespace thalweg {
 struct Lost : std::runtime_error { using std::runtime_error::runtime_error; };  // a peer failed; names it and why
 
 struct Ranks { int first, last; };  // a run of ranks whose values are already merged
-// into = merge(into, from) for elements [begin, end) of a payload that starts at both pointers.
-using Merge = std::function<void(std::byte* into, Ranks into_ranks, const std::byte* from, Ranks from_ranks,
-                                 int64_t begin, int64_t end)>;
+// into = merge(into, from) for `count` elements.
+using Merge = std::function<void(std::byte* into, Ranks into_ranks, const std::byte* from, Ranks from_ranks, int64_t count)>;
 
 class Communicator {
  public:
@@ -36,9 +35,13 @@ class Communicator {
   virtual void recv(std::byte* data, int64_t bytes, int from) = 0;
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
   virtual void abort(const std::string& why) = 0;  // every rank's next or present call throws Lost(why)
+  virtual double seconds_waiting() const = 0;      // spent so far in collectives until the last rank arrived
 };
 
 std::unique_ptr<Communicator> make_self();
 std::vector<std::unique_ptr<Communicator>> make_threads(int size);  // one for each rank, used from its own thread
+
+// Rank r's even share of n elements is [share(n, r, size), share(n, r + 1, size)).
+inline int64_t share(int64_t n, int r, int size) { return n * r / size; }
 
 }  // namespace thalweg

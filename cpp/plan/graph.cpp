@@ -1,0 +1,103 @@
+#include "graph.h"
+
+#include <bit>
+
+#include "../ops/kernels.h"
+
+namespace thalweg {
+
+const ValueInfo& Graph::info(Value v) const {
+  if (v < 0 || v >= values()) fail("value ", v, " is not in this graph of ", values(), " values");
+  return values_[v];
+}
+
+Value Graph::add_value(ValueInfo v) {
+  values_.push_back(std::move(v));
+  return Value(values_.size() - 1);
+}
+
+Value Graph::add_named(Role role, const std::string& name, Type type, bool trainable) {
+  if (find(role, name) != kNone) fail("the name '", name, "' is taken");
+  for (int64_t n : type.shape)
+    if (n < 0) fail("'", name, "' has shape ", type.shape, ": extents must not be negative");
+  type.shape.size();  // refuses a product beyond 63 bits
+  return add_value({role, type, name, trainable});
+}
+
+Value Graph::find(Role role, const std::string& name) const {
+  for (Value v = 0; v < values(); v++)
+    if (values_[v].role == role && values_[v].name == name) return v;
+  return kNone;
+}
+
+Value Graph::input(const std::string& name, const Shape& shape, Kind kind, bool batch) {
+  if (batch && (shape.rank() == 0 || shape[0] != rows_))
+    fail("batched input '", name, "' has shape ", shape, ", expected ", rows_, " rows");
+  return add_named(Role::input, name, {shape, kind, batch ? Placement::batch : Placement::replicated});
+}
+Value Graph::parameter(const std::string& name, const Shape& shape, bool trainable) {
+  return add_named(Role::parameter, name, {shape}, trainable);
+}
+Value Graph::buffer(const std::string& name, const Shape& shape) { return add_named(Role::buffer, name, {shape}); }
+
+Value Graph::constant(double x) {
+  if (x != x) return add_value({Role::constant, {}, "", false, x});  // NaN is no key
+  // -0.0 and 0.0 are equal as keys and different as numbers.
+  if (x == 0 && std::signbit(x)) return add_value({Role::constant, {}, "", false, x});
+  auto [it, is_new] = constants_.try_emplace(x, kNone);
+  if (is_new) it->second = add_value({Role::constant, {}, "", false, x});
+  return it->second;
+}
+
+std::vector<Value> Graph::add_node(Node node, const std::vector<Type>& types) {
+  for (const Type& t : types) {
+    node.out.push_back(add_value({Role::node, t, "", false, 0, int(nodes_.size())}));
+    t.shape.size();
+  }
+  nodes_.push_back(std::move(node));
+  return nodes_.back().out;
+}
+
+Value Graph::complete(Value v) {
+  Type t = type(v);
+  if (t.place != Placement::partial && t.place != Placement::moments) return v;
+  auto [it, is_new] = completed_.try_emplace(v, kNone);
+  if (is_new) {
+    const char* name = t.place == Placement::partial ? kAllReduce : kMergeMoments;
+    Attrs attrs;
+    if (t.place == Placement::moments) {  // rows of x under one row of the batch
+      const Type& x = type(nodes_[info(v).node].in[0]);
+      attrs.set("inner", x.shape.product(1, x.shape.rank() - 1));
+    }
+    t.place = Placement::replicated;
+    it->second = add_node({nullptr, name, {v}, {}, attrs, path_}, {t})[0];
+  }
+  return completed_[v];
+}
+
+std::vector<Value> Graph::apply_all(const std::string& name, std::vector<Value> in, Attrs attrs) {
+  const Operator* op = kernels().operators.find(name);
+  if (!op) fail("there is no operator '", name, "'");
+  const bool adds_partials = name == "add" && in.size() == 2 && type(in[0]).place == Placement::partial &&
+                             type(in[1]).place == Placement::partial && type(in[0]).shape == type(in[1]).shape;
+  std::vector<Type> types;
+  for (size_t i = 0; i < in.size(); i++) {
+    if (!adds_partials && !(op->shape_only >> i & 1)) in[i] = complete(in[i]);
+    types.push_back(type(in[i]));
+    if (adds_partials) types.back().place = Placement::replicated;
+  }
+  const std::string where = text("[", name, path_.empty() ? "" : " '" + path_ + "'", "] ");
+  std::vector<Type> out = op->infer(Inputs{types, attrs, where});
+  if (adds_partials) out[0].place = Placement::partial;
+  return add_node({op, name, std::move(in), {}, std::move(attrs), path_}, out);
+}
+
+void Graph::update_buffer(Value buffer, Value value) {
+  if (info(buffer).role != Role::buffer) fail("value ", buffer, " is not a buffer");
+  value = complete(value);
+  if (!(type(buffer).shape == type(value).shape))
+    fail("buffer '", info(buffer).name, "' has shape ", type(buffer).shape, ", its update ", type(value).shape);
+  buffer_updates_[buffer] = value;
+}
+
+}  // namespace thalweg

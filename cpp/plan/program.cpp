@@ -1,0 +1,115 @@
+#include "program.h"
+
+#include <chrono>
+#include <cstring>
+
+#include "../ops/kernels.h"
+
+namespace thalweg {
+
+int64_t Program::plane(Value v) const {
+  const Type& t = types_[v];
+  const int64_t element = element_bytes(spec_.number, t.kind);
+  return t.kind == Kind::real && is_dual(spec_.number) ? align_up(t.shape.size() * element) / element : 0;
+}
+
+int64_t Program::external_bytes(Value v) const { return block_of_[v] < 0 ? 0 : blocks_[block_of_[v]].bytes; }
+
+void Program::bind(const Memory& m) {
+  gradients_ = m.gradients;
+  for (Block& b : blocks_) {
+    switch (b.home) {
+      case Home::activation: b.data = m.activations + b.offset; break;
+      case Home::parameter: b.data = m.parameters + b.offset; break;
+      case Home::gradient: b.data = m.gradients + b.offset; break;
+      case Home::buffer: b.data = m.buffers + b.offset; break;
+      case Home::constant: b.data = constants_.data() + b.offset; break;
+      case Home::external: break;  // bind_external
+    }
+  }
+}
+
+void Program::bind_external(Value v, Buffer b) {
+  if (block_of_[v] >= 0) blocks_[block_of_[v]].data = b.data;
+}
+
+void Program::resolve() {
+  for (Instruction& i : code_) {
+    const Node* n = i.node >= 0 ? &graph_.nodes()[i.node] : nullptr;
+    i.in.resize(i.in_block.size());
+    i.out.resize(i.out_block.size());
+    for (size_t k = 0; k < i.in.size(); k++)
+      i.in[k] = {i.in_block[k] < 0 ? nullptr : blocks_[i.in_block[k]].data, n ? plane(n->in[k]) : 0};
+    for (size_t k = 0; k < i.out.size(); k++) i.out[k] = {blocks_[i.out_block[k]].data, n ? plane(n->out[k]) : 0};
+  }
+}
+
+Buffer Program::at(Value v) const {
+  return {block_of_[v] < 0 ? nullptr : blocks_[block_of_[v]].data, plane(v)};
+}
+
+int Program::forward_end(int forward_nodes) const {
+  for (int i = 0; i < instructions(); i++)
+    if (code_[i].node < 0 || code_[i].node >= forward_nodes) return i;
+  return instructions();
+}
+
+void Program::run(int begin, int end, const Exec& exec, Communicator& comm, const StepInfo& step) {
+  if (begin == 0) comm_ = {};
+  for (int k = begin; k < end; k++) {
+    Instruction& i = code_[k];
+    if (i.kind == Instruction::Kind::kernel) i.kernel({exec, i.in.data(), i.out.data(), step});
+    else collective(i, comm);
+  }
+}
+
+void Program::reduce_sums(Communicator& comm, std::byte* data, int64_t elements) {
+  const DType t = dtype_of(spec_.number);
+  comm_.bytes += elements * bytes_of(t);
+  comm.all_reduce(data, elements, bytes_of(t), [t](std::byte* into, Ranks, const std::byte* from, Ranks, int64_t count) {
+    kernels().merge_sums(t, into, from, 0, count);
+  });
+}
+
+void Program::collective(Instruction& i, Communicator& comm) {
+  const auto start = std::chrono::steady_clock::now();
+  const DType t = dtype_of(spec_.number);
+  if (i.kind == Instruction::Kind::bucket) {
+    for (const Range& r : i.ranges) reduce_sums(comm, gradients_ + r.begin * bytes_of(t), r.end - r.begin);
+  } else {
+    const int64_t bytes = i.kind == Instruction::Kind::all_reduce ? i.elements * bytes_of(t) : 2 * i.elements * bytes_of(t);
+    if (i.in[0].data != i.out[0].data) std::memcpy(i.out[0].data, i.in[0].data, bytes);
+    if (i.kind == Instruction::Kind::all_reduce) {
+      reduce_sums(comm, i.out[0].data, i.elements);
+    } else {
+      comm_.bytes += bytes;
+      auto rows = [&](Ranks r) { return double(spec_.cut.first_row[r.last] - spec_.cut.first_row[r.first]) * double(i.inner); };
+      comm.all_reduce(i.out[0].data, 1, bytes, [&](std::byte* into, Ranks a, const std::byte* from, Ranks b, int64_t) {
+        kernels().merge_moments(t, into, rows(a), from, rows(b), i.elements);
+      });
+    }
+  }
+  comm_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+int Program::inspect(const Exec& exec, Communicator& comm, const StepInfo& step, std::string& what) {
+  int found = -1;
+  for (int k = 0; k < instructions(); k++) {
+    run(k, k + 1, exec, comm, step);
+    const Instruction& i = code_[k];
+    if (found >= 0 || i.node < 0) continue;  // the other ranks go on, so this one does too
+    const Node& n = graph_.nodes()[i.node];
+    for (size_t o = 0; o < n.out.size(); o++) {
+      const Type& t = types_[n.out[o]];
+      if (t.kind != Kind::real) continue;
+      const int64_t at = kernels().first_non_finite(exec, dtype_of(spec_.number), i.out[o].data, t.shape.size());
+      if (at < 0) continue;
+      found = k;
+      what = text("the output of ", n.name, n.path.empty() ? "" : " in '" + n.path + "'", ", shape ", t.shape,
+                  ", is not finite at element ", at);
+    }
+  }
+  return found;
+}
+
+}  // namespace thalweg

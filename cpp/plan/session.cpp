@@ -1,0 +1,244 @@
+#include "session.h"
+
+#include <chrono>
+#include <numeric>
+
+#include "../exec/isa.h"
+#include "function.h"
+
+namespace thalweg {
+namespace {
+
+std::vector<int64_t> all_axes(int rank) {
+  std::vector<int64_t> axes(rank);
+  std::iota(axes.begin(), axes.end(), 0);
+  return axes;
+}
+
+// The sum over all elements of a value with one entry (or more) for each row of the batch.
+Value total(Graph& g, Value v, const char* what) {
+  if (!g.type(v).batched()) fail(what, " has shape ", g.type(v).shape, " and no batch axis; expected one value for each row");
+  return g.complete(g.apply("reduce_sum", {v}, {{"axes", all_axes(g.type(v).shape.rank())}, {"keepdims", false}}));
+}
+
+Value batched_input(const Graph& g, const std::vector<Value>& inputs) {
+  for (Value v : inputs)
+    if (g.type(v).batched()) return v;
+  fail("a training graph needs a batched input");
+}
+
+// Adds what a step reports: sums over the rows. A scalar loss is a mean over the batch: it counts as often as there are rows.
+Recorded prepare(Recording r) {
+  Recorded out{std::move(r.graph), std::move(r.inputs), kNone, 1, {}, std::move(r.outputs), {}, 0};
+  Graph& g = out.graph;
+  const Type& loss = g.type(r.loss);
+  if (loss.batched()) {
+    out.loss_per_row = loss.shape.product(1, loss.shape.rank());
+    out.loss_sum = total(g, r.loss, "the loss");
+  } else {
+    const Value complete = g.complete(r.loss);
+    if (g.type(complete).shape.size() != 1)
+      fail("the loss has shape ", g.type(complete).shape, "; expected one value for each row of the batch, or a scalar");
+    out.loss_sum = g.apply("mul", {complete, g.apply("batch_rows", {batched_input(g, out.inputs)})});
+  }
+  for (Value m : r.metrics) out.metric_sums.push_back(total(g, m, "a metric"));
+  out.forward_nodes = int(g.nodes().size());
+  return out;
+}
+
+void differentiate(Recorded& r) {
+  std::vector<Value> wrt;
+  for (Value v = 0; v < r.graph.values(); v++)
+    if (r.graph.info(v).role == Role::parameter && r.graph.info(v).trainable) wrt.push_back(v);
+  const std::vector<Value> d = r.graph.gradient(r.loss_sum, wrt);
+  for (size_t i = 0; i < wrt.size(); i++) r.gradients.push_back({wrt[i], d[i]});
+}
+
+}  // namespace
+
+Session::Session(Recording train, Recording evaluate, const std::map<std::string, int>& groups, SessionConfig config)
+    : config_(config), train_(prepare(std::move(train))), evaluate_(prepare(std::move(evaluate))) {
+  if (config_.world < 1) fail("world = ", config_.world, ", expected at least 1");
+  if (config_.shards < 1) fail("shards = ", config_.shards, ", expected at least 1");
+  if (config_.accumulate < 1) fail("accumulate = ", config_.accumulate, ", expected at least 1");
+  if (config_.threads < 0) fail("threads = ", config_.threads, ", expected 0 (automatic) or more");
+  if (config_.threads == 0) config_.threads = std::max(1, usable_cores() / config_.world);
+  differentiate(train_);
+  predict_ = evaluate_;
+  predict_.loss_sum = kNone;
+  predict_.metric_sums.clear();
+  evaluate_.outputs.clear();
+  for (Value v = 0; v < train_.graph.values(); v++) {
+    const ValueInfo& info = train_.graph.info(v);
+    const auto group = groups.find(info.name);
+    if (info.role == Role::parameter)
+      layout_.add_parameter(info.name, info.type.shape, info.trainable, group == groups.end() ? 0 : group->second);
+    if (info.role == Role::buffer) layout_.add_buffer(info.name, info.type.shape);
+  }
+  for (auto& [name, group] : groups) groups_ = std::max(groups_, group + 1);
+  for (int r = 0; r < config_.world; r++)
+    replicas_.push_back(std::make_unique<Replica>(layout_, config_.dtype, states(), config_.threads));
+  plans_.resize(config_.world);
+  carried_.resize(config_.world);
+  if (config_.world > 1) team_ = make_pool(config_.world);
+  connect();
+}
+
+void Session::connect() {
+  if (config_.world == 1) {
+    replicas_[0]->comm = make_self();
+    return;
+  }
+  auto comms = make_threads(config_.world);
+  for (int r = 0; r < config_.world; r++) replicas_[r]->comm = std::move(comms[r]);
+}
+
+// Runs the body on every rank. One rank's exception ends the others' collectives; it is the one that is rethrown.
+void Session::run_ranks(const std::function<void(int)>& body) {
+  if (config_.world == 1) return body(0);
+  std::vector<std::exception_ptr> errors(config_.world);
+  auto task = [&](int64_t rank, int) {
+    try {
+      body(int(rank));
+    } catch (const Lost&) {
+      errors[rank] = std::current_exception();
+    } catch (const std::exception& e) {
+      errors[rank] = std::current_exception();
+      replicas_[rank]->comm->abort(text("rank ", rank, " failed: ", e.what()));
+    }
+  };
+  Exec{*team_}.parallel(config_.world, 1e9, task);
+  std::exception_ptr first;
+  for (auto& e : errors) {
+    if (!e) continue;
+    try {
+      std::rethrow_exception(e);
+    } catch (const Lost&) {
+      if (!first) first = e;
+    } catch (...) {
+      first = e;
+      break;
+    }
+  }
+  if (!first) return;
+  connect();  // the old group stays aborted; the next call starts with a whole one
+  std::rethrow_exception(first);
+}
+
+Plan& Session::plan(int rank, Mode mode, int64_t rows) {
+  auto& slot = plans_[rank][{mode, rows}];
+  if (!slot) {
+    const Recorded& r = mode == Mode::train ? train_ : mode == Mode::evaluate ? evaluate_ : predict_;
+    const BatchCut cut = BatchCut::of(rows, config_.shards, rank, config_.world);
+    slot = std::make_unique<Plan>(r, layout_, *replicas_[rank], config_.dtype, cut, config_.bucket_bytes);
+  }
+  return *slot;
+}
+
+StepReport Session::run_micro(const Batch& micro, StepSettings settings) {
+  std::vector<StepReport> reports(config_.world);
+  run_ranks([&](int rank) { reports[rank] = plan(rank, Mode::train, micro.rows).step(micro, settings, carried_[rank]); });
+  raise_if_bad(reports);
+  return reports[0];
+}
+
+void Session::raise_if_bad(const std::vector<StepReport>& reports) {
+  int first = -1;
+  for (int r = 0; r < config_.world; r++) {
+    const int at = reports[r].bad_instruction;
+    if (at >= 0 && (first < 0 || at < reports[first].bad_instruction)) first = r;
+  }
+  const bool stopped = reports[0].skipped && !config_.skip_nonfinite;
+  if (first >= 0)
+    throw NonFinite(text("the training diverged at update ", t + 1, ": ", reports[first].bad,
+                         config_.world > 1 ? text(" (rank ", first, ")") : std::string(),
+                         "; parameters are those of the update before. Lower the learning rate, or set max_norm"));
+  if (stopped)
+    throw NonFinite(text("the training diverged at update ", t + 1, ": the gradient norm is ", reports[0].grad_norm,
+                         " and the loss ", reports[0].sums.loss / reports[0].sums.count));
+}
+
+StepReport Session::step(const Batch& batch, std::span<const Rates> rates) {
+  check_not_forked();
+  if (batch.rows < 1) fail("a batch needs at least one row");
+  StepSettings s;
+  s.update = {config_.rule, config_.has_momentum, t + 1, 1, config_.clip_value};
+  s.rates = rates;
+  s.segments = layout_.segments;
+  s.info = {config_.seed, t, 0};
+  s.max_norm = config_.max_norm;
+  s.clip_layer_norm = config_.clip_layer_norm;
+  s.skip_nonfinite = config_.skip_nonfinite;
+  const int64_t pieces = std::min<int64_t>(config_.accumulate, batch.rows);
+  StepReport report, total;
+  for (int64_t k = 0; k < pieces; k++) {
+    Batch micro = batch;
+    micro.position = share(batch.rows, int(k), int(pieces));
+    micro.first = batch.first + micro.position;
+    micro.rows = share(batch.rows, int(k) + 1, int(pieces)) - micro.position;
+    s.first = k == 0;
+    s.last = k == pieces - 1;
+    report = run_micro(micro, s);
+    total.seconds += report.seconds;
+    total.seconds_comm += report.seconds_comm;
+    total.seconds_wait += report.seconds_wait;
+    total.bytes_comm += report.bytes_comm;
+  }
+  report.seconds = total.seconds;
+  report.seconds_comm = total.seconds_comm;
+  report.seconds_wait = total.seconds_wait;
+  report.bytes_comm = total.bytes_comm;
+  t++;
+  return report;
+}
+
+std::vector<StepReport> Session::run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates, double interval,
+                                           const Progress& progress) {
+  using Clock = std::chrono::steady_clock;
+  std::vector<StepReport> reports;
+  auto last = Clock::now();
+  for (int64_t at = 0, k = 0; at < data.rows; at += batch_size, k++) {
+    Batch batch = data;
+    batch.first = data.first + at;
+    batch.rows = std::min(batch_size, data.rows - at);
+    reports.push_back(step(batch, rates.subspan(k * groups_, groups_)));
+    const bool due = std::chrono::duration<double>(Clock::now() - last).count() >= interval;
+    if (!progress || !(due || at + batch_size >= data.rows)) continue;
+    progress(k + 1, reports.back());
+    last = Clock::now();
+  }
+  return reports;
+}
+
+Sums Session::evaluate(const Batch& data, int64_t batch_size) {
+  check_not_forked();
+  Sums all;
+  for (int64_t at = 0; at < data.rows; at += batch_size) {
+    Batch batch = data;
+    batch.first = data.first + at;
+    batch.rows = std::min(batch_size, data.rows - at);
+    std::vector<Sums> sums(config_.world);
+    run_ranks([&](int r) { sums[r] = plan(r, Mode::evaluate, batch.rows).evaluate(batch, {config_.seed, t, 0}); });
+    all += sums[0];
+  }
+  return all;
+}
+
+void Session::predict(const Batch& data, int64_t batch_size, std::span<std::byte* const> out) {
+  check_not_forked();
+  for (int64_t at = 0; at < data.rows; at += batch_size) {
+    Batch batch = data;
+    batch.first = data.first + at;
+    batch.rows = std::min(batch_size, data.rows - at);
+    run_ranks([&](int r) { plan(r, Mode::predict, batch.rows).predict(batch, {config_.seed, t, 0}, out); });
+  }
+}
+
+Sums Session::gradients(const Batch& batch) {
+  check_not_forked();
+  std::vector<Sums> sums(config_.world);
+  run_ranks([&](int r) { sums[r] = plan(r, Mode::train, batch.rows).gradients(batch, {config_.seed, t, 0}); });
+  return sums[0];
+}
+
+}  // namespace thalweg

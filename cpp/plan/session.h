@@ -1,0 +1,80 @@
+// session.h: a training run of this process: the replicas of its ranks, and plans for every row count met so far.
+#pragma once
+#include <functional>
+#include <mutex>
+
+#include "plan.h"
+
+namespace thalweg {
+
+struct SessionConfig {
+  DType dtype = DType::f32;
+  int world = 1, shards = 8, threads = 0;  // threads of each rank; 0: the cores of this process, divided among its ranks
+  uint64_t seed = 0;
+  UpdateRule rule;
+  bool has_momentum = false;
+  double max_norm = 0, clip_value = 0, clip_layer_norm = 0;
+  bool skip_nonfinite = false;
+  int accumulate = 1;
+  int64_t bucket_bytes = 4 << 20;
+  int labels = 1;                          // how many of the last inputs predict() does without
+};
+
+// What a graph's author names: see Session in _core.pyi.
+struct Recording {
+  Graph graph;
+  std::vector<Value> inputs;
+  Value loss;
+  std::vector<Value> metrics, outputs;
+};
+
+class Session {
+ public:
+  Session(Recording train, Recording evaluate, const std::map<std::string, int>& groups, SessionConfig config);
+
+  StepReport step(const Batch& batch, std::span<const Rates> rates);
+  using Progress = std::function<void(int64_t steps, const StepReport& last)>;
+  // rates: steps x groups. Calls progress at most every `interval` seconds and after the last step.
+  std::vector<StepReport> run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates, double interval,
+                                    const Progress& progress);
+  Sums evaluate(const Batch& data, int64_t batch_size);
+  void predict(const Batch& data, int64_t batch_size, std::span<std::byte* const> out);
+  Sums gradients(const Batch& batch);  // sums over the rows, left in the gradient arenas
+
+  enum class Part : uint8_t { parameters, gradients, buffers, state };
+  // Copies one tensor out of or into every replica. `which`: the arena of state.
+  void read(Part part, const Layout::Entry& e, int which, std::byte* to) const;
+  void write(Part part, const Layout::Entry& e, int which, const std::byte* from);
+
+  const Layout& layout() const { return layout_; }
+  const SessionConfig& config() const { return config_; }
+  const Recorded& trained() const { return train_; }
+  const Recorded& evaluated() const { return evaluate_; }
+  const Recorded& predicted() const { return predict_; }
+  int groups() const { return groups_; }
+  int states() const { return config_.rule.states(config_.has_momentum); }
+  uint64_t t = 0;                          // updates done
+  std::string digest() const;              // throws where the replicas differ
+  std::map<std::string, int64_t> memory() const;
+  std::mutex& mutex() { return mutex_; }
+
+ private:
+  enum class Mode : uint8_t { train, evaluate, predict };
+  Plan& plan(int rank, Mode mode, int64_t rows);
+  void run_ranks(const std::function<void(int rank)>& body);
+  void connect();
+  StepReport run_micro(const Batch& micro, StepSettings settings);
+  void raise_if_bad(const std::vector<StepReport>& reports);
+
+  SessionConfig config_;
+  Layout layout_;
+  Recorded train_, evaluate_, predict_;
+  int groups_ = 1;
+  std::vector<std::unique_ptr<Replica>> replicas_;
+  std::vector<std::map<std::pair<Mode, int64_t>, std::unique_ptr<Plan>>> plans_;
+  std::unique_ptr<Pool> team_;             // one thread for each rank; the caller is rank 0
+  std::vector<Sums> carried_;              // of each rank, between micro-batches
+  std::mutex mutex_;
+};
+
+}  // namespace thalweg

@@ -1,0 +1,80 @@
+// session_state.cpp: what a checkpoint reads and writes, and the digest that proves two runs equal.
+#include <cstring>
+
+#include "session.h"
+
+namespace thalweg {
+namespace {
+
+std::byte* address(Replica& r, Session::Part part, int64_t offset, int which, int64_t parameters, int64_t element) {
+  switch (part) {
+    case Session::Part::parameters: return r.parameters.data() + offset * element;
+    case Session::Part::gradients: return r.gradients.data() + offset * element;
+    case Session::Part::buffers: return r.buffers.data() + offset * element;
+    default: return r.state.data() + (which * parameters + offset) * element;
+  }
+}
+
+// FNV-1a over 8-byte words, two lanes with different offsets: 128 bits that any change of a bit changes.
+struct Digest {
+  uint64_t a = 1469598103934665603ull, b = 0x9E3779B97F4A7C15ull;
+  void add(const std::byte* p, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 8) {
+      uint64_t w = 0;
+      std::memcpy(&w, p + i, size_t(std::min<int64_t>(8, bytes - i)));
+      a = (a ^ w) * 1099511628211ull;
+      b = (b ^ (w + uint64_t(i))) * 0xD6E8FEB86659FD93ull;
+      b ^= b >> 32;
+    }
+  }
+  std::string hex() const {
+    char s[33];
+    std::snprintf(s, sizeof s, "%016llx%016llx", static_cast<unsigned long long>(a), static_cast<unsigned long long>(b));
+    return s;
+  }
+};
+
+}  // namespace
+
+void Session::read(Part part, const Layout::Entry& e, int which, std::byte* to) const {
+  const int64_t element = bytes_of(config_.dtype);
+  std::memcpy(to, address(*replicas_[0], part, e.offset, which, layout_.parameter_elements, element), e.shape.size() * element);
+}
+
+void Session::write(Part part, const Layout::Entry& e, int which, const std::byte* from) {
+  const int64_t element = bytes_of(config_.dtype);
+  for (auto& r : replicas_)
+    std::memcpy(address(*r, part, e.offset, which, layout_.parameter_elements, element), from, e.shape.size() * element);
+}
+
+std::string Session::digest() const {
+  const int64_t element = bytes_of(config_.dtype);
+  std::string first;
+  for (size_t rank = 0; rank < replicas_.size(); rank++) {
+    Digest d;
+    auto add = [&](Part part, const Layout::Entry& e, int which) {
+      d.add(address(*replicas_[rank], part, e.offset, which, layout_.parameter_elements, element), e.shape.size() * element);
+    };
+    for (auto& e : layout_.parameters) add(Part::parameters, e, 0);
+    for (auto& e : layout_.buffers) add(Part::buffers, e, 0);
+    for (int k = 0; k < states(); k++)
+      for (auto& e : layout_.parameters) add(Part::state, e, k);
+    if (rank == 0) first = d.hex();
+    else if (d.hex() != first) throw std::runtime_error(text("rank ", rank, " holds other parameters than rank 0"));
+  }
+  return first;
+}
+
+std::map<std::string, int64_t> Session::memory() const {
+  std::map<std::string, int64_t> m;
+  for (auto& r : replicas_) {
+    m["bytes_parameters"] += r->parameters.bytes();
+    m["bytes_gradients"] += r->gradients.bytes() + r->accumulated.bytes();
+    m["bytes_state"] += r->state.bytes();
+    m["bytes_buffers"] += r->buffers.bytes();
+    m["bytes_activations"] += r->activations.bytes() + r->inputs.bytes();
+  }
+  return m;
+}
+
+}  // namespace thalweg

@@ -1,0 +1,33 @@
+// arrays.h: NumPy arrays at the door of the engine. thalweg.arrays has made them contiguous, aligned and of the right
+// dtype; what is not is refused here, so that no memory is ever misread.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "../../cpp/plan/function.h"
+#include "../../cpp/plan/session.h"
+
+namespace thalweg::bindings {
+
+namespace py = pybind11;
+
+DType parse_dtype(const std::string& name);
+Shape shape_of(const py::array& a);
+py::array empty(const Shape& shape, DType dtype, Kind kind = Kind::real);
+// The address of an array's first element; checks dtype, order, alignment and shape. what: "input 0" and the like.
+const std::byte* address(const py::array& a, DType dtype, Kind kind, const Shape& expected, const std::string& what);
+inline std::byte* address(py::array& a) { return static_cast<std::byte*>(a.mutable_data()); }
+
+void bind_graph(py::module_& m);
+void bind_function(py::module_& m);
+void bind_session(py::module_& m);
+void bind_session_state(py::class_<Session>& c);
+void bind_tools(py::module_& m);
+std::map<std::string, py::array> gradient_arrays(const Session& s, double count);  // means: sums over count
+
+}  // namespace thalweg::bindings

@@ -1,0 +1,235 @@
+#include "arrays.h"
+
+namespace thalweg::bindings {
+namespace {
+
+constexpr const char* kRateFields[] = {"lr", "momentum", "dampening", "beta1", "beta2", "decay", "eps", "weight_decay", "previous_lr"};
+constexpr int64_t kFields = std::size(kRateFields);
+using RateTable = py::array_t<double, py::array::c_style | py::array::forcecast>;
+
+template <class T> T get(const py::dict& d, const char* name, T otherwise) {
+  return d.contains(name) ? d[name].cast<T>() : otherwise;
+}
+
+Rule parse_rule(const std::string& name) {
+  const std::map<std::string, Rule> rules{{"sgd", Rule::sgd},         {"heavy_ball", Rule::heavy_ball}, {"duda", Rule::duda},
+                                          {"adagrad", Rule::adagrad}, {"rmsprop", Rule::rmsprop},       {"adam", Rule::adam}};
+  auto it = rules.find(name);
+  if (it == rules.end()) fail("there is no update rule '", name, "'");
+  return it->second;
+}
+
+SessionConfig parse_config(const py::dict& d) {
+  SessionConfig c;
+  c.dtype = parse_dtype(get<std::string>(d, "dtype", "float32"));
+  c.world = get(d, "world", c.world);
+  c.shards = get(d, "shards", c.shards);
+  c.threads = get(d, "threads", c.threads);
+  c.seed = get(d, "seed", c.seed);
+  c.labels = get(d, "labels", c.labels);
+  c.max_norm = get(d, "max_norm", c.max_norm);
+  c.clip_value = get(d, "clip_value", c.clip_value);
+  c.clip_layer_norm = get(d, "clip_layer_norm", c.clip_layer_norm);
+  c.accumulate = get(d, "accumulate", c.accumulate);
+  c.bucket_bytes = get(d, "bucket_bytes", c.bucket_bytes);
+  const auto policy = get<std::string>(d, "on_nonfinite", "raise");
+  if (policy != "raise" && policy != "skip") fail("on_nonfinite = '", policy, "', expected 'raise' or 'skip'");
+  c.skip_nonfinite = policy == "skip";
+  const py::dict rule = get(d, "rule", py::dict());
+  c.rule.rule = parse_rule(get<std::string>(rule, "name", "sgd"));
+  c.rule.nesterov = get(rule, "nesterov", c.rule.nesterov);
+  c.rule.eps_inside = get(rule, "eps_inside", c.rule.eps_inside);
+  c.rule.bias_correction = get(rule, "bias_correction", c.rule.bias_correction);
+  c.rule.decoupled = get(rule, "decoupled", c.rule.decoupled);
+  c.has_momentum = get(rule, "momentum", false);
+  return c;
+}
+
+Recording parse_recording(const Graph& g, const py::dict& io) {
+  return {g, io["inputs"].cast<std::vector<Value>>(), io["loss"].cast<Value>(),
+          get(io, "metrics", std::vector<Value>()), get(io, "outputs", std::vector<Value>())};
+}
+
+std::unique_ptr<Session> make(const Graph& train, const Graph& evaluate, const py::dict& train_io, const py::dict& evaluate_io,
+                              const py::dict& config) {
+  return std::make_unique<Session>(parse_recording(train, train_io), parse_recording(evaluate, evaluate_io),
+                                   get(config, "groups", std::map<std::string, int>()), parse_config(config));
+}
+
+// Arrays that hold the rows of every input of `r`; without the last `missing` of them.
+Batch data_of(const Session& s, const Recorded& r, const std::vector<py::array>& arrays, int missing) {
+  const size_t expected = r.inputs.size() - size_t(missing);
+  if (arrays.size() != expected) fail("got ", arrays.size(), " input arrays, expected ", expected);
+  Batch b;
+  for (size_t i = 0; i < arrays.size(); i++) {
+    const Type& t = r.graph.type(r.inputs[i]);
+    const std::string what = "input '" + r.graph.info(r.inputs[i]).name + "'";
+    if (arrays[i].ndim() == 0) fail(what, " is a scalar, expected rows");
+    Shape shape = t.shape;
+    if (i == 0) b.rows = arrays[0].shape(0);
+    shape[0] = b.rows;
+    b.data.push_back(address(arrays[i], s.config().dtype, t.kind, shape, what));
+  }
+  b.data.resize(r.inputs.size(), nullptr);
+  return b;
+}
+
+std::vector<Rates> parse_rates(const Session& s, const RateTable& table, int64_t steps) {
+  const py::ssize_t n = table.ndim();
+  const int64_t groups = n >= 2 ? table.shape(n - 2) : 0;
+  if (n < 2 || groups != s.groups() || table.shape(n - 1) != kFields || table.size() != steps * groups * kFields)
+    fail("rates have shape ", shape_of(table), ", expected (", steps, ", ", s.groups(), ", ", kFields, ")");
+  std::vector<Rates> rates(size_t(steps * groups));
+  const double* p = table.data();
+  for (auto& r : rates) {
+    r = {p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]};
+    p += kFields;
+  }
+  return rates;
+}
+
+std::vector<double> means(const Sums& s) {
+  std::vector<double> m;
+  for (double x : s.metrics) m.push_back(x / s.count);
+  return m;
+}
+
+py::dict to_dict(const StepReport& r, uint64_t t) {
+  py::dict d;
+  d["loss"] = r.sums.loss / r.sums.count;
+  d["count"] = r.sums.count;
+  d["metrics"] = means(r.sums);
+  d["grad_norm"] = r.grad_norm;
+  d["seconds"] = r.seconds;
+  d["seconds_comm"] = r.seconds_comm;
+  d["seconds_wait"] = r.seconds_wait;
+  d["bytes_comm"] = r.bytes_comm;
+  d["skipped"] = r.skipped;
+  d["t"] = t;
+  return d;
+}
+
+py::dict to_dict(const Sums& s) {
+  py::dict d;
+  d["loss"] = s.loss / s.count;
+  d["metrics"] = means(s);
+  d["count"] = s.count;
+  return d;
+}
+
+py::dict step(Session& s, const std::vector<py::array>& inputs, const RateTable& table) {
+  std::unique_lock lock(s.mutex(), std::defer_lock);
+  const Batch batch = data_of(s, s.trained(), inputs, 0);
+  const auto rates = parse_rates(s, table, 1);
+  StepReport report;
+  {
+    py::gil_scoped_release unlocked;
+    lock.lock();
+    report = s.step(batch, rates);
+  }
+  return to_dict(report, s.t);
+}
+
+py::array_t<double> column(const std::vector<StepReport>& reports, double (*field)(const StepReport&)) {
+  py::array_t<double> out(py::ssize_t(reports.size()));
+  for (size_t i = 0; i < reports.size(); i++) out.mutable_at(py::ssize_t(i)) = field(reports[i]);
+  return out;
+}
+
+py::dict to_columns(const std::vector<StepReport>& reports, size_t metrics) {
+  py::dict d;
+  d["loss"] = column(reports, [](const StepReport& r) { return r.sums.loss / r.sums.count; });
+  d["count"] = column(reports, [](const StepReport& r) { return r.sums.count; });
+  d["grad_norm"] = column(reports, [](const StepReport& r) { return r.grad_norm; });
+  d["seconds"] = column(reports, [](const StepReport& r) { return r.seconds; });
+  d["seconds_comm"] = column(reports, [](const StepReport& r) { return r.seconds_comm; });
+  d["skipped"] = column(reports, [](const StepReport& r) { return double(r.skipped); });
+  py::array_t<double> m({reports.size(), metrics});
+  for (size_t i = 0; i < reports.size(); i++)
+    for (size_t k = 0; k < metrics; k++)
+      m.mutable_at(i, k) = reports[i].sums.metrics[k] / reports[i].sums.count;
+  d["metrics"] = m;
+  return d;
+}
+
+py::dict run_epoch(Session& s, const std::vector<py::array>& inputs, const py::array_t<int64_t, py::array::c_style>& order,
+                   int64_t batch_size, const RateTable& table, const py::object& progress, double interval) {
+  if (batch_size < 1) fail("batch_size = ", batch_size, ", expected at least 1");
+  Batch data = data_of(s, s.trained(), inputs, 0);
+  for (py::ssize_t i = 0; i < order.size(); i++)
+    if (order.at(i) < 0 || order.at(i) >= data.rows) fail("order[", i, "] = ", order.at(i), " is outside [0, ", data.rows, ")");
+  data.order = order.data();
+  data.rows = order.size();
+  const auto rates = parse_rates(s, table, (data.rows + batch_size - 1) / batch_size);
+  // Signals are looked at even where nobody wants to hear of progress.
+  auto report = [&](int64_t steps, const StepReport& last) {
+    py::gil_scoped_acquire locked;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (!progress.is_none()) progress(steps, to_dict(last, s.t));
+  };
+  std::vector<StepReport> reports;
+  {
+    py::gil_scoped_release unlocked;
+    std::lock_guard lock(s.mutex());
+    reports = s.run_epoch(data, batch_size, rates, interval, report);
+  }
+  return to_columns(reports, s.trained().metric_sums.size());
+}
+
+py::dict evaluate(Session& s, const std::vector<py::array>& inputs, int64_t batch_size) {
+  if (batch_size < 1) fail("batch_size = ", batch_size, ", expected at least 1");
+  const Batch data = data_of(s, s.evaluated(), inputs, 0);
+  Sums sums;
+  {
+    py::gil_scoped_release unlocked;
+    std::lock_guard lock(s.mutex());
+    sums = s.evaluate(data, batch_size);
+  }
+  return to_dict(sums);
+}
+
+std::vector<py::array> predict(Session& s, const std::vector<py::array>& inputs, int64_t batch_size) {
+  if (batch_size < 1) fail("batch_size = ", batch_size, ", expected at least 1");
+  const Recorded& r = s.predicted();
+  const Batch data = data_of(s, r, inputs, s.config().labels);
+  std::vector<py::array> outputs;
+  std::vector<std::byte*> addresses;
+  for (Value v : r.outputs) {
+    const Type& t = r.graph.type(v);
+    if (!t.batched()) fail("an output of shape ", t.shape, " has no batch axis and cannot be predicted row by row");
+    Shape shape = t.shape;
+    shape[0] = data.rows;
+    outputs.push_back(empty(shape, s.config().dtype, t.kind));
+    addresses.push_back(address(outputs.back()));
+  }
+  {
+    py::gil_scoped_release unlocked;
+    std::lock_guard lock(s.mutex());
+    s.predict(data, batch_size, addresses);
+  }
+  return outputs;
+}
+
+}  // namespace
+
+void bind_session(py::module_& m) {
+  py::list fields;
+  for (const char* f : kRateFields) fields.append(f);
+  m.attr("RATE_FIELDS") = py::tuple(fields);
+  py::class_<Session> c(m, "Session", "A training run: parameters, optimizer state and plans of every rank of this process.");
+  c.def(py::init(&make), py::arg("train"), py::arg("evaluate"), py::arg("train_io"), py::arg("evaluate_io"), py::arg("config"))
+      .def("step", &step, py::arg("inputs"), py::arg("rates"))
+      .def("run_epoch", &run_epoch, py::arg("inputs"), py::arg("order"), py::arg("batch_size"), py::arg("rates"),
+           py::arg("progress") = py::none(), py::arg("interval") = 0.1)
+      .def("evaluate", &evaluate, py::arg("inputs"), py::arg("batch_size"))
+      .def("predict", &predict, py::arg("inputs"), py::arg("batch_size"))
+      .def("gradients", [](Session& s, const std::vector<py::array>& inputs) {
+        const Batch batch = data_of(s, s.trained(), inputs, 0);
+        std::lock_guard lock(s.mutex());
+        const Sums sums = s.gradients(batch);
+        return gradient_arrays(s, sums.count);
+      });
+  bind_session_state(c);
+}
+
+}  // namespace thalweg::bindings

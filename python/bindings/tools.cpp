@@ -1,0 +1,86 @@
+#include "../../cpp/exec/isa.h"
+#include "../../cpp/ops/kernels.h"
+#include "arrays.h"
+
+namespace thalweg::bindings {
+namespace {
+
+uint64_t stream_key(const std::string& name) {  // FNV-1a
+  uint64_t h = 1469598103934665603ull;
+  for (unsigned char c : name) h = (h ^ c) * 1099511628211ull;
+  return h;
+}
+
+py::array fill_random(const std::string& distribution, double a, double b, uint64_t seed, const std::string& stream,
+                      const std::vector<int64_t>& shape, const std::string& dtype) {
+  const Shape s{std::span(shape.data(), shape.size())};
+  py::array out = empty(s, parse_dtype(dtype));
+  std::scoped_lock lock(shared_pool_mutex());
+  kernels().fill_random({shared_pool(0)}, parse_dtype(dtype), distribution, a, b, seed, stream_key(stream), address(out), s.size());
+  return out;
+}
+
+py::array permutation(int64_t n, uint64_t seed, const std::string& stream) {
+  if (n < 0) fail("permutation of ", n, " items");
+  py::array_t<int64_t> out(n);
+  kernels().permutation(seed, stream_key(stream), out.mutable_data(), n);
+  return out;
+}
+
+// Arguments as planes: `values` and, for duals, `tangents`.
+py::object run_formula(const std::string& name, const std::vector<py::array>& values, const std::vector<py::array>& tangents) {
+  if (values.empty()) fail("formula '", name, "' needs an argument");
+  const DType dtype = parse_dtype(std::string(py::str(values[0].dtype())));
+  const bool dual = !tangents.empty();
+  const Shape shape = shape_of(values[0]);
+  const int64_t n = shape.size(), plane = align_up(n * bytes_of(dtype)) / bytes_of(dtype), bytes = n * bytes_of(dtype);
+  std::vector<Arena> planes;
+  std::vector<Buffer> in;
+  for (size_t i = 0; i < values.size(); i++) {
+    planes.emplace_back((dual ? 2 : 1) * plane * bytes_of(dtype));
+    std::memcpy(planes.back().data(), address(values[i], dtype, Kind::real, shape, "argument"), bytes);
+    if (dual)
+      std::memcpy(planes.back().data() + plane * bytes_of(dtype), address(tangents[i], dtype, Kind::real, shape, "tangent"), bytes);
+    in.push_back({planes.back().data(), dual ? plane : 0});
+  }
+  Arena result(2 * plane * bytes_of(dtype));
+  if (!kernels().formula(name, number_of(dtype, dual), in, {result.data(), dual ? plane : 0}, n))
+    fail("there is no formula '", name, "' of ", values.size(), " arguments");
+  py::array out = empty(shape, dtype), out_tangent = empty(shape, dtype);
+  std::memcpy(address(out), result.data(), bytes);
+  if (!dual) return out;
+  std::memcpy(address(out_tangent), result.data() + plane * bytes_of(dtype), bytes);
+  return py::make_tuple(out, out_tangent);
+}
+
+py::dict self_check() {
+  py::dict d;
+  d["isa"] = kernels().isa;
+  d["isas"] = supported_isas();
+  d["cores"] = usable_cores();
+  d["operators"] = kernels().operators.all().size();
+  return d;
+}
+
+}  // namespace
+
+void bind_tools(py::module_& m) {
+  m.def("isa", [] { return std::string(kernels().isa); }, "The instruction set of the kernels in use.");
+  m.def("isas", &supported_isas, "The instruction sets that this processor can run, best first.");
+  m.def("cpu_threads", &usable_cores, "Cores that this process may use.");
+  m.def("operators", [] {
+    std::vector<std::string> names;
+    for (auto& op : kernels().operators.all()) names.push_back(op->name);
+    return names;
+  });
+  m.def("formula", [](const std::string& name, const py::args& args) {
+    return run_formula(name, args.cast<std::vector<py::array>>(), {});
+  });
+  m.def("formula_jvp", &run_formula, py::arg("name"), py::arg("args"), py::arg("tangents"));
+  m.def("fill_random", &fill_random, py::arg("distribution"), py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("stream"),
+        py::arg("shape"), py::arg("dtype"));
+  m.def("permutation", &permutation, py::arg("n"), py::arg("seed"), py::arg("stream"));
+  m.def("self_check", &self_check);
+}
+
+}  // namespace thalweg::bindings
