@@ -14,11 +14,16 @@
 
 namespace thalweg {
 
-struct Lost : std::runtime_error { using std::runtime_error::runtime_error; };  // a peer failed; names it and why
+struct Lost : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};  // a peer failed; names it and why
 
-struct Ranks { int first, last; };  // a run of ranks whose values are already merged
+struct Ranks {
+  int first, last;
+};  // a run of ranks whose values are already merged
 // into = merge(into, from) for `count` elements.
-using Merge = std::function<void(std::byte* into, Ranks into_ranks, const std::byte* from, Ranks from_ranks, int64_t count)>;
+using Merge =
+    std::function<void(std::byte* into, Ranks into_ranks, const std::byte* from, Ranks from_ranks, int64_t count)>;
 
 class Communicator {
  public:
@@ -28,7 +33,8 @@ class Communicator {
   virtual void barrier() = 0;
   // Every rank ends with the same bits. `elements` counts units of `element_bytes` that merge() works on.
   virtual void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) = 0;
-  virtual void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) = 0;  // rank r keeps its even share
+  virtual void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes,
+                              const Merge& merge) = 0;                                // rank r keeps its even share
   virtual void all_gather(const std::byte* mine, int64_t bytes, std::byte* all) = 0;  // all: size() * bytes
   virtual void broadcast(std::byte* data, int64_t bytes, int root) = 0;
   virtual void send(const std::byte* data, int64_t bytes, int to) = 0;

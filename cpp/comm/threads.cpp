@@ -31,7 +31,9 @@ struct Group {
   std::atomic<bool> aborted{false};
   std::string why;
   std::map<std::pair<int, int>, std::deque<std::vector<std::byte>>> mail;
-  struct Split { int color, key; };
+  struct Split {
+    int color, key;
+  };
   std::vector<Split> splits;
   std::map<int, std::shared_ptr<Group>> children;
 };
@@ -171,7 +173,8 @@ class Threads final : public Communicator {
     barrier();
   }
   void copy_share(std::byte* data, int r, int64_t elements, int64_t element_bytes) {
-    const int64_t begin = share(elements, r, size()) * element_bytes, end = share(elements, r + 1, size()) * element_bytes;
+    const int64_t begin = share(elements, r, size()) * element_bytes,
+                  end = share(elements, r + 1, size()) * element_bytes;
     std::memcpy(data + begin, group_->published[r] + begin, end - begin);
   }
   // Reusable memory of this rank: 0 a whole payload, 1 the stack of partial results.

@@ -23,7 +23,8 @@ void relax() {
 }
 
 // Waits until `flag` differs from `old`: spins briefly, then sleeps.
-template <class T> void wait_while(const std::atomic<T>& flag, T old) {
+template <class T>
+void wait_while(const std::atomic<T>& flag, T old) {
   for (int i = 0; i < kSpins; i++) {
     if (flag.load(std::memory_order_acquire) != old) return;
     relax();

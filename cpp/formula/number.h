@@ -77,5 +77,9 @@ template <class T> TW_HD Dual<T> abs(Dual<T> x) { return {abs(x.v), x.v < T(0) ?
 template <class N> TW_HD N maximum(N a, N b) { return select(value(a) >= value(b) || value(a) != value(a), a, b); }
 template <class N> TW_HD N minimum(N a, N b) { return select(value(a) <= value(b) || value(a) != value(a), a, b); }
 template <class N> TW_HD N square(N x) { return x * x; }
+// x cut to [low, high]; NaN stays NaN. The tangent is 0 where it cuts.
+template <class N> TW_HD N clamp(N x, RealOf<N> low, RealOf<N> high) {
+  return select(value(x) > high, N(high), select(value(x) < low, N(low), x));
+}
 
 }  // namespace thalweg

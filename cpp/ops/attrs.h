@@ -26,7 +26,9 @@ class Attrs {
     return need<double>(name);
   }
   double real(const std::string& name, double otherwise) const { return has(name) ? real(name) : otherwise; }
-  std::string text(const std::string& name, const std::string& otherwise) const { return get<std::string>(name, otherwise); }
+  std::string text(const std::string& name, const std::string& otherwise) const {
+    return get<std::string>(name, otherwise);
+  }
   const std::vector<int64_t>& ints(const std::string& name) const { return need<std::vector<int64_t>>(name); }
   const std::map<std::string, Attr>& all() const { return map_; }
 
@@ -36,11 +38,15 @@ class Attrs {
     if (it == map_.end()) fail("attribute '", name, "' is missing");
     return it->second;
   }
-  template <class T> const T& need(const std::string& name) const {
+  template <class T>
+  const T& need(const std::string& name) const {
     if (auto* p = std::get_if<T>(&at(name))) return *p;
     fail("attribute '", name, "' has the wrong type");
   }
-  template <class T> T get(const std::string& name, T otherwise) const { return has(name) ? need<T>(name) : otherwise; }
+  template <class T>
+  T get(const std::string& name, T otherwise) const {
+    return has(name) ? need<T>(name) : otherwise;
+  }
   std::map<std::string, Attr> map_;
 };
 

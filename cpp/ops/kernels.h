@@ -1,6 +1,6 @@
 // kernels.h: the door of a kernel library. The floors formula, exec, ops and optim are compiled once per instruction
 // set into a shared object of its own (two copies of one template in one library would be merged by the linker and
-// crash on the older machine); each exports thalweg_kernels() and nothing else. exec/isa.h picks one at run time.
+// crash on the older machine); each exports thalweg_kernels() and nothing else. plan/isa.h picks one at run time.
 #pragma once
 #include "../exec/conv.h"
 #include "../exec/matmul.h"
@@ -15,8 +15,8 @@ struct Kernels {
   UpdateFn update;
   // Sum of squares of n elements in the fixed tree (block sums in double).
   double (*sum_of_squares)(const Exec&, DType, const std::byte* x, int64_t n);
-  void (*add)(const Exec&, DType, std::byte* into, const std::byte* from, int64_t n);     // into += from
-  int64_t (*first_non_finite)(const Exec&, DType, const std::byte* x, int64_t n);         // -1: all finite
+  void (*add)(const Exec&, DType, std::byte* into, const std::byte* from, int64_t n);  // into += from
+  int64_t (*first_non_finite)(const Exec&, DType, const std::byte* x, int64_t n);      // -1: all finite
   // Merge two ranks' values: elements [begin, end) of sums, or moments (2, C) over n_into and n_from rows.
   void (*merge_sums)(DType, std::byte* into, const std::byte* from, int64_t begin, int64_t end);
   void (*merge_moments)(DType, std::byte* into, double n_into, const std::byte* from, double n_from, int64_t channels);
@@ -35,7 +35,6 @@ struct Kernels {
 };
 
 const Kernels& kernels();  // the library chosen for this processor, or the one that THALWEG_ISA names
-std::span<const char* const> available_isas();
 
 }  // namespace thalweg
 

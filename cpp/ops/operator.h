@@ -46,9 +46,9 @@ struct Site {
   std::span<const Type> in, out;  // local shapes: axis 0 of a batched value has this rank's rows
   const Attrs& attrs;
   Number number;
-  const Shards& shards;           // of this rank's rows
-  int64_t rows_global = 0;        // rows of the global batch
-  uint64_t path_key = 0;          // hash of the layer path, for random numbers
+  const Shards& shards;     // of this rank's rows
+  int64_t rows_global = 0;  // rows of the global batch
+  uint64_t path_key = 0;    // hash of the layer path, for random numbers
   // The cut of a value's axis 0: the rank's shards when it is batched, else one shard.
   Shards cut(const Type& t) const { return t.batched() ? shards : Shards::whole(t.shape.rank() ? t.shape[0] : 1); }
 };
@@ -84,7 +84,8 @@ struct Operator {
   // Types of the outputs. Raises ValueError or TypeError for anything that the operator does not accept.
   std::vector<Type> (*infer)(const Inputs&) = nullptr;
   Kernel (*kernel)(const Site&) = nullptr;
-  // Gradients for each input, kNone where there is none; d_out[i] is kNone where nothing flows. Null: not differentiable.
+  // Gradients for each input, kNone where there is none; d_out[i] is kNone where nothing flows. Null: not
+  // differentiable.
   std::vector<Value> (*backward)(Recorder&, const Applied&, std::span<const Value> d_out) = nullptr;
   Cost (*cost)(const Site&) = nullptr;  // null: one flop an output element, every tensor moved once
   uint32_t shape_only = 0;              // bit i: input i gives its shape only; its memory is not read
@@ -105,7 +106,8 @@ class Registry {
   std::vector<std::unique_ptr<Operator>> ops_;
 };
 
-template <class... Parts> void check(bool ok, const Inputs& in, const Parts&... message) {
+template <class... Parts>
+void check(bool ok, const Inputs& in, const Parts&... message) {
   if (!ok) fail(in.where, message...);
 }
 

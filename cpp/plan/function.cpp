@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "../exec/isa.h"
+#include "isa.h"
 
 namespace thalweg {
 namespace {
@@ -47,10 +47,15 @@ BuildSpec Function::spec() const {
   return s;
 }
 
-Function::Function(std::shared_ptr<const Graph> graph, std::vector<Value> inputs, std::vector<Value> outputs, DType dtype,
-                   bool tangents, int threads)
-    : graph_(std::move(graph)), inputs_(std::move(inputs)), outputs_(std::move(outputs)), dtype_(dtype), tangents_(tangents),
-      threads_(threads), copied_out_([&] {
+Function::Function(std::shared_ptr<const Graph> graph, std::vector<Value> inputs, std::vector<Value> outputs,
+                   DType dtype, bool tangents, int threads)
+    : graph_(std::move(graph)),
+      inputs_(std::move(inputs)),
+      outputs_(std::move(outputs)),
+      dtype_(dtype),
+      tangents_(tangents),
+      threads_(threads),
+      copied_out_([&] {
         std::vector<char> copied;
         for (size_t i = 0; i < outputs_.size(); i++) {
           const std::vector<Value> before(outputs_.begin(), outputs_.begin() + i);
@@ -58,7 +63,9 @@ Function::Function(std::shared_ptr<const Graph> graph, std::vector<Value> inputs
         }
         return copied;
       }()),
-      program_(*graph_, spec()), activations_(program_.activation_bytes()), self_(make_self()) {
+      program_(*graph_, spec()),
+      activations_(program_.activation_bytes()),
+      self_(make_self()) {
   Memory memory;
   memory.activations = activations_.data();
   program_.bind(memory);

@@ -13,7 +13,10 @@ class Function {
            bool tangents, int threads);
 
   // Element addresses of every input and output; tangents only where the function has them (null: zeros / not wanted).
-  struct Arrays { std::vector<const std::byte*> in, in_tangent; std::vector<std::byte*> out, out_tangent; };
+  struct Arrays {
+    std::vector<const std::byte*> in, in_tangent;
+    std::vector<std::byte*> out, out_tangent;
+  };
   void run(const Arrays& arrays, uint64_t seed, uint64_t step);
 
   const std::vector<Value>& inputs() const { return inputs_; }

@@ -15,21 +15,21 @@ enum class Role : uint8_t { input, parameter, buffer, constant, node };
 struct ValueInfo {
   Role role;
   Type type;
-  std::string name;         // inputs, parameters, buffers
-  bool trainable = false;   // parameters
-  double constant = 0;      // constants: a scalar
-  int node = -1;            // nodes: which one makes it
+  std::string name;        // inputs, parameters, buffers
+  bool trainable = false;  // parameters
+  double constant = 0;     // constants: a scalar
+  int node = -1;           // nodes: which one makes it
 };
 
-inline constexpr const char* kAllReduce = "all_reduce";        // collectives: nodes without an operator
+inline constexpr const char* kAllReduce = "all_reduce";  // collectives: nodes without an operator
 inline constexpr const char* kMergeMoments = "merge_moments";
 
 struct Node {
-  const Operator* op;       // null for a collective
+  const Operator* op;  // null for a collective
   std::string name;
   std::vector<Value> in, out;
   Attrs attrs;
-  std::string path;         // of the layer that recorded it
+  std::string path;  // of the layer that recorded it
 };
 
 class Graph final : public Recorder {

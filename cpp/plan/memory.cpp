@@ -25,7 +25,8 @@ int64_t place_blocks(std::vector<Lifetime>& blocks) {
     }
     b.offset = at;
     total = std::max(total, at + bytes);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), at, [&](int64_t o, int j) { return o < blocks[j].offset; }), i);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), at, [&](int64_t o, int j) { return o < blocks[j].offset; }), i);
   }
   return total;
 }

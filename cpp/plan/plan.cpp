@@ -31,8 +31,12 @@ BuildSpec Plan::spec(const Recorded& r, const Layout& layout, DType dtype, const
   return s;
 }
 
-Plan::Plan(const Recorded& recorded, const Layout& layout, Replica& replica, DType dtype, const BatchCut& cut, int64_t bucket_bytes)
-    : recorded_(recorded), layout_(layout), replica_(replica), dtype_(dtype),
+Plan::Plan(const Recorded& recorded, const Layout& layout, Replica& replica, DType dtype, const BatchCut& cut,
+           int64_t bucket_bytes)
+    : recorded_(recorded),
+      layout_(layout),
+      replica_(replica),
+      dtype_(dtype),
       program_(recorded.graph, spec(recorded, layout, dtype, cut, bucket_bytes)),
       backward_(program_.forward_end(recorded.forward_nodes)) {
   for (Value v : recorded_.inputs) {
@@ -49,16 +53,16 @@ StepReport Plan::step(const Batch& batch, const StepSettings& settings, Sums& ca
   const double waited = replica_.comm->seconds_waiting();
   StepReport report;
   bind();
-  load(batch);                                                 // rows of this rank -> its inputs
-  run(0, backward_, settings.info);                            // activations, loss
-  run(backward_, program_.instructions(), settings.info);      // gradients; each bucket is exchanged when it is full
+  load(batch);                                             // rows of this rank -> its inputs
+  run(0, backward_, settings.info);                        // activations, loss
+  run(backward_, program_.instructions(), settings.info);  // gradients; each bucket is exchanged when it is full
   accumulate(settings, sums(), carried);
   if (settings.last) {
-    report.grad_norm = gradient_norm(carried.count);           // of the mean gradient, the same on every rank
+    report.grad_norm = gradient_norm(carried.count);  // of the mean gradient, the same on every rank
     const bool finite = std::isfinite(report.grad_norm) && std::isfinite(carried.loss);
     if (finite) {
-      update(settings, carried.count, report.grad_norm);       // clip, optimizer: w, g, state -> w, state
-      commit_buffers();                                        // running statistics
+      update(settings, carried.count, report.grad_norm);  // clip, optimizer: w, g, state -> w, state
+      commit_buffers();                                   // running statistics
     } else {
       report.skipped = true;
       if (!settings.skip_nonfinite) find_bad(report, settings.info);
@@ -72,14 +76,16 @@ StepReport Plan::step(const Batch& batch, const StepSettings& settings, Sums& ca
 }
 
 void Plan::bind() {
-  const bool grows = program_.activation_bytes() > replica_.activations.bytes() || input_bytes_ > replica_.inputs.bytes();
+  const bool grows =
+      program_.activation_bytes() > replica_.activations.bytes() || input_bytes_ > replica_.inputs.bytes();
   if (grows) {
     replica_.activations.grow(program_.activation_bytes());
     replica_.inputs.grow(input_bytes_);
     replica_.version++;
   }
   if (bound_ == replica_.version) return;
-  program_.bind({replica_.activations.data(), replica_.parameters.data(), replica_.gradients.data(), replica_.buffers.data()});
+  program_.bind(
+      {replica_.activations.data(), replica_.parameters.data(), replica_.gradients.data(), replica_.buffers.data()});
   bound_ = replica_.version;
 }
 
@@ -138,7 +144,8 @@ void Plan::accumulate(const StepSettings& settings, const Sums& fresh, Sums& car
 }
 
 double Plan::gradient_norm(double count) {
-  const double squares = kernels().sum_of_squares(replica_.exec(), dtype_, replica_.gradients.data(), layout_.parameter_elements);
+  const double squares =
+      kernels().sum_of_squares(replica_.exec(), dtype_, replica_.gradients.data(), layout_.parameter_elements);
   return std::sqrt(squares) / count;
 }
 
@@ -160,7 +167,8 @@ void Plan::update(const StepSettings& settings, double count, double norm) {
 
 void Plan::commit_buffers() {
   for (auto& [buffer, value] : recorded_.graph.buffer_updates())
-    std::memcpy(program_.at(buffer).data, program_.at(value).data, program_.type(buffer).shape.size() * bytes_of(dtype_));
+    std::memcpy(program_.at(buffer).data, program_.at(value).data,
+                program_.type(buffer).shape.size() * bytes_of(dtype_));
 }
 
 // The step is run once more, every output looked at; parameters and buffers have not changed yet.
@@ -201,7 +209,8 @@ void Plan::predict(const Batch& batch, const StepInfo& info, std::span<std::byte
     const Value v = recorded_.outputs[i];
     const Type& t = program_.type(v);
     const int64_t row_bytes = t.shape.product(1, t.shape.rank()) * element_bytes(program_.spec().number, t.kind);
-    std::memcpy(out[i] + (batch.first + cut.first_row[cut.rank]) * row_bytes, program_.at(v).data, cut.rows() * row_bytes);
+    std::memcpy(out[i] + (batch.first + cut.first_row[cut.rank]) * row_bytes, program_.at(v).data,
+                cut.rows() * row_bytes);
   }
 }
 

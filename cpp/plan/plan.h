@@ -10,14 +10,14 @@ struct Batch {
   std::vector<const std::byte*> data;  // one array for each input, at its first row
   const int64_t* order = nullptr;
   int64_t first = 0, rows = 0;
-  int64_t position = 0;                // of row 0 in the global batch: 0 but for later micro-batches
+  int64_t position = 0;  // of row 0 in the global batch: 0 but for later micro-batches
 };
 
 // A recorded graph and the values that a step reads and reports.
 struct Recorded {
   Graph graph{0};
   std::vector<Value> inputs;
-  Value loss_sum = kNone;              // scalar; over loss_per_row elements a row
+  Value loss_sum = kNone;  // scalar; over loss_per_row elements a row
   int64_t loss_per_row = 1;
   std::vector<Value> metric_sums, outputs;
   std::vector<std::pair<Value, Value>> gradients;  // parameter, its gradient (a sum over the rows)
@@ -36,12 +36,13 @@ struct StepReport {
   double seconds = 0, seconds_comm = 0, seconds_wait = 0;
   int64_t bytes_comm = 0;
   bool skipped = false;
-  int bad_instruction = -1;   // not finite: the first instruction to make it so (0: the inputs or parameters), and what it is
+  int bad_instruction =
+      -1;  // not finite: the first instruction to make it so (0: the inputs or parameters), and what it is
   std::string bad;
 };
 
 struct StepSettings {
-  Update update;               // grad_scale is set by the step
+  Update update;  // grad_scale is set by the step
   std::span<const Rates> rates;
   std::span<const Segment> segments;
   StepInfo info;
@@ -52,7 +53,8 @@ struct StepSettings {
 
 class Plan {
  public:
-  Plan(const Recorded& recorded, const Layout& layout, Replica& replica, DType dtype, const BatchCut& cut, int64_t bucket_bytes);
+  Plan(const Recorded& recorded, const Layout& layout, Replica& replica, DType dtype, const BatchCut& cut,
+       int64_t bucket_bytes);
 
   StepReport step(const Batch& batch, const StepSettings& settings, Sums& carried);
   Sums evaluate(const Batch& batch, const StepInfo& info);
@@ -80,11 +82,11 @@ class Plan {
   DType dtype_;
   Program program_;
   int backward_;
-  std::vector<int64_t> input_at_;   // offsets in the replica's arena of gathered inputs
+  std::vector<int64_t> input_at_;  // offsets in the replica's arena of gathered inputs
   int64_t input_bytes_ = 0;
   uint64_t bound_ = ~uint64_t(0);
-  int64_t row0_ = 0;                // of this rank in the global batch
-  std::vector<Segment> clipped_;    // segments of one parameter each, for clipping per layer
+  int64_t row0_ = 0;              // of this rank in the global batch
+  std::vector<Segment> clipped_;  // segments of one parameter each, for clipping per layer
 };
 
 }  // namespace thalweg

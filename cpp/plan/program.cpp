@@ -44,9 +44,7 @@ void Program::resolve() {
   }
 }
 
-Buffer Program::at(Value v) const {
-  return {block_of_[v] < 0 ? nullptr : blocks_[block_of_[v]].data, plane(v)};
-}
+Buffer Program::at(Value v) const { return {block_of_[v] < 0 ? nullptr : blocks_[block_of_[v]].data, plane(v)}; }
 
 int Program::forward_end(int forward_nodes) const {
   for (int i = 0; i < instructions(); i++)
@@ -66,9 +64,10 @@ void Program::run(int begin, int end, const Exec& exec, Communicator& comm, cons
 void Program::reduce_sums(Communicator& comm, std::byte* data, int64_t elements) {
   const DType t = dtype_of(spec_.number);
   comm_.bytes += elements * bytes_of(t);
-  comm.all_reduce(data, elements, bytes_of(t), [t](std::byte* into, Ranks, const std::byte* from, Ranks, int64_t count) {
-    kernels().merge_sums(t, into, from, 0, count);
-  });
+  comm.all_reduce(data, elements, bytes_of(t),
+                  [t](std::byte* into, Ranks, const std::byte* from, Ranks, int64_t count) {
+                    kernels().merge_sums(t, into, from, 0, count);
+                  });
 }
 
 void Program::collective(Instruction& i, Communicator& comm) {
@@ -77,13 +76,16 @@ void Program::collective(Instruction& i, Communicator& comm) {
   if (i.kind == Instruction::Kind::bucket) {
     for (const Range& r : i.ranges) reduce_sums(comm, gradients_ + r.begin * bytes_of(t), r.end - r.begin);
   } else {
-    const int64_t bytes = i.kind == Instruction::Kind::all_reduce ? i.elements * bytes_of(t) : 2 * i.elements * bytes_of(t);
+    const int64_t bytes =
+        i.kind == Instruction::Kind::all_reduce ? i.elements * bytes_of(t) : 2 * i.elements * bytes_of(t);
     if (i.in[0].data != i.out[0].data) std::memcpy(i.out[0].data, i.in[0].data, bytes);
     if (i.kind == Instruction::Kind::all_reduce) {
       reduce_sums(comm, i.out[0].data, i.elements);
     } else {
       comm_.bytes += bytes;
-      auto rows = [&](Ranks r) { return double(spec_.cut.first_row[r.last] - spec_.cut.first_row[r.first]) * double(i.inner); };
+      auto rows = [&](Ranks r) {
+        return double(spec_.cut.first_row[r.last] - spec_.cut.first_row[r.first]) * double(i.inner);
+      };
       comm.all_reduce(i.out[0].data, 1, bytes, [&](std::byte* into, Ranks a, const std::byte* from, Ranks b, int64_t) {
         kernels().merge_moments(t, into, rows(a), from, rows(b), i.elements);
       });

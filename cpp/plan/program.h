@@ -1,7 +1,7 @@
 // program.h: a graph compiled for one rank and one number of rows: a list of instructions whose memory is planned.
-// Building it prunes what no output needs, gives every value its rows on this rank, lets reshapes and element loops share
-// memory, groups the all-reduces of gradients into buckets, and lays out the activations by liveness.
-// Running it allocates nothing, checks no shape and builds no string.
+// Building it prunes what no output needs, gives every value its rows on this rank, lets reshapes and element loops
+// share memory, groups the all-reduces of gradients into buckets, and lays out the activations by liveness. Running it
+// allocates nothing, checks no shape and builds no string.
 #pragma once
 #include "../comm/communicator.h"
 #include "../tensor/arena.h"
@@ -24,9 +24,9 @@ enum class Home : uint8_t { activation, parameter, gradient, buffer, constant, e
 struct BuildSpec {
   Number number = Number::f32;
   BatchCut cut;
-  std::vector<Value> outputs;                // alive at the end of a run
-  std::vector<Value> external;               // values whose memory the caller binds: inputs, and outputs
-  std::map<Value, int64_t> parameters;       // offsets in their arenas, in elements
+  std::vector<Value> outputs;           // alive at the end of a run
+  std::vector<Value> external;          // values whose memory the caller binds: inputs, and outputs
+  std::map<Value, int64_t> parameters;  // offsets in their arenas, in elements
   std::map<Value, int64_t> buffers;
   std::vector<std::pair<Value, int64_t>> gradients;  // value -> offset in the gradient arena
   int64_t bucket_bytes = 4 << 20;
@@ -36,7 +36,9 @@ struct Memory {  // base addresses of the arenas of a rank
   std::byte *activations = nullptr, *parameters = nullptr, *gradients = nullptr, *buffers = nullptr;
 };
 
-struct Range { int64_t begin, end; };  // of the gradient arena, in elements
+struct Range {
+  int64_t begin, end;
+};  // of the gradient arena, in elements
 
 struct Instruction {
   enum class Kind : uint8_t { kernel, all_reduce, merge_moments, bucket } kind = Kind::kernel;
@@ -48,29 +50,37 @@ struct Instruction {
   int node = -1;                         // in the graph; -1: of the plan itself
 };
 
-struct CommTime { double seconds = 0; int64_t bytes = 0; };
+struct CommTime {
+  double seconds = 0;
+  int64_t bytes = 0;
+};
 
 class Program {
  public:
   Program(const Graph& graph, BuildSpec spec);
-  void bind(const Memory& memory);           // call again when an arena moved
+  void bind(const Memory& memory);  // call again when an arena moved
   void bind_external(Value v, Buffer b);
-  void resolve();                            // after bind or bind_external
+  void resolve();  // after bind or bind_external
   void run(int begin, int end, const Exec&, Communicator&, const StepInfo&);
   int instructions() const { return int(code_.size()); }
-  int forward_end(int forward_nodes) const;  // the first instruction that comes from a later node
-  Buffer at(Value v) const;                  // where a value lies, once bound
+  int forward_end(int forward_nodes) const;              // the first instruction that comes from a later node
+  Buffer at(Value v) const;                              // where a value lies, once bound
   const Type& type(Value v) const { return types_[v]; }  // with the rows of this rank
   int64_t activation_bytes() const { return activation_bytes_; }
-  int64_t external_bytes(Value v) const;     // of a bound buffer, all planes
-  int64_t plane(Value v) const;              // elements from plane to plane
+  int64_t external_bytes(Value v) const;  // of a bound buffer, all planes
+  int64_t plane(Value v) const;           // elements from plane to plane
   const BuildSpec& spec() const { return spec_; }
   const CommTime& comm() const { return comm_; }
   // Runs everything and returns the first instruction with an output that is not finite, or -1; `what` names it.
   int inspect(const Exec&, Communicator&, const StepInfo&, std::string& what);
 
  private:
-  struct Block { Home home = Home::activation; int64_t bytes = 0, offset = 0; int first = -1, last = -1; std::byte* data = nullptr; };
+  struct Block {
+    Home home = Home::activation;
+    int64_t bytes = 0, offset = 0;
+    int first = -1, last = -1;
+    std::byte* data = nullptr;
+  };
   friend class ProgramBuilder;
   void collective(Instruction& i, Communicator& comm);
   void reduce_sums(Communicator& comm, std::byte* data, int64_t elements);
@@ -78,7 +88,7 @@ class Program {
   const Graph& graph_;
   BuildSpec spec_;
   std::vector<Type> types_;
-  std::vector<int> block_of_;   // value -> block; -1: pruned
+  std::vector<int> block_of_;  // value -> block; -1: pruned
   std::vector<Block> blocks_;
   std::vector<Instruction> code_;
   Arena constants_;

@@ -175,7 +175,8 @@ class ProgramBuilder {
     out_types_.clear();
     for (Value v : n.in) in_types_.push_back(p_.types_[v]);
     for (Value v : n.out) out_types_.push_back(p_.types_[v]);
-    return {in_types_, out_types_, n.attrs, p_.spec_.number, p_.spec_.cut.shards, p_.spec_.cut.rows_global, hash_path(n.path)};
+    return {in_types_,        out_types_, n.attrs, p_.spec_.number, p_.spec_.cut.shards, p_.spec_.cut.rows_global,
+            hash_path(n.path)};
   }
 
   void describe_collective(const Node& n, Instruction& ins) {
@@ -204,7 +205,8 @@ class ProgramBuilder {
     const int64_t element = bytes_of(dtype_of(p_.spec_.number));
     for (auto& [value, offset] : p_.spec_.gradients) {
       auto& b = p_.blocks_[p_.block_of_[value]];
-      const bool own = b.home == Home::activation && b.bytes == bytes_of_value(value) && !placed_.count(p_.block_of_[value]);
+      const bool own =
+          b.home == Home::activation && b.bytes == bytes_of_value(value) && !placed_.count(p_.block_of_[value]);
       if (own) {
         b.home = Home::gradient;
         b.offset = offset * element;

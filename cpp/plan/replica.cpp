@@ -23,8 +23,10 @@ void Layout::add_buffer(const std::string& name, const Shape& shape) {
 }
 
 Replica::Replica(const Layout& layout, DType dtype, int states, int threads)
-    : pool(make_pool(threads)), parameters(layout.parameter_elements * bytes_of(dtype)),
-      gradients(layout.parameter_elements * bytes_of(dtype)), state(states * layout.parameter_elements * bytes_of(dtype)),
+    : pool(make_pool(threads)),
+      parameters(layout.parameter_elements * bytes_of(dtype)),
+      gradients(layout.parameter_elements * bytes_of(dtype)),
+      state(states * layout.parameter_elements * bytes_of(dtype)),
       buffers(layout.buffer_elements * bytes_of(dtype)) {}
 
 }  // namespace thalweg

@@ -10,7 +10,13 @@ namespace thalweg {
 
 // Where every parameter and buffer lies: the same offsets in the arenas of parameters, gradients and each state.
 struct Layout {
-  struct Entry { std::string name; Shape shape; int64_t offset; bool trainable; int group; };
+  struct Entry {
+    std::string name;
+    Shape shape;
+    int64_t offset;
+    bool trainable;
+    int group;
+  };
   std::vector<Entry> parameters, buffers;
   int64_t parameter_elements = 0, buffer_elements = 0;  // of the arenas, with padding
   std::vector<Segment> segments;                        // what the optimizer updates
@@ -26,9 +32,9 @@ struct Replica {
   std::unique_ptr<Communicator> comm;
   std::unique_ptr<Pool> pool;
   Arena parameters, gradients, state, buffers;
-  Arena accumulated;   // sums of earlier micro-batches; made at first use
-  Arena activations;   // shared by the plans of all row counts, as large as the largest needs
-  Arena inputs;        // gathered rows of a batch
+  Arena accumulated;     // sums of earlier micro-batches; made at first use
+  Arena activations;     // shared by the plans of all row counts, as large as the largest needs
+  Arena inputs;          // gathered rows of a batch
   uint64_t version = 0;  // counts moves of the last two: plans bind again
 };
 

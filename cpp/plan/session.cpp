@@ -3,8 +3,8 @@
 #include <chrono>
 #include <numeric>
 
-#include "../exec/isa.h"
 #include "function.h"
+#include "isa.h"
 
 namespace thalweg {
 namespace {
@@ -17,7 +17,8 @@ std::vector<int64_t> all_axes(int rank) {
 
 // The sum over all elements of a value with one entry (or more) for each row of the batch.
 Value total(Graph& g, Value v, const char* what) {
-  if (!g.type(v).batched()) fail(what, " has shape ", g.type(v).shape, " and no batch axis; expected one value for each row");
+  if (!g.type(v).batched())
+    fail(what, " has shape ", g.type(v).shape, " and no batch axis; expected one value for each row");
   return g.complete(g.apply("reduce_sum", {v}, {{"axes", all_axes(g.type(v).shape.rank())}, {"keepdims", false}}));
 }
 
@@ -27,7 +28,8 @@ Value batched_input(const Graph& g, const std::vector<Value>& inputs) {
   fail("a training graph needs a batched input");
 }
 
-// Adds what a step reports: sums over the rows. A scalar loss is a mean over the batch: it counts as often as there are rows.
+// Adds what a step reports: sums over the rows. A scalar loss is a mean over the batch: it counts as often as there are
+// rows.
 Recorded prepare(Recording r) {
   Recorded out{std::move(r.graph), std::move(r.inputs), kNone, 1, {}, std::move(r.outputs), {}, 0};
   Graph& g = out.graph;
@@ -38,7 +40,8 @@ Recorded prepare(Recording r) {
   } else {
     const Value complete = g.complete(r.loss);
     if (g.type(complete).shape.size() != 1)
-      fail("the loss has shape ", g.type(complete).shape, "; expected one value for each row of the batch, or a scalar");
+      fail("the loss has shape ", g.type(complete).shape,
+           "; expected one value for each row of the batch, or a scalar");
     out.loss_sum = g.apply("mul", {complete, g.apply("batch_rows", {batched_input(g, out.inputs)})});
   }
   for (Value m : r.metrics) out.metric_sums.push_back(total(g, m, "a metric"));
@@ -100,9 +103,7 @@ void Session::run_ranks(const std::function<void(int)>& body) {
   auto task = [&](int64_t rank, int) {
     try {
       body(int(rank));
-    } catch (const Lost&) {
-      errors[rank] = std::current_exception();
-    } catch (const std::exception& e) {
+    } catch (const Lost&) { errors[rank] = std::current_exception(); } catch (const std::exception& e) {
       errors[rank] = std::current_exception();
       replicas_[rank]->comm->abort(text("rank ", rank, " failed: ", e.what()));
     }
@@ -137,7 +138,8 @@ Plan& Session::plan(int rank, Mode mode, int64_t rows) {
 
 StepReport Session::run_micro(const Batch& micro, StepSettings settings) {
   std::vector<StepReport> reports(config_.world);
-  run_ranks([&](int rank) { reports[rank] = plan(rank, Mode::train, micro.rows).step(micro, settings, carried_[rank]); });
+  run_ranks(
+      [&](int rank) { reports[rank] = plan(rank, Mode::train, micro.rows).step(micro, settings, carried_[rank]); });
   raise_if_bad(reports);
   return reports[0];
 }
@@ -192,8 +194,8 @@ StepReport Session::step(const Batch& batch, std::span<const Rates> rates) {
   return report;
 }
 
-std::vector<StepReport> Session::run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates, double interval,
-                                           const Progress& progress) {
+std::vector<StepReport> Session::run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates,
+                                           double interval, const Progress& progress) {
   using Clock = std::chrono::steady_clock;
   std::vector<StepReport> reports;
   auto last = Clock::now();

@@ -9,7 +9,8 @@ namespace thalweg {
 
 struct SessionConfig {
   DType dtype = DType::f32;
-  int world = 1, shards = 8, threads = 0;  // threads of each rank; 0: the cores of this process, divided among its ranks
+  int world = 1, shards = 8,
+      threads = 0;  // threads of each rank; 0: the cores of this process, divided among its ranks
   uint64_t seed = 0;
   UpdateRule rule;
   bool has_momentum = false;
@@ -17,7 +18,7 @@ struct SessionConfig {
   bool skip_nonfinite = false;
   int accumulate = 1;
   int64_t bucket_bytes = 4 << 20;
-  int labels = 1;                          // how many of the last inputs predict() does without
+  int labels = 1;  // how many of the last inputs predict() does without
 };
 
 // What a graph's author names: see Session in _core.pyi.
@@ -35,8 +36,8 @@ class Session {
   StepReport step(const Batch& batch, std::span<const Rates> rates);
   using Progress = std::function<void(int64_t steps, const StepReport& last)>;
   // rates: steps x groups. Calls progress at most every `interval` seconds and after the last step.
-  std::vector<StepReport> run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates, double interval,
-                                    const Progress& progress);
+  std::vector<StepReport> run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates,
+                                    double interval, const Progress& progress);
   Sums evaluate(const Batch& data, int64_t batch_size);
   void predict(const Batch& data, int64_t batch_size, std::span<std::byte* const> out);
   Sums gradients(const Batch& batch);  // sums over the rows, left in the gradient arenas
@@ -53,8 +54,8 @@ class Session {
   const Recorded& predicted() const { return predict_; }
   int groups() const { return groups_; }
   int states() const { return config_.rule.states(config_.has_momentum); }
-  uint64_t t = 0;                          // updates done
-  std::string digest() const;              // throws where the replicas differ
+  uint64_t t = 0;              // updates done
+  std::string digest() const;  // throws where the replicas differ
   std::map<std::string, int64_t> memory() const;
   std::mutex& mutex() { return mutex_; }
 
@@ -72,8 +73,8 @@ class Session {
   int groups_ = 1;
   std::vector<std::unique_ptr<Replica>> replicas_;
   std::vector<std::map<std::pair<Mode, int64_t>, std::unique_ptr<Plan>>> plans_;
-  std::unique_ptr<Pool> team_;             // one thread for each rank; the caller is rank 0
-  std::vector<Sums> carried_;              // of each rank, between micro-batches
+  std::unique_ptr<Pool> team_;  // one thread for each rank; the caller is rank 0
+  std::vector<Sums> carried_;   // of each rank, between micro-batches
   std::mutex mutex_;
 };
 

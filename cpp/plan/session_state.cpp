@@ -29,7 +29,8 @@ struct Digest {
   }
   std::string hex() const {
     char s[33];
-    std::snprintf(s, sizeof s, "%016llx%016llx", static_cast<unsigned long long>(a), static_cast<unsigned long long>(b));
+    std::snprintf(s, sizeof s, "%016llx%016llx", static_cast<unsigned long long>(a),
+                  static_cast<unsigned long long>(b));
     return s;
   }
 };
@@ -38,13 +39,15 @@ struct Digest {
 
 void Session::read(Part part, const Layout::Entry& e, int which, std::byte* to) const {
   const int64_t element = bytes_of(config_.dtype);
-  std::memcpy(to, address(*replicas_[0], part, e.offset, which, layout_.parameter_elements, element), e.shape.size() * element);
+  std::memcpy(to, address(*replicas_[0], part, e.offset, which, layout_.parameter_elements, element),
+              e.shape.size() * element);
 }
 
 void Session::write(Part part, const Layout::Entry& e, int which, const std::byte* from) {
   const int64_t element = bytes_of(config_.dtype);
   for (auto& r : replicas_)
-    std::memcpy(address(*r, part, e.offset, which, layout_.parameter_elements, element), from, e.shape.size() * element);
+    std::memcpy(address(*r, part, e.offset, which, layout_.parameter_elements, element), from,
+                e.shape.size() * element);
 }
 
 std::string Session::digest() const {
@@ -53,7 +56,8 @@ std::string Session::digest() const {
   for (size_t rank = 0; rank < replicas_.size(); rank++) {
     Digest d;
     auto add = [&](Part part, const Layout::Entry& e, int which) {
-      d.add(address(*replicas_[rank], part, e.offset, which, layout_.parameter_elements, element), e.shape.size() * element);
+      d.add(address(*replicas_[rank], part, e.offset, which, layout_.parameter_elements, element),
+            e.shape.size() * element);
     };
     for (auto& e : layout_.parameters) add(Part::parameters, e, 0);
     for (auto& e : layout_.buffers) add(Part::buffers, e, 0);

@@ -18,7 +18,9 @@ class Arena {
   void grow(int64_t bytes);  // keeps nothing
 
  private:
-  struct Free { void operator()(std::byte* p) const; };
+  struct Free {
+    void operator()(std::byte* p) const;
+  };
   std::unique_ptr<std::byte[], Free> data_;
   int64_t bytes_ = 0;
 };

@@ -12,11 +12,15 @@ namespace thalweg {
 struct Buffer {
   std::byte* data = nullptr;
   int64_t plane = 0;  // elements from the value plane to the tangent plane; 0 where there is none
-  template <class T> T* as() const { return reinterpret_cast<T*>(data); }
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(data);
+  }
 };
 
 // View<N>: v[i] loads, v.set(i, x) stores. Trivially copied into loops.
-template <class N> struct View {
+template <class N>
+struct View {
   N* __restrict__ p;
   View(Buffer b) : p(b.as<N>()) {}
   explicit View(N* q) : p(q) {}
@@ -24,13 +28,17 @@ template <class N> struct View {
   TW_HD void set(int64_t i, N x) const { p[i] = x; }
   View at(int64_t i) const { return View(p + i); }
 };
-template <class T> struct View<Dual<T>> {
+template <class T>
+struct View<Dual<T>> {
   T* __restrict__ v;
   T* __restrict__ t;
   View(Buffer b) : v(b.as<T>()), t(b.as<T>() + b.plane) {}
   View(T* value, T* tangent) : v(value), t(tangent) {}
   TW_HD Dual<T> operator[](int64_t i) const { return {v[i], t[i]}; }
-  TW_HD void set(int64_t i, Dual<T> x) const { v[i] = x.v; t[i] = x.t; }
+  TW_HD void set(int64_t i, Dual<T> x) const {
+    v[i] = x.v;
+    t[i] = x.t;
+  }
   View at(int64_t i) const { return View(v + i, t + i); }
 };
 

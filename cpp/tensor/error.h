@@ -6,15 +6,23 @@
 
 namespace thalweg {
 
-struct TypeError : std::runtime_error { using std::runtime_error::runtime_error; };   // Python: TypeError
-using ValueError = std::invalid_argument;                                             // Python: ValueError
-struct NonFinite : std::runtime_error { using std::runtime_error::runtime_error; };   // Python: thalweg.DivergedError
+struct TypeError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};                                         // Python: TypeError
+using ValueError = std::invalid_argument;  // Python: ValueError
+struct NonFinite : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};  // Python: thalweg.DivergedError
 
-template <class... Parts> std::string text(const Parts&... parts) {
+template <class... Parts>
+std::string text(const Parts&... parts) {
   std::ostringstream s;
   (s << ... << parts);
   return s.str();
 }
-template <class... Parts> [[noreturn]] void fail(const Parts&... parts) { throw ValueError(text(parts...)); }
+template <class... Parts>
+[[noreturn]] void fail(const Parts&... parts) {
+  throw ValueError(text(parts...));
+}
 
 }  // namespace thalweg

@@ -42,9 +42,7 @@ class Shape {
   int64_t channels() const { return rank_ ? back() : 1; }
   int64_t rows() const { return rank_ ? product(0, rank_ - 1) : 1; }
   std::vector<int64_t> vector() const { return {begin(), end()}; }
-  friend bool operator==(const Shape& a, const Shape& b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end());
-  }
+  friend bool operator==(const Shape& a, const Shape& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
   friend std::ostream& operator<<(std::ostream& s, const Shape& a) {  // as Python prints a tuple
     s << '(';
     for (int i = 0; i < a.rank(); i++) s << (i ? ", " : "") << a[i];

@@ -22,15 +22,19 @@ Shape shape_of(const py::array& a) {
   return s;
 }
 
-py::array empty(const Shape& shape, DType dtype, Kind kind) { return py::array(numpy_dtype(dtype, kind), shape.vector()); }
+py::array empty(const Shape& shape, DType dtype, Kind kind) {
+  return py::array(numpy_dtype(dtype, kind), shape.vector());
+}
 
 const std::byte* address(const py::array& a, DType dtype, Kind kind, const Shape& expected, const std::string& what) {
   const py::dtype want = numpy_dtype(dtype, kind);
   if (!a.dtype().is(want) && !a.dtype().equal(want))
-    throw TypeError(what + " has dtype " + std::string(py::str(a.dtype())) + ", expected " + std::string(py::str(want)));
+    throw TypeError(what + " has dtype " + std::string(py::str(a.dtype())) + ", expected " +
+                    std::string(py::str(want)));
   if (!(shape_of(a) == expected)) fail(what, " has shape ", shape_of(a), ", expected ", expected);
   const auto at = reinterpret_cast<uintptr_t>(a.data());
-  if (!(a.flags() & py::array::c_style) || at % size_t(want.itemsize()) != 0) fail(what, " is not a contiguous, aligned array");
+  if (!(a.flags() & py::array::c_style) || at % size_t(want.itemsize()) != 0)
+    fail(what, " is not a contiguous, aligned array");
   return reinterpret_cast<const std::byte*>(at);
 }
 

@@ -27,6 +27,7 @@ void bind_graph(py::module_& m);
 void bind_function(py::module_& m);
 void bind_session(py::module_& m);
 void bind_session_state(py::class_<Session>& c);
+void bind_comm(py::module_& m);
 void bind_tools(py::module_& m);
 std::map<std::string, py::array> gradient_arrays(const Session& s, double count);  // means: sums over count
 

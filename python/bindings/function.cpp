@@ -9,8 +9,8 @@ void check_count(const char* what, size_t got, size_t expected) {
   if (got != expected) fail("got ", got, " ", what, ", expected ", expected);
 }
 
-py::object call(Function& f, const std::vector<py::array>& inputs, const std::optional<std::vector<py::object>>& tangents,
-                uint64_t seed, uint64_t step) {
+py::object call(Function& f, const std::vector<py::array>& inputs,
+                const std::optional<std::vector<py::object>>& tangents, uint64_t seed, uint64_t step) {
   Function::Arrays a;
   check_count("inputs", inputs.size(), f.inputs().size());
   if (tangents && !f.tangents()) fail("this function was built without tangents");
@@ -46,15 +46,17 @@ py::object call(Function& f, const std::vector<py::array>& inputs, const std::op
 
 void bind_function(py::module_& m) {
   py::class_<Function>(m, "Function", "A graph compiled to run on arrays.")
-      .def(py::init([](std::shared_ptr<Graph> g, std::vector<Value> inputs, std::vector<Value> outputs, const std::string& dtype,
-                       bool tangents, int threads) {
+      .def(py::init([](std::shared_ptr<Graph> g, std::vector<Value> inputs, std::vector<Value> outputs,
+                       const std::string& dtype, bool tangents, int threads) {
              for (Value& v : outputs) v = g->complete(v);
              auto frozen = std::make_shared<const Graph>(*g);  // what is recorded later does not change this function
-             return std::make_unique<Function>(frozen, std::move(inputs), std::move(outputs), parse_dtype(dtype), tangents, threads);
+             return std::make_unique<Function>(frozen, std::move(inputs), std::move(outputs), parse_dtype(dtype),
+                                               tangents, threads);
            }),
-           py::arg("graph"), py::arg("inputs"), py::arg("outputs"), py::arg("dtype") = "float32", py::arg("tangents") = false,
-           py::arg("threads") = 0)
-      .def("__call__", &call, py::arg("inputs"), py::arg("tangents") = py::none(), py::arg("seed") = 0, py::arg("step") = 0);
+           py::arg("graph"), py::arg("inputs"), py::arg("outputs"), py::arg("dtype") = "float32",
+           py::arg("tangents") = false, py::arg("threads") = 0)
+      .def("__call__", &call, py::arg("inputs"), py::arg("tangents") = py::none(), py::arg("seed") = 0,
+           py::arg("step") = 0);
 }
 
 }  // namespace thalweg::bindings

@@ -21,7 +21,8 @@ Attr to_attr(const std::string& name, const py::handle& x) {
   throw TypeError("attribute '" + name + "' has type " + std::string(py::str(py::type::of(x))));
 }
 
-std::vector<Value> apply(Graph& g, const std::string& op, std::vector<Value> in, const py::dict& attrs, const std::string& path) {
+std::vector<Value> apply(Graph& g, const std::string& op, std::vector<Value> in, const py::dict& attrs,
+                         const std::string& path) {
   Attrs a;
   for (auto& [name, value] : attrs) a.set(name.cast<std::string>(), to_attr(name.cast<std::string>(), value));
   g.set_path(path);
@@ -65,29 +66,34 @@ py::list nodes(const Graph& g) {
 void bind_graph(py::module_& m) {
   py::class_<Graph, std::shared_ptr<Graph>>(m, "Graph", "A recorded computation on values 0, 1, 2, ...")
       .def(py::init<int64_t>(), py::arg("rows") = 0)
-      .def("input",
-           [](Graph& g, const std::string& name, const std::vector<int64_t>& shape, const std::string& kind, bool batch) {
-             return g.input(name, to_shape(shape), parse_kind(kind), batch);
-           },
-           py::arg("name"), py::arg("shape"), py::arg("kind") = "real", py::arg("batch") = false)
-      .def("parameter",
-           [](Graph& g, const std::string& name, const std::vector<int64_t>& shape, bool trainable) {
-             return g.parameter(name, to_shape(shape), trainable);
-           },
-           py::arg("name"), py::arg("shape"), py::arg("trainable") = true)
-      .def("buffer",
-           [](Graph& g, const std::string& name, const std::vector<int64_t>& shape) { return g.buffer(name, to_shape(shape)); },
-           py::arg("name"), py::arg("shape"))
+      .def(
+          "input",
+          [](Graph& g, const std::string& name, const std::vector<int64_t>& shape, const std::string& kind,
+             bool batch) { return g.input(name, to_shape(shape), parse_kind(kind), batch); },
+          py::arg("name"), py::arg("shape"), py::arg("kind") = "real", py::arg("batch") = false)
+      .def(
+          "parameter",
+          [](Graph& g, const std::string& name, const std::vector<int64_t>& shape, bool trainable) {
+            return g.parameter(name, to_shape(shape), trainable);
+          },
+          py::arg("name"), py::arg("shape"), py::arg("trainable") = true)
+      .def(
+          "buffer",
+          [](Graph& g, const std::string& name, const std::vector<int64_t>& shape) {
+            return g.buffer(name, to_shape(shape));
+          },
+          py::arg("name"), py::arg("shape"))
       .def("constant", &Graph::constant, py::arg("value"))
       .def("apply", &apply, py::arg("op"), py::arg("inputs"), py::arg("attrs"), py::arg("path") = "")
       .def("shape", [](const Graph& g, Value v) { return py::tuple(py::cast(g.type(v).shape.vector())); })
       .def("kind", [](const Graph& g, Value v) { return g.type(v).kind == Kind::real ? "real" : "index"; })
       .def("batched", [](const Graph& g, Value v) { return g.type(v).batched(); })
-      .def("gradient",
-           [](Graph& g, Value output, const std::vector<Value>& wrt, Value seed) {
-             return g.gradient(g.complete(output), wrt, seed);
-           },
-           py::arg("output"), py::arg("wrt"), py::arg("seed") = kNone)
+      .def(
+          "gradient",
+          [](Graph& g, Value output, const std::vector<Value>& wrt, Value seed) {
+            return g.gradient(g.complete(output), wrt, seed);
+          },
+          py::arg("output"), py::arg("wrt"), py::arg("seed") = kNone)
       .def("update_buffer", &Graph::update_buffer, py::arg("buffer"), py::arg("value"))
       .def("nodes", &nodes);
 }

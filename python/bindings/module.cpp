@@ -15,12 +15,11 @@ PYBIND11_MODULE(_core, m) {
   py::register_exception_translator([](std::exception_ptr p) {
     try {
       if (p) std::rethrow_exception(p);
-    } catch (const TypeError& e) {
-      PyErr_SetString(PyExc_TypeError, e.what());
-    }
+    } catch (const TypeError& e) { PyErr_SetString(PyExc_TypeError, e.what()); }
   });
   bind_graph(m);
   bind_function(m);
   bind_session(m);
+  bind_comm(m);
   bind_tools(m);
 }

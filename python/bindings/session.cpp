@@ -3,17 +3,20 @@
 namespace thalweg::bindings {
 namespace {
 
-constexpr const char* kRateFields[] = {"lr", "momentum", "dampening", "beta1", "beta2", "decay", "eps", "weight_decay", "previous_lr"};
+constexpr const char* kRateFields[] = {"lr",    "momentum", "dampening",    "beta1",      "beta2",
+                                       "decay", "eps",      "weight_decay", "previous_lr"};
 constexpr int64_t kFields = std::size(kRateFields);
 using RateTable = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
-template <class T> T get(const py::dict& d, const char* name, T otherwise) {
+template <class T>
+T get(const py::dict& d, const char* name, T otherwise) {
   return d.contains(name) ? d[name].cast<T>() : otherwise;
 }
 
 Rule parse_rule(const std::string& name) {
-  const std::map<std::string, Rule> rules{{"sgd", Rule::sgd},         {"heavy_ball", Rule::heavy_ball}, {"duda", Rule::duda},
-                                          {"adagrad", Rule::adagrad}, {"rmsprop", Rule::rmsprop},       {"adam", Rule::adam}};
+  const std::map<std::string, Rule> rules{{"sgd", Rule::sgd},         {"heavy_ball", Rule::heavy_ball},
+                                          {"duda", Rule::duda},       {"adagrad", Rule::adagrad},
+                                          {"rmsprop", Rule::rmsprop}, {"adam", Rule::adam}};
   auto it = rules.find(name);
   if (it == rules.end()) fail("there is no update rule '", name, "'");
   return it->second;
@@ -50,8 +53,8 @@ Recording parse_recording(const Graph& g, const py::dict& io) {
           get(io, "metrics", std::vector<Value>()), get(io, "outputs", std::vector<Value>())};
 }
 
-std::unique_ptr<Session> make(const Graph& train, const Graph& evaluate, const py::dict& train_io, const py::dict& evaluate_io,
-                              const py::dict& config) {
+std::unique_ptr<Session> make(const Graph& train, const Graph& evaluate, const py::dict& train_io,
+                              const py::dict& evaluate_io, const py::dict& config) {
   return std::make_unique<Session>(parse_recording(train, train_io), parse_recording(evaluate, evaluate_io),
                                    get(config, "groups", std::map<std::string, int>()), parse_config(config));
 }
@@ -146,18 +149,19 @@ py::dict to_columns(const std::vector<StepReport>& reports, size_t metrics) {
   d["skipped"] = column(reports, [](const StepReport& r) { return double(r.skipped); });
   py::array_t<double> m({reports.size(), metrics});
   for (size_t i = 0; i < reports.size(); i++)
-    for (size_t k = 0; k < metrics; k++)
-      m.mutable_at(i, k) = reports[i].sums.metrics[k] / reports[i].sums.count;
+    for (size_t k = 0; k < metrics; k++) m.mutable_at(i, k) = reports[i].sums.metrics[k] / reports[i].sums.count;
   d["metrics"] = m;
   return d;
 }
 
-py::dict run_epoch(Session& s, const std::vector<py::array>& inputs, const py::array_t<int64_t, py::array::c_style>& order,
-                   int64_t batch_size, const RateTable& table, const py::object& progress, double interval) {
+py::dict run_epoch(Session& s, const std::vector<py::array>& inputs,
+                   const py::array_t<int64_t, py::array::c_style>& order, int64_t batch_size, const RateTable& table,
+                   const py::object& progress, double interval) {
   if (batch_size < 1) fail("batch_size = ", batch_size, ", expected at least 1");
   Batch data = data_of(s, s.trained(), inputs, 0);
   for (py::ssize_t i = 0; i < order.size(); i++)
-    if (order.at(i) < 0 || order.at(i) >= data.rows) fail("order[", i, "] = ", order.at(i), " is outside [0, ", data.rows, ")");
+    if (order.at(i) < 0 || order.at(i) >= data.rows)
+      fail("order[", i, "] = ", order.at(i), " is outside [0, ", data.rows, ")");
   data.order = order.data();
   data.rows = order.size();
   const auto rates = parse_rates(s, table, (data.rows + batch_size - 1) / batch_size);
@@ -210,25 +214,33 @@ std::vector<py::array> predict(Session& s, const std::vector<py::array>& inputs,
   return outputs;
 }
 
+std::map<std::string, py::array> gradients(Session& s, const std::vector<py::array>& inputs) {
+  const Batch batch = data_of(s, s.trained(), inputs, 0);
+  Sums sums;
+  {
+    py::gil_scoped_release unlocked;
+    std::lock_guard lock(s.mutex());
+    sums = s.gradients(batch);
+  }
+  return gradient_arrays(s, sums.count);
+}
+
 }  // namespace
 
 void bind_session(py::module_& m) {
   py::list fields;
   for (const char* f : kRateFields) fields.append(f);
   m.attr("RATE_FIELDS") = py::tuple(fields);
-  py::class_<Session> c(m, "Session", "A training run: parameters, optimizer state and plans of every rank of this process.");
-  c.def(py::init(&make), py::arg("train"), py::arg("evaluate"), py::arg("train_io"), py::arg("evaluate_io"), py::arg("config"))
+  py::class_<Session> c(m, "Session",
+                        "A training run: parameters, optimizer state and plans of every rank of this process.");
+  c.def(py::init(&make), py::arg("train"), py::arg("evaluate"), py::arg("train_io"), py::arg("evaluate_io"),
+        py::arg("config"))
       .def("step", &step, py::arg("inputs"), py::arg("rates"))
       .def("run_epoch", &run_epoch, py::arg("inputs"), py::arg("order"), py::arg("batch_size"), py::arg("rates"),
            py::arg("progress") = py::none(), py::arg("interval") = 0.1)
       .def("evaluate", &evaluate, py::arg("inputs"), py::arg("batch_size"))
       .def("predict", &predict, py::arg("inputs"), py::arg("batch_size"))
-      .def("gradients", [](Session& s, const std::vector<py::array>& inputs) {
-        const Batch batch = data_of(s, s.trained(), inputs, 0);
-        std::lock_guard lock(s.mutex());
-        const Sums sums = s.gradients(batch);
-        return gradient_arrays(s, sums.count);
-      });
+      .def("gradients", &gradients, py::arg("inputs"));
   bind_session_state(c);
 }
 

@@ -17,7 +17,8 @@ Named read_all(const Session& s, const std::vector<Layout::Entry>& entries, Part
 }
 
 // All or nothing: every name and array is checked before the first is written.
-void write_all(Session& s, const std::vector<Layout::Entry>& entries, Part part, int which, const Named& values, const char* what) {
+void write_all(Session& s, const std::vector<Layout::Entry>& entries, Part part, int which, const Named& values,
+               const char* what) {
   std::vector<const std::byte*> from;
   for (auto& e : entries) {
     auto it = values.find(e.name);
@@ -38,8 +39,10 @@ std::vector<Named> read_state(const Session& s) {
 }
 
 void write_state(Session& s, const std::vector<Named>& values) {
-  if (int(values.size()) != s.states()) fail("got ", values.size(), " arenas of optimizer state, expected ", s.states());
-  for (int k = 0; k < s.states(); k++) write_all(s, s.layout().parameters, Part::state, k, values[k], "optimizer state");
+  if (int(values.size()) != s.states())
+    fail("got ", values.size(), " arenas of optimizer state, expected ", s.states());
+  for (int k = 0; k < s.states(); k++)
+    write_all(s, s.layout().parameters, Part::state, k, values[k], "optimizer state");
 }
 
 }  // namespace
@@ -54,14 +57,15 @@ Named gradient_arrays(const Session& s, double count) {
 
 void bind_session_state(py::class_<Session>& c) {
   c.def("parameters", [](const Session& s) { return read_all(s, s.layout().parameters, Part::parameters, 0); })
-      .def("set_parameters", [](Session& s, const Named& v) {
-        write_all(s, s.layout().parameters, Part::parameters, 0, v, "parameter");
-      })
+      .def("set_parameters",
+           [](Session& s, const Named& v) { write_all(s, s.layout().parameters, Part::parameters, 0, v, "parameter"); })
       .def("buffers", [](const Session& s) { return read_all(s, s.layout().buffers, Part::buffers, 0); })
-      .def("set_buffers", [](Session& s, const Named& v) { write_all(s, s.layout().buffers, Part::buffers, 0, v, "buffer"); })
+      .def("set_buffers",
+           [](Session& s, const Named& v) { write_all(s, s.layout().buffers, Part::buffers, 0, v, "buffer"); })
       .def("optimizer_state", &read_state)
       .def("set_optimizer_state", &write_state)
-      .def_property("t", [](const Session& s) { return s.t; }, [](Session& s, uint64_t t) { s.t = t; })
+      .def_property(
+          "t", [](const Session& s) { return s.t; }, [](Session& s, uint64_t t) { s.t = t; })
       .def("digest", &Session::digest)
       .def("memory", &Session::memory);
 }

@@ -1,4 +1,4 @@
-#include "../../cpp/exec/isa.h"
+#include "../../cpp/plan/isa.h"
 #include "../../cpp/ops/kernels.h"
 #include "arrays.h"
 
@@ -16,7 +16,8 @@ py::array fill_random(const std::string& distribution, double a, double b, uint6
   const Shape s{std::span(shape.data(), shape.size())};
   py::array out = empty(s, parse_dtype(dtype));
   std::scoped_lock lock(shared_pool_mutex());
-  kernels().fill_random({shared_pool(0)}, parse_dtype(dtype), distribution, a, b, seed, stream_key(stream), address(out), s.size());
+  kernels().fill_random({shared_pool(0)}, parse_dtype(dtype), distribution, a, b, seed, stream_key(stream),
+                        address(out), s.size());
   return out;
 }
 
@@ -28,7 +29,8 @@ py::array permutation(int64_t n, uint64_t seed, const std::string& stream) {
 }
 
 // Arguments as planes: `values` and, for duals, `tangents`.
-py::object run_formula(const std::string& name, const std::vector<py::array>& values, const std::vector<py::array>& tangents) {
+py::object run_formula(const std::string& name, const std::vector<py::array>& values,
+                       const std::vector<py::array>& tangents) {
   if (values.empty()) fail("formula '", name, "' needs an argument");
   const DType dtype = parse_dtype(std::string(py::str(values[0].dtype())));
   const bool dual = !tangents.empty();
@@ -40,7 +42,8 @@ py::object run_formula(const std::string& name, const std::vector<py::array>& va
     planes.emplace_back((dual ? 2 : 1) * plane * bytes_of(dtype));
     std::memcpy(planes.back().data(), address(values[i], dtype, Kind::real, shape, "argument"), bytes);
     if (dual)
-      std::memcpy(planes.back().data() + plane * bytes_of(dtype), address(tangents[i], dtype, Kind::real, shape, "tangent"), bytes);
+      std::memcpy(planes.back().data() + plane * bytes_of(dtype),
+                  address(tangents[i], dtype, Kind::real, shape, "tangent"), bytes);
     in.push_back({planes.back().data(), dual ? plane : 0});
   }
   Arena result(2 * plane * bytes_of(dtype));
@@ -77,8 +80,8 @@ void bind_tools(py::module_& m) {
     return run_formula(name, args.cast<std::vector<py::array>>(), {});
   });
   m.def("formula_jvp", &run_formula, py::arg("name"), py::arg("args"), py::arg("tangents"));
-  m.def("fill_random", &fill_random, py::arg("distribution"), py::arg("a"), py::arg("b"), py::arg("seed"), py::arg("stream"),
-        py::arg("shape"), py::arg("dtype"));
+  m.def("fill_random", &fill_random, py::arg("distribution"), py::arg("a"), py::arg("b"), py::arg("seed"),
+        py::arg("stream"), py::arg("shape"), py::arg("dtype"));
   m.def("permutation", &permutation, py::arg("n"), py::arg("seed"), py::arg("stream"));
   m.def("self_check", &self_check);
 }

@@ -11,16 +11,41 @@ Attr = bool | int | float | str | Sequence[int]
 class DivergedError(RuntimeError): ...
 class LostError(RuntimeError): ...
 
-def isa() -> str: ...                      # "avx512", "avx2" or "generic": the kernels in use
-def isas() -> list[str]: ...               # those that this processor can run
-def cpu_threads() -> int: ...              # cores that this process may use
+def isa() -> str: ...  # "avx512", "avx2" or "generic": the kernels in use
+def isas() -> list[str]: ...  # those that this processor can run
+def cpu_threads() -> int: ...  # cores that this process may use
 def operators() -> list[str]: ...
-def formula(name: str, *args: np.ndarray) -> np.ndarray: ...      # a formula of cpp/formula on arrays, for tests
-def formula_jvp(name: str, args: Sequence[np.ndarray], tangents: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]: ...
-def fill_random(distribution: str, a: float, b: float, seed: int, stream: str, shape: Sequence[int], dtype: str) -> np.ndarray:
+def formula(name: str, *args: np.ndarray) -> np.ndarray: ...  # a formula of cpp/formula on arrays, for tests
+def formula_jvp(
+    name: str, args: Sequence[np.ndarray], tangents: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]: ...
+def fill_random(
+    distribution: str, a: float, b: float, seed: int, stream: str, shape: Sequence[int], dtype: str
+) -> np.ndarray:
     """distribution: "normal" (mean a, standard deviation b), "uniform" (a to b), "truncated_normal" (cut at 2 b)."""
+
 def permutation(n: int, seed: int, stream: str) -> np.ndarray: ...  # int64
 def self_check() -> dict[str, Any]: ...
+
+class Communicator:
+    """How the ranks of a world talk; each is used from its own thread. Arrays: contiguous float32 or float64, in place."""
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def seconds_waiting(self) -> float: ...
+    def barrier(self) -> None: ...
+    def abort(self, why: str) -> None: ...  # every rank's next or present call raises LostError
+    def all_reduce(self, array: np.ndarray) -> None: ...  # sum; the same bits on every rank
+    def reduce_scatter(self, array: np.ndarray) -> None: ...  # rank r keeps its even share of the elements
+    def all_gather(self, array: np.ndarray) -> np.ndarray: ...
+    def broadcast(self, array: np.ndarray, root: int = 0) -> None: ...
+    def send(self, array: np.ndarray, to: int) -> None: ...
+    def recv(self, array: np.ndarray, from_: int) -> None: ...
+    def split(self, color: int, key: int = 0) -> Communicator: ...
+
+def make_threads(size: int) -> list[Communicator]: ...
 
 class Graph:
     """A recorded computation on values 0, 1, 2, ... `rows` is the nominal number of rows of batched inputs; every plan
@@ -29,8 +54,8 @@ class Graph:
     def input(self, name: str, shape: Sequence[int], kind: str = "real", batch: bool = False) -> int:
         """kind: "real" or "index" (int32). batch: axis 0 is the global batch (shape[0] must be `rows`)."""
     def parameter(self, name: str, shape: Sequence[int], trainable: bool = True) -> int: ...
-    def buffer(self, name: str, shape: Sequence[int]) -> int: ...   # kept from step to step: running_mean
-    def constant(self, value: float) -> int: ...                    # a scalar
+    def buffer(self, name: str, shape: Sequence[int]) -> int: ...  # kept from step to step: running_mean
+    def constant(self, value: float) -> int: ...  # a scalar
     def apply(self, op: str, inputs: Sequence[int], attrs: dict[str, Attr], path: str = "") -> list[int]: ...
     def shape(self, value: int) -> tuple[int, ...]: ...
     def kind(self, value: int) -> str: ...
@@ -38,15 +63,25 @@ class Graph:
     def gradient(self, output: int, wrt: Sequence[int], seed: int = -1) -> list[int]:
         """Records the backward nodes of d output / d wrt. seed: the value that starts it (default 1; output is then a
         scalar). A value that output does not depend on gets zeros."""
-    def update_buffer(self, buffer: int, value: int) -> None: ...   # value replaces buffer when a training step is accepted
-    def nodes(self) -> list[dict[str, Any]]: ...   # op, path, inputs, outputs, shapes, flops, bytes, mult_adds
+    def update_buffer(
+        self, buffer: int, value: int
+    ) -> None: ...  # value replaces buffer when a training step is accepted
+    def nodes(self) -> list[dict[str, Any]]: ...  # op, path, inputs, outputs, shapes, flops, bytes, mult_adds
 
 class Function:
     """A graph compiled to run on arrays. inputs: any inputs, parameters or buffers of the graph."""
-    def __init__(self, graph: Graph, inputs: Sequence[int], outputs: Sequence[int], dtype: str = "float32",
-                 tangents: bool = False, threads: int = 0) -> None: ...
-    def __call__(self, inputs: Sequence[np.ndarray], tangents: Sequence[np.ndarray] | None = None,
-                 seed: int = 0, step: int = 0) -> list[np.ndarray] | tuple[list[np.ndarray], list[np.ndarray]]:
+    def __init__(
+        self,
+        graph: Graph,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        dtype: str = "float32",
+        tangents: bool = False,
+        threads: int = 0,
+    ) -> None: ...
+    def __call__(
+        self, inputs: Sequence[np.ndarray], tangents: Sequence[np.ndarray] | None = None, seed: int = 0, step: int = 0
+    ) -> list[np.ndarray] | tuple[list[np.ndarray], list[np.ndarray]]:
         """With tangents=True: returns (outputs, tangents of the outputs), the exact directional derivative."""
 
 RATE_FIELDS: tuple[str, ...]
@@ -71,25 +106,34 @@ class Session:
         """One update from one global batch (rows = inputs[0].shape[0]). rates: (groups, len(RATE_FIELDS)) float64.
         Returns loss, metrics (list of means), count, grad_norm, seconds, seconds_comm, seconds_wait, bytes_comm,
         skipped, t."""
-    def run_epoch(self, inputs: Sequence[np.ndarray], order: np.ndarray, batch_size: int, rates: np.ndarray,
-                  progress: Callable[[int, dict], None] | None = None, interval: float = 0.1) -> dict[str, np.ndarray]:
+    def run_epoch(
+        self,
+        inputs: Sequence[np.ndarray],
+        order: np.ndarray,
+        batch_size: int,
+        rates: np.ndarray,
+        progress: Callable[[int, dict], None] | None = None,
+        interval: float = 0.1,
+    ) -> dict[str, np.ndarray]:
         """Steps over order[0:batch_size], order[batch_size:2 batch_size], ... (int64 row numbers; the last batch may
         be short). rates: (steps, groups, fields). Calls progress(steps done, last report) about every `interval`
         seconds; an exception in it (KeyboardInterrupt too) ends the run at that step's edge with the state whole.
         Returns one row per finished step: loss, count, metrics (steps, m), grad_norm, seconds, skipped."""
     def evaluate(self, inputs: Sequence[np.ndarray], batch_size: int) -> dict[str, Any]: ...  # loss, metrics, count
     def predict(self, inputs: Sequence[np.ndarray], batch_size: int) -> list[np.ndarray]: ...
-    def gradients(self, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]: ...   # mean gradient of one batch; nothing changes
-    def parameters(self) -> dict[str, np.ndarray]: ...       # copies
+    def gradients(
+        self, inputs: Sequence[np.ndarray]
+    ) -> dict[str, np.ndarray]: ...  # mean gradient of one batch; nothing changes
+    def parameters(self) -> dict[str, np.ndarray]: ...  # copies
     def set_parameters(self, values: dict[str, np.ndarray]) -> None: ...
     def buffers(self) -> dict[str, np.ndarray]: ...
     def set_buffers(self, values: dict[str, np.ndarray]) -> None: ...
-    def optimizer_state(self) -> list[dict[str, np.ndarray]]: ...    # one dict for each arena of state
+    def optimizer_state(self) -> list[dict[str, np.ndarray]]: ...  # one dict for each arena of state
     def set_optimizer_state(self, state: list[dict[str, np.ndarray]]) -> None: ...
     @property
-    def t(self) -> int: ...                                  # updates done
+    def t(self) -> int: ...  # updates done
     @t.setter
     def t(self, value: int) -> None: ...
-    def digest(self) -> str: ...                             # of parameters, buffers and optimizer state of every rank
-    def memory(self) -> dict[str, int]: ...                  # bytes_parameters, bytes_gradients, bytes_state, bytes_activations
+    def digest(self) -> str: ...  # of parameters, buffers and optimizer state of every rank
+    def memory(self) -> dict[str, int]: ...  # bytes_parameters, bytes_gradients, bytes_state, bytes_activations
     def close(self) -> None: ...

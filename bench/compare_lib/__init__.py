@@ -1,0 +1,1 @@
+"""The parts of bench/compare.py: workloads, their two implementations, interleaved timing, the report."""

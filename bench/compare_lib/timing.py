@@ -1,0 +1,88 @@
+"""Interleaved timing, and the peaks of this machine."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Step = Callable[[], object]
+PAUSE = 0.005  # between blocks, so that one side's spinning threads go to sleep before the other side starts
+
+
+@dataclass
+class Peaks:
+    """What the machine can do: floating point operations and bytes moved (reads and writes) a second."""
+
+    flops: float
+    copy: float
+    stream: float
+
+
+@dataclass
+class Measured:
+    """Seconds a step of every contender in every round, by name."""
+
+    rounds: dict[str, list[float]]
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.rounds[name])
+
+    def ratio(self, over: str, name: str) -> float:
+        """Median over the rounds of (time of `over` / time of `name`)."""
+        return statistics.median(a / b for a, b in zip(self.rounds[over], self.rounds[name], strict=True))
+
+
+def seconds(step: Step, count: int) -> float:
+    """Seconds a step, over `count` steps."""
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    return (time.perf_counter() - start) / count
+
+
+def interleave(contenders: dict[str, Step], rounds: int, limit_seconds: float, block: float = 0.06) -> Measured:
+    """Time the contenders in turns: in each round every one runs a block of steps, in a rotating order."""
+    counts = {}
+    for name, step in contenders.items():
+        seconds(step, 2)
+        counts[name] = max(1, round(block / max(seconds(step, 1), 1e-7)))
+        counts[name] = max(1, round(block / max(seconds(step, min(counts[name], 50)), 1e-7)))
+    measured = Measured({name: [] for name in contenders})
+    names, start = list(contenders), time.perf_counter()
+    gc.collect()
+    gc.disable()
+    try:
+        for r in range(rounds):
+            for name in names[r % len(names) :] + names[: r % len(names)]:
+                time.sleep(PAUSE)
+                measured.rounds[name].append(seconds(contenders[name], counts[name]))
+            if r >= 2 and time.perf_counter() - start > limit_seconds:
+                break
+    finally:
+        gc.enable()
+    return measured
+
+
+def best(step: Step, tries: int = 7) -> float:
+    seconds(step, 2)
+    return min(seconds(step, 1) for _ in range(tries))
+
+
+def measure_peaks(threads: int) -> Peaks:
+    """The best of torch's and our own product, and torch's copy and in-place streams over 160 MB."""
+    import torch
+
+    from . import ours
+
+    torch.set_num_threads(threads)
+    n = 1024
+    a, b = (np.random.default_rng(i).standard_normal((n, n), dtype=np.float32) for i in range(2))
+    s, t = torch.from_numpy(a), torch.from_numpy(b)
+    out = torch.empty(n, n)
+    product = min(best(ours.product(a, b, threads)), best(lambda: torch.mm(s, t, out=out)))
+    x, y = torch.ones(40_000_000), torch.ones(40_000_000)
+    copied, streamed = best(lambda: y.copy_(x)), best(lambda: x.mul_(1.0))
+    return Peaks(2 * n**3 / product, 2 * x.nbytes / copied, 2 * x.nbytes / streamed)

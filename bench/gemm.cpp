@@ -1,0 +1,79 @@
+// gemm.cpp: matrix products of the dense layers against the machine's peak and oneDNN.
+//   gemm [threads ...]        (default: 1 2)
+// Columns: our GFLOP/s, share of the fma peak of the same rounds, and how many times faster than oneDNN, given plain
+// weights and (in brackets) weights that it laid out in advance.
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+
+#include "onednn.h"
+#include "ops/kernels.h"
+#include "peak.h"
+
+using namespace thalweg;
+using namespace thalweg::bench;
+
+namespace {
+
+std::vector<float> values(int64_t n) {
+  static std::mt19937 bits(1);
+  std::vector<float> v(n);
+  for (float& x : v) x = float(int32_t(bits())) * 0x1p-31f;
+  return v;
+}
+
+void report(const char* what, const Exec& exec, double flops, const std::vector<Job>& jobs) {
+  std::vector<Job> all{[&] { peak<float>(exec); }};
+  all.insert(all.end(), jobs.begin(), jobs.end());
+  const int threads = exec.pool.threads();
+  const Race r = race(all, 9, 0.008, threads > 1 ? 0.006 : 0);
+  const double peak_rate = kPeakFlops<float> * threads / r.time(0);
+  std::printf("  %-22s %7.1f GFLOP/s  %5.1f %% of peak", what, flops / r.time(1) / 1e9,
+              100 * flops / r.time(1) / peak_rate);
+  if (have_onednn() && jobs.size() > 1) std::printf("   %.2f", r.speedup(1, 2));
+  if (have_onednn() && jobs.size() > 2) std::printf(" (%.2f)", r.speedup(1, 3));
+  std::printf("   %.1f us\n", r.time(1) * 1e6);
+}
+
+// A dense layer of n outputs and k inputs on m rows: forward, d_x, and d_w with 1 and 8 shards.
+void layer(const Exec& exec, int64_t m, int64_t n, int64_t k) {
+  const auto x = values(m * k), w = values(n * k), d_y = values(m * n);
+  std::vector<float> y(m * n), d_x(m * k), d_w(n * k);
+  const int threads = exec.pool.threads();
+  const double flops = 2.0 * double(m * n) * double(k);
+  const Kernels& kernel = kernels();
+  std::printf("%ld x %ld x %ld (rows, outputs, inputs), %d thread%s\n", long(m), long(n), long(k), threads,
+              threads > 1 ? "s" : "");
+  auto peer = [&](PeerMatmul p, const float* a, const float* b, float* c) {
+    return onednn_matmul(p, threads, a, b, c);
+  };
+  report("forward", exec, flops,
+         {[&] { kernel.matmul_f32(exec, {m, n, k, k, 1, 1, k, n}, x.data(), w.data(), nullptr, y.data()); },
+          peer({m, n, k, false, true, false}, x.data(), w.data(), y.data()),
+          peer({m, n, k, false, true, true}, x.data(), w.data(), y.data())});
+  report("d_x", exec, flops,
+         {[&] { kernel.matmul_f32(exec, {m, k, n, n, 1, k, 1, k}, d_y.data(), w.data(), nullptr, d_x.data()); },
+          peer({m, k, n, false, false, false}, d_y.data(), w.data(), d_x.data()),
+          peer({m, k, n, false, false, true}, d_y.data(), w.data(), d_x.data())});
+  for (int64_t shards : {1, 8}) {
+    const Shards cut = Shards::of(m, shards, 0, shards);
+    report(shards == 1 ? "d_w, 1 shard" : "d_w, 8 shards", exec, flops,
+           {[&] { kernel.matmul_fold_f32(exec, {n, k, m, 1, n, k, 1, k}, cut, d_y.data(), x.data(), d_w.data()); },
+            peer({n, k, m, true, false, false}, d_y.data(), x.data(), d_w.data())});
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::vector<int> threads;
+  for (int i = 1; i < argc; i++) threads.push_back(std::atoi(argv[i]));
+  if (threads.empty()) threads = {1, 2};
+  std::printf("instruction set %s, oneDNN %s\n", kernels().isa, have_onednn() ? "present" : "absent");
+  constexpr int64_t shapes[][3] = {{32, 128, 64},  {32, 10, 128},   {128, 512, 784},   {128, 512, 512},
+                                   {128, 10, 512}, {512, 2048, 784}, {512, 2048, 2048}, {16384, 128, 64}};
+  for (int t : threads) {
+    const auto pool = make_pool(t);
+    for (auto [m, n, k] : shapes) layer(Exec{*pool}, m, n, k);
+  }
+}

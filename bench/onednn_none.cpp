@@ -1,0 +1,10 @@
+// onednn_none.cpp: stands in where oneDNN was not found.
+#include "onednn.h"
+
+namespace thalweg::bench {
+
+bool have_onednn() { return false; }
+Job onednn_matmul(const PeerMatmul&, int, const float*, const float*, float*) { return {}; }
+Job onednn_conv(const Conv&, ConvPart, int) { return {}; }
+
+}  // namespace thalweg::bench

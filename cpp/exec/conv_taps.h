@@ -1,0 +1,33 @@
+// conv_taps.h: the form that convolution forward and backward to the input share: each output pixel of a grid is a
+// weighted sum of source pixels (taps), each tap a contiguous run of channels.
+//   out(n, p, q, g, j) = bias + sum over taps (r, s) and channels k of
+//                        source(n, p step_h + row(r), q step_w + col(s), g, k) weight(g, r, s, k, j)
+// Source pixels outside the image are +0. K runs over r, s, k in this order.
+#pragma once
+#include "exec.h"
+
+namespace thalweg {
+
+// Tap i of an axis reads the source at offset + i offset_step and uses kernel position kernel + i kernel_step.
+struct TapAxis {
+  int64_t count, offset, offset_step, kernel, kernel_step;
+};
+
+struct TapConv {
+  int64_t n, in_h, in_w, in_c;            // source images
+  int64_t rows, cols, step_h, step_w;     // grid of output pixels
+  TapAxis tap_h, tap_w;
+  int64_t out_image, out_row, out_col;    // strides of the output, in elements
+  int64_t groups, group_in, group_out;    // channels of a group
+  int64_t w_group, w_row, w_col, w_in, w_out;  // strides of the weight
+  int64_t taps() const { return tap_h.count * tap_w.count; }
+  int64_t k() const { return taps() * group_in; }
+};
+
+template <class T>
+void conv_taps(const Exec&, const TapConv&, const T* source, const T* weight, const T* bias, T* out, bool accumulate);
+
+// Estimated nanoseconds on one thread.
+double conv_ns(double flops, bool is_double);
+
+}  // namespace thalweg

@@ -1,0 +1,208 @@
+// matmul.cpp: cuts a product into tiles, packs its operands where that pays, and runs the tile over them.
+#include "matmul.h"
+
+#include "../tensor/arena.h"
+#include "pack.h"
+#include "tile.h"
+
+namespace thalweg {
+namespace {
+
+constexpr int64_t kChunk = 2048;            // K that is worked on at a time: a panel of B that stays in L2
+constexpr int64_t kPartBytes = 384 << 10;   // rows of A that stay in L2 beside it
+constexpr int64_t kPackedBytes = 16 << 20;  // rows of A that are packed at a time
+constexpr int64_t kMinTasks = 16;           // enough for an even share on a few threads
+constexpr double kPackNs = 0.1, kStartNs = 100;
+
+// One product and the memory that it runs in. Neither the cut into tiles nor packing shows in the result.
+template <class T> class Product {
+ public:
+  // shard_k: K of shard s is [shard_k[s], shard_k[s + 1]).
+  Product(const Matmul& p, std::span<const int64_t> shard_k, const T* a, const T* b, const T* bias, T* c)
+      : p_(p), shard_k_(shard_k), a_(a), b_(b), bias_(bias), c_(c) {
+    tiles_ = divide_up(p.m, kTileRows);
+    panels_ = divide_up(p.n, kPanel<T>);
+    pack_a_ = panels_ > 4 || (p.a_col != 1 && p.a_row != 1);
+    pack_b_ = tiles_ > 3 || p.b_col != 1 || p.n % kLanes<T> != 0;
+    form_ = !pack_a_ && p.a_col == 1 ? TileForm::rows : TileForm::columns;
+    a_step_ = pack_a_ ? kRowsWidth<T> : p.a_col;
+    b_step_ = pack_b_ ? kPanel<T> : p.b_row;
+    max_steps_ = p.k / kKBlock + shards();
+    a_tile_ = p.k * kRowsWidth<T>;
+    b_panel_ = p.k * kPanel<T>;
+    const int64_t tile_bytes = std::min(p.k + 1, kChunk) * kRowsWidth<T> * int64_t(sizeof(T));
+    const int64_t part_tiles = std::max<int64_t>(1, kPartBytes / tile_bytes);
+    parts_ = std::min(tiles_, std::max(divide_up(tiles_, part_tiles), divide_up(kMinTasks, panels_)));
+  }
+
+  int64_t memory_bytes() const {
+    return segment_bytes() + step_bytes() + (a_items() * a_tile_ + b_items() * b_panel_) * int64_t(sizeof(T));
+  }
+  void prepare(std::byte* memory) {
+    auto* segment = reinterpret_cast<Segment*>(memory);
+    auto* step = reinterpret_cast<Step*>(memory + segment_bytes());
+    a_packed_ = reinterpret_cast<T*>(memory + segment_bytes() + step_bytes());
+    b_packed_ = a_packed_ + a_items() * a_tile_;
+    ProgramWriter w(segment, step, a_step_, b_step_, kKBlock);
+    for (int64_t s = 0; s < shards(); s++) {
+      const int64_t k = shard_k_[s];
+      w.begin_leaf(s, shards());
+      w.add(k * a_step_, k * b_step_, shard_k_[s + 1] - k);
+      w.end_leaf();
+    }
+    program_ = w.program();
+    if (p_.k > kChunk) chunk_ = std::max<int64_t>(1, program_.steps * kChunk / p_.k);
+    else chunk_ = program_.steps;
+  }
+
+  int64_t pack_items() const { return a_items() + b_items(); }
+  void pack(int64_t item) const {
+    if (item < a_items()) {
+      const int64_t i = row_of(item);
+      const int n = int(std::min<int64_t>(kRowsWidth<T>, p_.m - i));  // whole vectors: rows of the next tile do no harm
+      pack_panel(a_ + i * p_.a_row, p_.a_col, p_.a_row, p_.k, n, kRowsWidth<T>, a_packed_ + item * a_tile_);
+    } else {
+      const int64_t panel = item - a_items(), j = panel * kPanel<T>;
+      pack_panel(b_ + j * p_.b_col, p_.b_row, p_.b_col, p_.k, columns(panel), kPanel<T>, b_packed_ + panel * b_panel_);
+    }
+  }
+
+  // A task is one panel of columns times one part of the row tiles. Its stack has the slots of one tile, or of all its
+  // tiles when K passes in chunks.
+  int64_t tasks() const { return parts_ * panels_; }
+  int64_t stack_count() const { return tile_stack() * (chunk_ < program_.steps ? divide_up(tiles_, parts_) : 1); }
+  void run(int64_t task, T* stack) const {
+    const int64_t part = task / panels_, panel = task % panels_;
+    const int64_t begin = part * tiles_ / parts_, end = (part + 1) * tiles_ / parts_;
+    const int64_t next = chunk_ < program_.steps ? tile_stack() : 0;
+    for (int64_t s = 0; s < program_.steps; s += chunk_)
+      for (int64_t t = begin; t < end; t++) run_tile(t, panel, s, stack + (t - begin) * next);
+  }
+
+ private:
+  int64_t shards() const { return int64_t(shard_k_.size()) - 1; }
+  int64_t segment_bytes() const { return align_up(max_steps_ * int64_t(sizeof(Segment))); }
+  int64_t step_bytes() const { return align_up(max_steps_ * int64_t(sizeof(Step))); }
+  int64_t a_items() const { return pack_a_ ? tiles_ : 0; }
+  int64_t b_items() const { return pack_b_ ? panels_ : 0; }
+  int64_t tile_stack() const { return program_.slots * kTileSize<T>; }
+  int64_t row_of(int64_t tile) const { return tile * p_.m / tiles_; }
+  int columns(int64_t panel) const { return int(std::min<int64_t>(kPanel<T>, p_.n - panel * kPanel<T>)); }
+
+  void run_tile(int64_t tile, int64_t panel, int64_t first, T* stack) const {
+    const int64_t i = row_of(tile), j = panel * kPanel<T>, last = std::min(program_.steps, first + chunk_);
+    const int rows = int(row_of(tile + 1) - i), n = columns(panel);
+    TileCall<T> call{.a = pack_a_ ? a_packed_ + tile * a_tile_ : a_ + i * p_.a_row,
+                     .a_step = a_step_,
+                     .b = pack_b_ ? b_packed_ + panel * b_panel_ : b_ + j,
+                     .b_step = b_step_,
+                     .segment = program_.segment,
+                     .first = program_.step + first,
+                     .last = program_.step + last,
+                     .stack = stack};
+    const T* row[kTileRows];
+    if (form_ == TileForm::rows) {
+      for (int r = 0; r < rows; r++) row[r] = call.a + r * p_.a_row;
+      call.row = row;
+    }
+    T* c = c_ + i * p_.c_row + j;
+    const T* bias = bias_ ? bias_ + j : nullptr;
+    const bool done = last == program_.steps, edge = n % kLanes<T> != 0;
+    if (done && !edge) {
+      call.out = c;
+      call.out_step = p_.c_row;
+      call.bias = bias;
+      call.accumulate = p_.accumulate;
+    }
+    tile_function<T>(form_, rows, int(divide_up(n, kLanes<T>)))(call);
+    if (done && edge)
+      for (int r = 0; r < rows; r++) put_row(stack + r * kPanel<T>, n, bias, p_.accumulate, c + r * p_.c_row);
+  }
+
+  const Matmul p_;
+  const std::span<const int64_t> shard_k_;
+  const T *a_, *b_, *bias_;
+  T* c_;
+  int64_t tiles_, panels_, parts_, a_step_, b_step_, max_steps_, a_tile_, b_panel_, chunk_ = 0;
+  bool pack_a_, pack_b_;
+  TileForm form_;
+  T *a_packed_ = nullptr, *b_packed_ = nullptr;
+  Program program_;
+};
+
+// Tasks of one product on all threads.
+template <class T> void run_shared(const Exec& exec, Product<T> product, double ns) {
+  product.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, product.memory_bytes()));
+  exec.parallel(product.pack_items(), ns, [&](int64_t item, int) { product.pack(item); });
+  exec.parallel(product.tasks(), ns, [&](int64_t task, int worker) {
+    product.run(task, exec.scratch<T>(worker, Slot::tile, product.stack_count()));
+  });
+}
+// A whole product on one worker.
+template <class T> void run_alone(const Exec& exec, Product<T> product, int worker) {
+  product.prepare(exec.scratch<std::byte>(worker, Slot::b_pack, product.memory_bytes()));
+  for (int64_t item = 0; item < product.pack_items(); item++) product.pack(item);
+  T* stack = exec.scratch<T>(worker, Slot::tile, product.stack_count());
+  for (int64_t task = 0; task < product.tasks(); task++) product.run(task, stack);
+}
+
+// Rows of A go in rounds, so that packing them takes bounded memory.
+template <class T>
+void run_rounds(const Exec& exec, const Matmul& p, std::span<const int64_t> shard_k, const T* a, const T* b,
+                const T* bias, T* c) {
+  const int64_t row_bytes = std::max<int64_t>(1, p.k) * int64_t(sizeof(T));
+  const int64_t round = std::max<int64_t>(1, kPackedBytes / (row_bytes * kTileRows)) * kTileRows;
+  for (int64_t i = 0; i < p.m; i += round) {
+    Matmul part = p;
+    part.m = std::min(round, p.m - i);
+    run_shared(exec, Product<T>(part, shard_k, a + i * p.a_row, b, bias, c + i * p.c_row),
+               matmul_ns(part, sizeof(T) == 8));
+  }
+}
+
+// Products that share B and follow each other in A and C are one product of more rows.
+Matmul merge_batch(Matmul p) {
+  if (p.batch > 1 && p.b_batch == 0 && p.a_batch == p.m * p.a_row && p.c_batch == p.m * p.c_row) {
+    p.m *= p.batch;
+    p.batch = 1;
+  }
+  return p;
+}
+
+}  // namespace
+
+template <class T> void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const T* bias, T* c) {
+  if (whole.m == 0 || whole.n == 0 || whole.batch == 0) return;
+  const Matmul p = merge_batch(whole);
+  const int64_t one_shard[] = {0, p.k};
+  Matmul one = p;
+  one.batch = 1;
+  const double one_ns = matmul_ns(one, sizeof(T) == 8);
+  if (p.batch == 1 || exec.threads_for(one_ns) > 1) {
+    for (int64_t i = 0; i < p.batch; i++)
+      run_rounds<T>(exec, one, one_shard, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch);
+    return;
+  }
+  exec.parallel(p.batch, one_ns * double(p.batch), [&](int64_t i, int worker) {
+    run_alone(exec, Product<T>(one, one_shard, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch), worker);
+  });
+}
+
+template <class T>
+void matmul_fold(const Exec& exec, const Matmul& p, const Shards& shards, const T* a, const T* b, T* c) {
+  if (p.m == 0 || p.n == 0) return;
+  run_rounds<T>(exec, p, shards.offset, a, b, nullptr, c);
+}
+
+double matmul_ns(const Matmul& p, bool is_double) {
+  constexpr double per_vector = 2.0 * kVectorBytes / 4 * 2.5;  // flop per ns of float
+  const double flops = 2.0 * double(p.m) * double(p.n) * double(p.k), moved = double(p.m + p.n) * double(p.k);
+  return double(p.batch) * (kStartNs + (flops / per_vector + moved * kPackNs) * (is_double ? 2 : 1));
+}
+
+template void matmul(const Exec&, const Matmul&, const float*, const float*, const float*, float*);
+template void matmul(const Exec&, const Matmul&, const double*, const double*, const double*, double*);
+template void matmul_fold(const Exec&, const Matmul&, const Shards&, const float*, const float*, float*);
+template void matmul_fold(const Exec&, const Matmul&, const Shards&, const double*, const double*, double*);
+
+}  // namespace thalweg

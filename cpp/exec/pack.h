@@ -1,0 +1,44 @@
+// pack.h: copies operands of the register tile into panels: dst[k * width + j] = src(k, j) for the n columns, zero in
+// the rest of the last vector that they touch.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+
+#include "vector.h"
+
+namespace thalweg {
+
+// src(k, j) = src[k * k_step + j * j_step]; n <= width columns; width is a multiple of kLanes.
+template <class T>
+inline void pack_panel(const T* src, int64_t k_step, int64_t j_step, int64_t count, int n, int width, T* dst) {
+  constexpr int W = kLanes<T>;
+  constexpr int kAhead = 3;  // the source jumps from row to row, which the processor does not foresee
+  const int used = (n + W - 1) / W * W;
+  int64_t k = 0;
+  if (k_step == 1 && j_step != 1) {
+    for (; k + W <= count; k += W)
+      for (int j = 0; j < used; j += W) {
+        Vector<T> v[W];
+#pragma GCC unroll 16
+        for (int i = 0; i < W; i++) {
+          const T* p = src + (j + i) * j_step + k;
+          __builtin_prefetch(p + kAhead * W);
+          v[i] = j + i < n ? load(p) : Vector<T>{};
+        }
+        transpose<T>(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < W; i++) store(dst + (k + i) * width + j, v[i]);
+      }
+  } else if (j_step == 1 && n == used) {
+    for (; k < count; k++) {
+      for (int j = 0; j < used; j += W) {
+        __builtin_prefetch(src + (k + kAhead * 4) * k_step + j);
+        store(dst + k * width + j, load(src + k * k_step + j));
+      }
+    }
+  }
+  for (; k < count; k++)
+    for (int j = 0; j < used; j++) dst[k * width + j] = j < n ? src[k * k_step + j * j_step] : T(0);
+}
+
+}  // namespace thalweg

@@ -1,0 +1,340 @@
+// reduce.h: sums and other folds, in an order that shapes alone decide.
+//   columns  out(c) = fold over the rows of a (rows, C) matrix: a chain or a few row lanes inside a block, the tree of
+//            shards.h over the blocks of a shard and over the shards: reduce_rows, sum_rows, reduce_groups
+//   lanes    out = fold of n neighbours: 16 lanes inside a block of 1024 (one chain for 16 or fewer), the same tree over
+//            blocks: fold_lanes
+// A fold is given by Combine: identity<N>() and (a, b) -> N. Threads, vector width and instruction set choose nothing.
+#pragma once
+#include <array>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "../tensor/arena.h"
+#include "for_each.h"
+#include "shards.h"
+
+namespace thalweg {
+
+struct Add {
+  template <class N> static TW_HD N identity() { return N(0); }
+  template <class N> TW_HD N operator()(N a, N b) const { return a + b; }
+};
+struct Max {
+  template <class N> static TW_HD N identity() { return N(-std::numeric_limits<RealOf<N>>::infinity()); }
+  template <class N> TW_HD N operator()(N a, N b) const { return maximum(a, b); }
+};
+struct Min {
+  template <class N> static TW_HD N identity() { return N(std::numeric_limits<RealOf<N>>::infinity()); }
+  template <class N> TW_HD N operator()(N a, N b) const { return minimum(a, b); }
+};
+
+// ---- columns ----
+
+// K planes of per-channel state; state[k][c] and state[k].set(c, x) with c the channel of the matrix.
+template <class N, int K> using State = std::array<View<N>, K>;
+template <class N> inline constexpr int kPlanes = kIsDual<N> ? 2 : 1;
+
+// The view of planes of `width` elements that lie one after the other at p, indexed from channel c0 on.
+template <class N> TW_HD View<N> planar(RealOf<N>* p, int64_t width, int64_t c0 = 0) {
+  if constexpr (kIsDual<N>) return View<N>(p - c0, p + width - c0);
+  else return View<N>(p - c0);
+}
+template <class N, int K> State<N, K> state_at(RealOf<N>* p, int64_t width, int64_t c0 = 0) {
+  return [&]<size_t... k>(std::index_sequence<k...>) {
+    return State<N, K>{planar<N>(p + int64_t(k) * kPlanes<N> * width, width, c0)...};
+  }(std::make_index_sequence<K>{});
+}
+
+// How a column fold is cut into tasks; made once when a kernel is built. A run is an aligned stretch of 2^k blocks of
+// one shard, and so a subtree; a tile is a stretch of channels. Neither changes the bits.
+struct Columns {
+  struct Run {
+    int64_t shard, begin, end;  // blocks [begin, end)
+  };
+  RowBlocks blocks;
+  int64_t channels = 1;
+  int64_t tile = 1;                 // channels of a task
+  std::vector<Run> runs;
+  std::vector<int64_t> shard_runs;  // shard s owns runs [shard_runs[s], shard_runs[s + 1])
+  int64_t tiles() const { return (channels + tile - 1) / tile; }
+  int64_t rows_of(const Run& run) const { return blocks.row[run.end] - blocks.row[run.begin]; }
+  int64_t rows_of_shard(int64_t s) const { return blocks.row[blocks.shard[s + 1]] - blocks.row[blocks.shard[s]]; }
+};
+Columns columns(RowBlocks blocks, int64_t channels);
+
+// Rows that are added side by side in a block of few channels: a power of two with row_lanes * channels >= 64.
+inline int64_t row_lanes(int64_t channels) { return channels >= 64 || channels < 1 ? 1 : std::bit_ceil(uint64_t((63 + channels) / channels)); }
+
+namespace reduce_detail {
+
+// state(c) = combine(state(c), at(r, c)) for rows [r, r + kRows), or starting from row r itself when kFirst.
+template <class N, int K, int kRows, bool kFirst, class Combine, class At>
+TW_HD void take_rows(int64_t r, int64_t c0, int64_t c1, const At& rows, const State<N, K>& planes, Combine combine) {
+  const At at = rows;  // copies: through references the compiler would reload pointers and scatter
+  const State<N, K> state = planes;
+#pragma omp simd
+  for (int64_t c = c0; c < c1; c++) {
+    std::array<N, K> sum = at(r, c);
+    if constexpr (!kFirst)
+      for (int k = 0; k < K; k++) sum[k] = combine(state[k][c], sum[k]);
+    for (int i = 1; i < kRows; i++) {
+      const std::array<N, K> next = at(r + i, c);
+      for (int k = 0; k < K; k++) sum[k] = combine(sum[k], next[k]);
+    }
+    for (int k = 0; k < K; k++) state[k].set(c, sum[k]);
+  }
+}
+
+// One chain a channel over rows [r0, r1), r0 < r1; four rows a pass keep the state out of the way.
+template <class N, int K, class Combine, class At>
+void chain(int64_t r0, int64_t r1, int64_t c0, int64_t c1, const At& at, const State<N, K>& state, Combine combine) {
+  int64_t r = r0;
+  if (r1 - r0 >= 4) {
+    take_rows<N, K, 4, true>(r, c0, c1, at, state, combine);
+    for (r += 4; r + 4 <= r1; r += 4) take_rows<N, K, 4, false>(r, c0, c1, at, state, combine);
+  } else {
+    take_rows<N, K, 1, true>(r++, c0, c1, at, state, combine);
+  }
+  for (; r < r1; r++) take_rows<N, K, 1, false>(r, c0, c1, at, state, combine);
+}
+
+template <class N, int K, class Combine>
+void merge_states(const State<N, K>& into, const State<N, K>& from, int64_t c0, int64_t c1, Combine combine) {
+  for (int k = 0; k < K; k++) {
+    const View<N> a = into[k], b = from[k];
+#pragma omp simd
+    for (int64_t c = c0; c < c1; c++) a.set(c, combine(a[c], b[c]));
+  }
+}
+
+template <class N, int K> void fill_state(const State<N, K>& state, int64_t c0, int64_t c1, N x) {
+  for (int k = 0; k < K; k++) {
+    const View<N> a = state[k];
+#pragma omp simd
+    for (int64_t c = c0; c < c1; c++) a.set(c, x);
+  }
+}
+
+// Few channels: lane l takes rows r0 + l, r0 + l + lanes, ...; then the lanes fold in halves. Short blocks have no more
+// lanes than they need.
+template <class N, int K, class Combine, class Element>
+void narrow_block(int64_t r0, int64_t r1, int64_t channels, const Element& element, const State<N, K>& state, Combine combine) {
+  alignas(64) RealOf<N> memory[K * kPlanes<N> * 128];
+  const State<N, K> lanes = state_at<N, K>(memory, 128);
+  const int64_t count = std::min<int64_t>(row_lanes(channels), std::bit_ceil(uint64_t(r1 - r0)));
+  const int64_t width = count * channels, groups = (r1 - r0) / count;
+  fill_state<N, K>(lanes, 0, width, Combine::template identity<N>());
+  if constexpr (requires { element(int64_t(0)); }) {  // an element by its flat index: whole groups are long rows
+    auto flat = [=](int64_t g, int64_t j) { return element(r0 * channels + g * width + j); };
+    if (groups > 0) chain<N, K>(0, groups, 0, width, flat, lanes, combine);
+    const int64_t rest = (r1 - r0 - groups * count) * channels;
+    if (rest > 0) take_rows<N, K, 1, false>(groups, 0, rest, flat, lanes, combine);
+  } else {
+    for (int64_t r = r0, lane = 0; r < r1; r++, lane = lane + 1 == count ? 0 : lane + 1) {
+      const int64_t base = lane * channels;
+      auto at = [=](int64_t, int64_t j) { return element(r, j - base); };
+      take_rows<N, K, 1, false>(0, base, base + channels, at, lanes, combine);
+    }
+  }
+  for (int64_t half = width / 2; half >= channels; half /= 2) {
+    const State<N, K> upper = state_at<N, K>(memory + half, 128);
+    merge_states<N, K>(lanes, upper, 0, half, combine);
+  }
+  for (int k = 0; k < K; k++)
+    for (int64_t c = 0; c < channels; c++) state[k].set(c, lanes[k][c]);
+}
+
+}  // namespace reduce_detail
+
+// state[k](c) = fold of element(...)[k] over rows [r0, r1) of channels [c0, c1): one block, the leaf of a column fold.
+// element(i) with the flat index i = r * channels + c, or element(r, c); both give std::array<N, K>.
+// With fewer than 64 channels the range must be all of them (as tiles are).
+template <class N, int K, class Element, class Combine = Add>
+void fold_block(int64_t r0, int64_t r1, int64_t channels, int64_t c0, int64_t c1, const Element& element,
+                const State<N, K>& state, Combine combine = {}) {
+  using namespace reduce_detail;
+  if (r0 >= r1) return fill_state<N, K>(state, c0, c1, Combine::template identity<N>());
+  if (row_lanes(channels) > 1) return narrow_block<N, K>(r0, r1, channels, element, state, combine);
+  auto at = [=](int64_t r, int64_t c) {
+    if constexpr (requires { element(r); }) return element(r * channels + c);
+    else return element(r, c);
+  };
+  chain<N, K>(r0, r1, c0, c1, at, state, combine);
+}
+
+namespace reduce_detail {
+
+// The tree over the blocks of one run; the result is in `out`. Deeper slots live in the worker's Slot::local.
+template <class N, int K, class Leaf, class Merge>
+void fold_run(const Exec& exec, int worker, const Columns& plan, const Columns::Run& run, int64_t c0, int64_t c1,
+              const Leaf& leaf, const Merge& merge, const State<N, K>& out) {
+  const int64_t count = run.end - run.begin, width = plan.tile, size = K * kPlanes<N> * width;
+  const int64_t* row = plan.blocks.row.data() + run.begin;
+  if (count <= 1) return leaf(row[0], row[count], c0, c1, out);
+  auto* stack = exec.scratch<RealOf<N>>(worker, Slot::local, size * (tree_slots(count) - 1));
+  int64_t rows[64];
+  auto slot = [&](int s) { return s == 0 ? out : state_at<N, K>(stack + (s - 1) * size, width, c0); };
+  fold_tree(
+      count,
+      [&](int64_t b, int s) {
+        rows[s] = row[b + 1] - row[b];
+        leaf(row[b], row[b + 1], c0, c1, slot(s));
+      },
+      [&](int a, int b) {
+        merge(slot(a), slot(b), rows[a], rows[b], c0, c1);
+        rows[a] += rows[b];
+      });
+}
+
+// The tree over `count` states that already exist: merges state item_of(b) into item_of(a); the first one has the result.
+template <class RowsOf, class MergeItems> void fold_items(int64_t count, const RowsOf& rows_of, const MergeItems& merge) {
+  int64_t item[64], rows[64];
+  fold_tree(
+      count,
+      [&](int64_t i, int s) {
+        item[s] = i;
+        rows[s] = rows_of(i);
+      },
+      [&](int a, int b) {
+        merge(item[a], item[b], rows[a], rows[b]);
+        rows[a] += rows[b];
+      });
+}
+
+template <class N, int K, bool kGroups, class Leaf, class Merge>
+void fold_columns(const Exec& exec, const Columns& plan, double ns_per_element, const Leaf& leaf, const Merge& merge,
+                  const State<N, K>& out) {
+  const int64_t runs = int64_t(plan.runs.size()), tiles = plan.tiles(), shards = plan.blocks.shards();
+  const int64_t channels = plan.channels, size = K * kPlanes<N> * channels;
+  const bool direct = runs == (kGroups ? shards : 1);  // every run is a result
+  auto* states = direct ? nullptr : exec.scratch<RealOf<N>>(0, Slot::shared, size * runs);
+  auto state_of = [&](int64_t i) -> State<N, K> {
+    if constexpr (kGroups) {
+      const int64_t s = plan.runs[i].shard;
+      if (plan.shard_runs[s] != i) return state_at<N, K>(states + i * size, channels);
+      return [&]<size_t... k>(std::index_sequence<k...>) {
+        return State<N, K>{out[k].at(s * channels)...};
+      }(std::make_index_sequence<K>{});
+    } else {
+      return i == 0 ? out : state_at<N, K>(states + i * size, channels);
+    }
+  };
+  const double work_ns = double(plan.blocks.rows()) * double(channels) * ns_per_element;
+  exec.parallel(runs * tiles, work_ns, [&](int64_t task, int worker) {
+    const int64_t c0 = task % tiles * plan.tile, c1 = std::min(channels, c0 + plan.tile), i = task / tiles;
+    fold_run<N, K>(exec, worker, plan, plan.runs[i], c0, c1, leaf, merge, state_of(i));
+  });
+  if (direct) return;
+  const double merge_ns = double(runs) * double(channels) * K * 0.5;
+  exec.parallel(tiles, merge_ns, [&](int64_t tile, int) {
+    const int64_t c0 = tile * plan.tile, c1 = std::min(channels, c0 + plan.tile);
+    for (int64_t s = 0; s < shards; s++) {
+      const int64_t first = plan.shard_runs[s];
+      fold_items(plan.shard_runs[s + 1] - first, [&](int64_t i) { return plan.rows_of(plan.runs[first + i]); },
+                 [&](int64_t a, int64_t b, int64_t n_a, int64_t n_b) {
+                   merge(state_of(first + a), state_of(first + b), n_a, n_b, c0, c1);
+                 });
+    }
+    if constexpr (!kGroups)
+      fold_items(shards, [&](int64_t s) { return plan.rows_of_shard(s); },
+                 [&](int64_t a, int64_t b, int64_t n_a, int64_t n_b) {
+                   merge(state_of(plan.shard_runs[a]), state_of(plan.shard_runs[b]), n_a, n_b, c0, c1);
+                 });
+  });
+}
+
+}  // namespace reduce_detail
+
+// Folds the rows of a matrix into K planes of per-channel results, out[k](c): blocks in a shard, then the shards.
+//   leaf(r0, r1, c0, c1, state)                 state of rows [r0, r1), which may be none: the identity; may use Slot::tile
+//   merge(into, from, n_into, n_from, c0, c1)   into = into + from, states of n_into and n_from rows (into is the older)
+template <class N, int K, class Leaf, class Merge>
+void reduce_rows(const Exec& exec, const Columns& plan, double ns_per_element, const Leaf& leaf, const Merge& merge,
+                 const State<N, K>& out) {
+  reduce_detail::fold_columns<N, K, false>(exec, plan, ns_per_element, leaf, merge, out);
+}
+
+// The same without the last step: one result per shard, out[k](s * channels + c). Folds of a middle axis.
+template <class N, int K, class Leaf, class Merge>
+void reduce_groups(const Exec& exec, const Columns& plan, double ns_per_element, const Leaf& leaf, const Merge& merge,
+                   const State<N, K>& out) {
+  reduce_detail::fold_columns<N, K, true>(exec, plan, ns_per_element, leaf, merge, out);
+}
+
+// Column sums (or other folds) of elements: element as in fold_block.
+template <class N, int K, bool kGroups = false, class Element, class Combine = Add>
+void sum_rows(const Exec& exec, const Columns& plan, double ns_per_element, const Element& element,
+              const State<N, K>& out, Combine combine = {}) {
+  auto leaf = [&](int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, K>& state) {
+    fold_block<N, K>(r0, r1, plan.channels, c0, c1, element, state, combine);
+  };
+  auto merge = [&](const State<N, K>& into, const State<N, K>& from, int64_t, int64_t, int64_t c0, int64_t c1) {
+    reduce_detail::merge_states<N, K>(into, from, c0, c1, combine);
+  };
+  reduce_detail::fold_columns<N, K, kGroups>(exec, plan, ns_per_element, leaf, merge, out);
+}
+
+// ---- lanes ----
+
+inline constexpr int64_t kLanes = 16, kLaneBlock = 1024;
+
+namespace reduce_detail {
+
+template <class N, int K, class Element, class Combine>
+std::array<N, K> lane_block(int64_t begin, int64_t end, const Element& element, Combine combine) {
+  alignas(64) RealOf<N> memory[K * kPlanes<N> * kLanes];
+  const State<N, K> lanes = state_at<N, K>(memory, kLanes);
+  fill_state<N, K>(lanes, 0, kLanes, Combine::template identity<N>());
+  const Element at = element;  // a copy, as in take_rows
+  auto take = [=](int64_t i, int64_t count) {
+#pragma omp simd
+    for (int64_t l = 0; l < count; l++) {
+      const std::array<N, K> x = at(i + l);
+      for (int k = 0; k < K; k++) lanes[k].set(l, combine(lanes[k][l], x[k]));
+    }
+  };
+  int64_t i = begin;
+  for (; i + kLanes <= end; i += kLanes) take(i, kLanes);
+  if (i < end) take(i, end - i);
+  for (int64_t half = kLanes / 2; half >= 1; half /= 2)
+    for (int k = 0; k < K; k++)
+      for (int64_t l = 0; l < half; l++) lanes[k].set(l, combine(lanes[k][l], lanes[k][l + half]));
+  std::array<N, K> out;
+  for (int k = 0; k < K; k++) out[k] = lanes[k][0];
+  return out;
+}
+
+// Up to 16 elements: one chain; the chains of neighbouring rows overlap in the processor, which lanes would prevent.
+template <class N, int K, class Element, class Combine>
+std::array<N, K> short_chain(int64_t n, const Element& element, Combine combine) {
+  std::array<N, K> sum;
+  sum.fill(Combine::template identity<N>());
+  for (int64_t i = 0; i < n; i++) {
+    const std::array<N, K> x = element(i);
+    for (int k = 0; k < K; k++) sum[k] = combine(sum[k], x[k]);
+  }
+  return sum;
+}
+
+}  // namespace reduce_detail
+
+// The fold of element(i) (std::array<N, K>) over i = 0 .. n - 1: sums along a trailing axis. n = 0 gives the identity.
+template <class N, int K, class Element, class Combine = Add>
+std::array<N, K> fold_lanes(int64_t n, const Element& element, Combine combine = {}) {
+  using namespace reduce_detail;
+  if (n <= kLanes) return short_chain<N, K>(n, element, combine);
+  if (n <= kLaneBlock) return lane_block<N, K>(0, n, element, combine);
+  std::array<N, K> slot[40];
+  fold_tree(
+      (n + kLaneBlock - 1) / kLaneBlock,
+      [&](int64_t b, int s) {
+        slot[s] = lane_block<N, K>(b * kLaneBlock, std::min(n, (b + 1) * kLaneBlock), element, combine);
+      },
+      [&](int a, int b) {
+        for (int k = 0; k < K; k++) slot[a][k] = combine(slot[a][k], slot[b][k]);
+      });
+  return slot[0];
+}
+
+}  // namespace thalweg

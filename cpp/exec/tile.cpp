@@ -1,0 +1,123 @@
+// tile.cpp: the register tile, one instance for each height, width and form of A.
+#include "tile.h"
+
+#include <utility>
+
+namespace thalweg {
+namespace {
+
+#define TW_UNROLL _Pragma("GCC unroll 16")
+
+template <class T, int kRows, int kVectors> struct Tile {
+  static constexpr int W = kLanes<T>;
+  Vector<T> acc[kRows][kVectors];
+
+  TW_INLINE void zero() {
+    TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] = Vector<T>{};
+  }
+  TW_INLINE void add(const T* p, int64_t step) {
+    TW_UNROLL for (int i = 0; i < kRows; i++)
+        TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] = load(p + i * step + v * W) + acc[i][v];
+  }
+  TW_INLINE void put(T* p, int64_t step) const {
+    TW_UNROLL for (int i = 0; i < kRows; i++)
+        TW_UNROLL for (int v = 0; v < kVectors; v++) store(p + i * step + v * W, acc[i][v]);
+  }
+  // One k: `at(i)` is A(i, k).
+  template <class At> TW_INLINE void multiply(At at, const T* b) {
+    Vector<T> bv[kVectors];
+    TW_UNROLL for (int v = 0; v < kVectors; v++) bv[v] = load(b + v * W);
+    TW_UNROLL for (int i = 0; i < kRows; i++) {
+      const Vector<T> av = splat(at(i));
+      TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] = fma(av, bv[v], acc[i][v]);
+    }
+  }
+  TW_INLINE void run_columns(const T* a, int64_t a_step, const T* b, int64_t b_step, int64_t count) {
+    _Pragma("GCC unroll 2") for (int64_t k = 0; k < count; k++, a += a_step, b += b_step)
+        multiply([=](int i) { return a[i]; }, b);
+  }
+  // Row pointers stay in memory: 14 of them exceed the registers, and a load port is free.
+  TW_INLINE void run_rows(const T* const* row, int64_t a, const T* b, int64_t b_step, int64_t count) {
+    int64_t k = a;
+    for (const int64_t end = a + count - 3; k < end; k += 4, b += 4 * b_step)
+      TW_UNROLL for (int u = 0; u < 4; u++) multiply([=](int i) { return row[i][k + u]; }, b + u * b_step);
+    for (; k < a + count; k++, b += b_step) multiply([=](int i) { return row[i][k]; }, b);
+  }
+};
+
+template <class T, TileForm form, int kRows, int kVectors> void run_tile(const TileCall<T>& c) {
+  for (const Step* s = c.first; s != c.last; s++) {
+    Tile<T, kRows, kVectors> t;
+    t.zero();
+    for (const Segment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
+      if constexpr (form == TileForm::rows) t.run_rows(c.row, g->a, c.b + g->b, c.b_step, g->count);
+      else t.run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
+    }
+    T* slot = c.stack + s->slot * kTileSize<T>;
+    for (int m = s->adds; m-- > 0;) t.add(slot + m * kTileSize<T>, kPanel<T>);
+    if (s + 1 == c.last && c.out) {
+      if (c.bias) t.add(c.bias, 0);
+      if (c.accumulate) t.add(c.out, c.out_step);
+      t.put(c.out, c.out_step);
+    } else {
+      t.put(slot, kPanel<T>);
+    }
+  }
+}
+
+// How a vector or a number lies at any element address.
+template <class T, class V> struct Loose { using Type = typename VectorOf<T>::Memory; };
+template <class T> struct Loose<T, T> { using Type = T; };
+
+template <class T, TileForm form, int kVectors, int... kIndex>
+TileFunction<T> pick(int rows, std::integer_sequence<int, kIndex...>) {
+  static constexpr TileFunction<T> table[] = {&run_tile<T, form, kIndex + 1, kVectors>...};
+  return table[rows - 1];
+}
+template <class T, TileForm form> TileFunction<T> pick(int rows, int vectors) {
+  constexpr std::make_integer_sequence<int, kTileRows> heights{};
+  return vectors == 1 ? pick<T, form, 1>(rows, heights) : pick<T, form, 2>(rows, heights);
+}
+
+// Channels first to first + count lanes of V, a vector or (for the last few channels) a number.
+template <class T, class V, int kCount> void run_lanes(const TileCall<T>& c, int first) {
+  constexpr int W = sizeof(V) / sizeof(T);
+  auto read = [](const T* p, int i) { return *reinterpret_cast<const typename Loose<T, V>::Type*>(p + i * W); };
+  auto write = [](T* p, int i, V v) { *reinterpret_cast<typename Loose<T, V>::Type*>(p + i * W) = v; };
+  for (const Step* s = c.first; s != c.last; s++) {
+    V acc[kCount] = {};
+    for (const Segment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
+      const T *a = c.a + g->a + first, *b = c.b + g->b + first;
+      for (int64_t k = 0; k < g->count; k++, a += c.a_step, b += c.b_step)
+        TW_UNROLL for (int i = 0; i < kCount; i++) acc[i] = fma(read(a, i), read(b, i), acc[i]);
+    }
+    T* slot = c.stack + s->slot * kTileSize<T> + first;
+    const bool out = s + 1 == c.last && c.out;
+    T* to = out ? c.out + first : slot;
+    TW_UNROLL for (int i = 0; i < kCount; i++) {
+      for (int m = s->adds; m-- > 0;) acc[i] = read(slot + m * kTileSize<T>, i) + acc[i];
+      if (out && c.bias) acc[i] = read(c.bias + first, i) + acc[i];
+      if (out && c.accumulate) acc[i] = read(to, i) + acc[i];
+      write(to, i, acc[i]);
+    }
+  }
+}
+
+}  // namespace
+
+template <class T> void lane_tile(const TileCall<T>& c, int n) {
+  int j = 0;
+  if (n == kLaneTile<T>) return run_lanes<T, Vector<T>, 4>(c, 0);
+  for (; j + kLanes<T> <= n; j += kLanes<T>) run_lanes<T, Vector<T>, 1>(c, j);
+  for (; j < n; j++) run_lanes<T, T, 1>(c, j);
+}
+template void lane_tile(const TileCall<float>&, int);
+template void lane_tile(const TileCall<double>&, int);
+
+template <class T> TileFunction<T> tile_function(TileForm form, int rows, int vectors) {
+  return form == TileForm::rows ? pick<T, TileForm::rows>(rows, vectors) : pick<T, TileForm::columns>(rows, vectors);
+}
+template TileFunction<float> tile_function(TileForm, int, int);
+template TileFunction<double> tile_function(TileForm, int, int);
+
+}  // namespace thalweg

@@ -1,0 +1,93 @@
+// vector.h: the vector registers of the instruction set that this library is compiled for, as GCC vector types.
+// The only place that asks which instruction set that is. Every operation acts lane by lane, so the width of a vector
+// never shows in a result.
+#pragma once
+#include <cstdint>
+#include <utility>
+
+#include "../formula/number.h"
+
+#if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
+#include <immintrin.h>
+#endif
+
+namespace thalweg {
+
+// kTileRows: how many rows of kTileVectors accumulators fit in the registers, beside one row of B and a broadcast.
+#if defined(__AVX512F__)
+inline constexpr int kVectorBytes = 64, kTileRows = 14;
+#elif defined(__AVX2__) && defined(__FMA__)
+inline constexpr int kVectorBytes = 32, kTileRows = 6;
+#else
+inline constexpr int kVectorBytes = 16, kTileRows = 4;
+#endif
+inline constexpr int kTileVectors = 2;
+
+template <class T> inline constexpr int kLanes = kVectorBytes / int(sizeof(T));
+template <class T> struct VectorOf {
+  typedef T Type __attribute__((vector_size(kVectorBytes)));
+  typedef T Memory __attribute__((vector_size(kVectorBytes), aligned(sizeof(T)), may_alias));  // any element address
+};
+template <class T> using Vector = typename VectorOf<T>::Type;
+
+#define TW_INLINE inline __attribute__((always_inline))
+
+template <class T> TW_INLINE Vector<T> load(const T* p) {
+  return *reinterpret_cast<const typename VectorOf<T>::Memory*>(p);
+}
+template <class T> TW_INLINE void store(T* p, Vector<T> v) { *reinterpret_cast<typename VectorOf<T>::Memory*>(p) = v; }
+
+// fma(a, b, c) = a b + c, rounded once; splat(s) = s in every lane.
+#if defined(__AVX512F__)
+TW_INLINE Vector<float> fma(Vector<float> a, Vector<float> b, Vector<float> c) {
+  return (Vector<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+TW_INLINE Vector<double> fma(Vector<double> a, Vector<double> b, Vector<double> c) {
+  return (Vector<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+TW_INLINE Vector<float> splat(float s) { return (Vector<float>)_mm512_set1_ps(s); }
+TW_INLINE Vector<double> splat(double s) { return (Vector<double>)_mm512_set1_pd(s); }
+#elif defined(__AVX2__) && defined(__FMA__)
+TW_INLINE Vector<float> fma(Vector<float> a, Vector<float> b, Vector<float> c) {
+  return (Vector<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+TW_INLINE Vector<double> fma(Vector<double> a, Vector<double> b, Vector<double> c) {
+  return (Vector<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+TW_INLINE Vector<float> splat(float s) { return (Vector<float>)_mm256_set1_ps(s); }
+TW_INLINE Vector<double> splat(double s) { return (Vector<double>)_mm256_set1_pd(s); }
+#else
+TW_INLINE Vector<float> fma(Vector<float> a, Vector<float> b, Vector<float> c) {
+  for (int l = 0; l < kLanes<float>; l++) c[l] = fma(a[l], b[l], c[l]);
+  return c;
+}
+TW_INLINE Vector<double> fma(Vector<double> a, Vector<double> b, Vector<double> c) {
+  for (int l = 0; l < kLanes<double>; l++) c[l] = fma(a[l], b[l], c[l]);
+  return c;
+}
+template <class T> TW_INLINE Vector<T> splat(T s) {
+  Vector<T> v;
+  for (int l = 0; l < kLanes<T>; l++) v[l] = s;
+  return v;
+}
+#endif
+
+// A square of vectors, transposed in registers: stage s swaps the off-diagonal blocks of s x s elements.
+template <class T, int s, int... l> TW_INLINE void transpose_stage(Vector<T>* row, std::integer_sequence<int, l...>) {
+  constexpr int n = kLanes<T>;
+#pragma GCC unroll 16
+  for (int i = 0; i < n; i++) {
+    if (i & s) continue;
+    const Vector<T> a = row[i], b = row[i + s];
+    row[i] = __builtin_shufflevector(a, b, (l & s ? n + l - s : l)...);
+    row[i + s] = __builtin_shufflevector(a, b, (l & s ? n + l : l + s)...);
+  }
+}
+template <class T, int s = 1> TW_INLINE void transpose(Vector<T>* row) {
+  if constexpr (s < kLanes<T>) {
+    transpose_stage<T, s>(row, std::make_integer_sequence<int, kLanes<T>>{});
+    transpose<T, 2 * s>(row);
+  }
+}
+
+}  // namespace thalweg

@@ -1,0 +1,55 @@
+// kernels.cpp: the one door of a kernel library: every operator and the functions of the training step, by one symbol.
+#include "kernels.h"
+
+#include "../optim/norm.h"
+#include "../optim/random.h"
+#include "formulas.h"
+#include "register.h"
+
+namespace thalweg {
+namespace {
+
+Registry all_operators() {
+  Registry r;
+  register_elementwise(r);
+  register_activation(r);
+  register_reduce(r);
+  register_shape(r);
+  register_matmul(r);
+  register_linear(r);
+  register_conv2d(r);
+  register_pooling(r);
+  register_batch_norm(r);
+  register_layer_norm(r);
+  register_dropout(r);
+  register_softmax(r);
+  register_loss(r);
+  return r;
+}
+
+Kernels make_kernels() {
+  return {.isa = THALWEG_ISA_NAME,
+          .operators = all_operators(),
+          .update = update,
+          .sum_of_squares = sum_of_squares,
+          .add = add,
+          .first_non_finite = first_non_finite,
+          .merge_sums = merge_sums,
+          .merge_moments = merge_moments,
+          .fill_random = fill_random,
+          .permutation = permutation,
+          .formula = formula,
+          .matmul_f32 = matmul<float>,
+          .matmul_fold_f32 = matmul_fold<float>,
+          .conv_forward_f32 = conv_forward<float>,
+          .conv_backward_input_f32 = conv_backward_input<float>,
+          .conv_backward_weight_f32 = conv_backward_weight<float>};
+}
+
+}  // namespace
+}  // namespace thalweg
+
+extern "C" __attribute__((visibility("default"))) const thalweg::Kernels* thalweg_kernels() {
+  static const thalweg::Kernels all = thalweg::make_kernels();
+  return &all;
+}

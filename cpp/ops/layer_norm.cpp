@@ -1,0 +1,159 @@
+// layer_norm.cpp: normalise every row over its trailing axes, forward and backward.
+//   y = gamma (x - mean) / sqrt(var + eps) + beta        mean, var over the `dims` trailing axes of one row (biased)
+// Shapes: x, y (..., D), where D stands for the trailing axes; gamma, beta (D).
+// Nothing is saved: backward takes the statistics again while the row is in cache, and in the same pass over memory
+// gives d_x and the two sums over rows, sum of d_y and sum of d_y x_hat, which are d_beta and d_gamma.
+// Sums: along a row 16 lanes, over the rows the tree of shards.h.
+// Source: Ba, Kiros, Hinton 2016, arXiv:1607.06450.
+#include "../exec/reduce.h"
+#include "../formula/layer_norm.h"
+#include "norm.h"
+#include "register.h"
+
+namespace thalweg {
+namespace {
+
+int lead_of(const Type& x, const Attrs& a) { return x.shape.rank() - int(a.integer("dims")); }
+
+template <class N> struct RowStats {
+  N mean, inv_std;
+};
+
+template <class N> RowStats<N> row_stats(View<N> x, int64_t width, RealOf<N> eps) {
+  const N count = N(RealOf<N>(width));
+  const N mean = fold_lanes<N, 1>(width, [=](int64_t i) { return std::array<N, 1>{x[i]}; })[0] / count;
+  auto deviation = [=](int64_t i) { return std::array<N, 1>{square(x[i] - mean)}; };
+  return {mean, inv_std(fold_lanes<N, 1>(width, deviation)[0] / count, eps)};
+}
+
+template <class N> Kernel forward_kernel(int64_t rows, int64_t width, double eps, bool has_affine) {
+  return [=](const Launch& l) {
+    const View<N> x(l.in[0]), y(l.out[0]), gamma(l.in[has_affine ? 1 : 0]), beta(l.in[has_affine ? 2 : 0]);
+    l.exec.parallel(rows, 0.7 * double(rows) * double(width), [&](int64_t row, int) {
+      const View<N> from = x.at(row * width), to = y.at(row * width);
+      const RowStats<N> s = row_stats(from, width, RealOf<N>(eps));
+      if (has_affine) {
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++) to.set(i, layer_norm(from[i], s.mean, s.inv_std, gamma[i], beta[i]));
+      } else {
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++) to.set(i, normalize(from[i], s.mean, s.inv_std));
+      }
+    });
+  };
+}
+
+Kernel kernel(const Site& s) {
+  const int lead = lead_of(s.in[0], s.attrs);
+  const Shape& x = s.in[0].shape;
+  return with_number(s.number, [&](auto zero) {
+    return forward_kernel<decltype(zero)>(x.product(0, lead), x.product(lead, x.rank()), s.attrs.real("eps"), s.in.size() == 3);
+  });
+}
+
+// d_x of one row, and the row's share of the two sums.
+template <class N, bool kAffine>
+void row_backward(int64_t width, RealOf<N> eps, View<N> d_y, View<N> x, View<N> gamma, View<N> d_x, const State<N, 2>& sums) {
+  const RowStats<N> s = row_stats(x, width, eps);
+  auto scale = [=](int64_t i) { return kAffine ? gamma[i] : N(1); };
+  auto products = [=](int64_t i) {
+    const N d = scale(i) * d_y[i];
+    return std::array<N, 2>{d, d * normalize(x[i], s.mean, s.inv_std)};
+  };
+  const auto [sum, sum_x_hat] = fold_lanes<N, 2>(width, products);
+  const N count = N(RealOf<N>(width)), mean_d = sum / count, mean_d_x_hat = sum_x_hat / count;
+#pragma omp simd
+  for (int64_t i = 0; i < width; i++) {
+    const N x_hat = normalize(x[i], s.mean, s.inv_std), d = d_y[i];
+    d_x.set(i, layer_norm_backward(d, scale(i), x_hat, mean_d, mean_d_x_hat, s.inv_std));
+    sums[0].set(i, sums[0][i] + d);
+    sums[1].set(i, sums[1][i] + d * x_hat);
+  }
+}
+
+template <class N, bool kAffine> Kernel backward_kernel(const Columns& plan, double eps) {
+  return [=](const Launch& l) {
+    const int64_t width = plan.channels;
+    const View<N> d_y(l.in[0]), x(l.in[1]), gamma(l.in[kAffine ? 2 : 1]), d_x(l.out[0]), sums(l.out[1]);
+    auto leaf = [&](int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& state) {
+      for (int k = 0; k < 2; k++)
+        for (int64_t c = c0; c < c1; c++) state[k].set(c, N(0));
+      for (int64_t r = r0; r < r1; r++)
+        row_backward<N, kAffine>(width, RealOf<N>(eps), d_y.at(r * width), x.at(r * width), gamma, d_x.at(r * width), state);
+    };
+    auto add = [](const State<N, 2>& a, const State<N, 2>& b, int64_t, int64_t, int64_t c0, int64_t c1) {
+      for (int k = 0; k < 2; k++) {
+#pragma omp simd
+        for (int64_t c = c0; c < c1; c++) a[k].set(c, a[k][c] + b[k][c]);
+      }
+    };
+    reduce_rows<N, 2>(l.exec, plan, 1.0, leaf, add, State<N, 2>{sums, sums.at(width)});
+  };
+}
+
+Kernel kernel_backward(const Site& s) {
+  const Type& x = s.in[1];
+  const int lead = lead_of(x, s.attrs);
+  const Shards cut = lead == 0 ? Shards::whole(1) : s.cut(x);
+  Columns plan = columns(row_blocks(cut, lead == 0 ? 1 : x.shape.product(1, lead)), x.shape.product(lead, x.shape.rank()));
+  plan.tile = std::max<int64_t>(1, plan.channels);  // a task has whole rows
+  return with_number(s.number, [&, eps = s.attrs.real("eps")](auto zero) {
+    using N = decltype(zero);
+    return s.in.size() == 3 ? backward_kernel<N, true>(plan, eps) : backward_kernel<N, false>(plan, eps);
+  });
+}
+
+// ---- rules ----
+
+Shape trailing(const Inputs& in, size_t i, const char* name) {
+  check_real(in, i, name);
+  check_eps(in);
+  const Shape& x = in[i].shape;
+  const int64_t dims = in.attrs.integer("dims");
+  check(dims >= 1 && dims <= x.rank(), in, "dims is ", dims, ", expected 1 to ", x.rank(), " = axes of ", name, " ", x);
+  check_axis0_apart(in, i, dims < x.rank(), "normalising over axis 0");
+  const Shape d{std::span(x.end() - dims, x.end())};
+  check(d.size() > 0, in, "normalises over no elements: ", name, " has shape ", x);
+  return d;
+}
+
+std::vector<Type> infer(const Inputs& in) {
+  check_count(in, 1, 3);
+  check_affine(in, 1, trailing(in, 0, "x"), text("trailing axes of x ", in[0].shape));
+  return {like(in[0])};
+}
+
+std::vector<Type> infer_backward(const Inputs& in) {
+  check_count(in, 2, 3);
+  const Shape d = trailing(in, 1, "x");
+  check_real(in, 0, "d_y");
+  check_shape(in, 0, "d_y", in[1].shape, "shape of x");
+  check_same_place(in, 0, 1);
+  if (in.size() == 3) {
+    check_real(in, 2, "gamma");
+    check_shape(in, 2, "gamma", d, "trailing axes of x");
+    check_replicated(in, 2, "gamma");
+  }
+  return {like(in[1]), {{2, d.size()}, Kind::real, place_of_sum(in[1], true)}};
+}
+
+std::vector<Value> backward(Recorder& r, const Applied& n, std::span<const Value> d_out) {
+  const bool affine = n.in.size() == 3;
+  std::vector<Value> in{d_out[0], n.in[0]};
+  if (affine) in.push_back(n.in[1]);
+  const std::vector<Value> d = r.apply_all("layer_norm_backward", in, n.attrs);
+  if (!affine) return {d[0]};
+  const Shape gamma = r.type(n.in[1]).shape;
+  return {d[0], row_of(r, d[1], 1, gamma), row_of(r, d[1], 0, gamma)};
+}
+
+Cost cost(const Site& s) { return moved_bytes(s, 8 * double(s.in[0].shape.size())); }
+
+}  // namespace
+
+void register_layer_norm(Registry& r) {
+  r.add({.name = "layer_norm", .infer = infer, .kernel = kernel, .backward = backward, .cost = cost, .inplace = 1});
+  r.add({.name = "layer_norm_backward", .infer = infer_backward, .kernel = kernel_backward, .cost = cost});
+}
+
+}  // namespace thalweg

@@ -1,0 +1,109 @@
+#include "../../cpp/ops/kernels.h"
+#include "arrays.h"
+
+namespace thalweg::bindings {
+namespace {
+
+struct Payload {
+  std::byte* data;
+  int64_t elements, bytes;
+  DType dtype;
+};
+
+// A contiguous, writeable float32 or float64 array, used in place.
+Payload payload(py::array& a) {
+  const DType dtype = parse_dtype(std::string(py::str(a.dtype())));
+  address(a, dtype, Kind::real, shape_of(a), "the array");
+  if (!a.writeable()) fail("the array is read-only");
+  return {address(a), a.size(), a.nbytes(), dtype};
+}
+
+Merge sums(DType t) {
+  return [t](std::byte* into, Ranks, const std::byte* from, Ranks, int64_t n) {
+    kernels().merge_sums(t, into, from, 0, n);
+  };
+}
+
+void check_rank(const Communicator& c, int rank) {
+  if (rank < 0 || rank >= c.size()) fail("rank ", rank, " is outside [0, ", c.size(), ")");
+}
+
+py::array all_gather(Communicator& c, py::array mine) {
+  const Payload p = payload(mine);
+  Shape shape{int64_t(c.size())};
+  for (int64_t n : shape_of(mine)) shape.push_back(n);
+  py::array all = empty(shape, p.dtype);
+  std::byte* to = address(all);
+  py::gil_scoped_release unlocked;
+  c.all_gather(p.data, p.bytes, to);
+  return all;
+}
+
+}  // namespace
+
+void bind_comm(py::module_& m) {
+  using Release = py::call_guard<py::gil_scoped_release>;
+  py::class_<Communicator>(m, "Communicator", "How the ranks of a world talk; each is used from its own thread.")
+      .def_property_readonly("rank", &Communicator::rank)
+      .def_property_readonly("size", &Communicator::size)
+      .def_property_readonly("seconds_waiting", &Communicator::seconds_waiting)
+      .def("barrier", &Communicator::barrier, Release())
+      .def("abort", &Communicator::abort, py::arg("why"), Release())
+      .def(
+          "all_reduce",
+          [](Communicator& c, py::array a) {
+            const Payload p = payload(a);
+            py::gil_scoped_release unlocked;
+            c.all_reduce(p.data, p.elements, bytes_of(p.dtype), sums(p.dtype));
+          },
+          "Sums the array over the ranks, in place; every rank ends with the same bits.")
+      .def(
+          "reduce_scatter",
+          [](Communicator& c, py::array a) {
+            const Payload p = payload(a);
+            py::gil_scoped_release unlocked;
+            c.reduce_scatter(p.data, p.elements, bytes_of(p.dtype), sums(p.dtype));
+          },
+          "Sums the array over the ranks; rank r keeps its even share of the elements, in place.")
+      .def("all_gather", &all_gather, "The arrays of all ranks, stacked.")
+      .def(
+          "broadcast",
+          [](Communicator& c, py::array a, int root) {
+            check_rank(c, root);
+            const Payload p = payload(a);
+            py::gil_scoped_release unlocked;
+            c.broadcast(p.data, p.bytes, root);
+          },
+          py::arg("array"), py::arg("root") = 0)
+      .def(
+          "send",
+          [](Communicator& c, py::array a, int to) {
+            check_rank(c, to);
+            const Payload p = payload(a);
+            py::gil_scoped_release unlocked;
+            c.send(p.data, p.bytes, to);
+          },
+          py::arg("array"), py::arg("to"))
+      .def(
+          "recv",
+          [](Communicator& c, py::array a, int from) {
+            check_rank(c, from);
+            const Payload p = payload(a);
+            py::gil_scoped_release unlocked;
+            c.recv(p.data, p.bytes, from);
+          },
+          py::arg("array"), py::arg("from_"))
+      .def("split", &Communicator::split, py::arg("color"), py::arg("key") = 0, Release());
+  m.def(
+      "make_threads",
+      [](int size) {
+        if (size < 1) fail("a world has at least 1 rank, got ", size);
+        if (size > 1) return make_threads(size);
+        std::vector<std::unique_ptr<Communicator>> one;
+        one.push_back(make_self());
+        return one;
+      },
+      py::arg("size"), "Communicators of ranks that are threads of this process, one for each.");
+}
+
+}  // namespace thalweg::bindings

@@ -1,0 +1,135 @@
+"""What the command line shows: a header, the network's table, progress, the result.
+
+A bar on a terminal, a line for each epoch elsewhere; output that is closed or full ends the output, never the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+def open_standard_streams() -> None:
+    """Puts /dev/null where a standard stream is closed: the next file opened would take its number otherwise."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is fd
+
+
+class Output(io.TextIOBase):
+    """Standard output that goes silent when nobody reads it any more."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._try(lambda stream: stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(lambda stream: stream.flush())
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def _try(self, action: Any) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        try:
+            action(stream)
+        except (OSError, ValueError):
+            self._stream = None
+            with contextlib.suppress(OSError, ValueError):  # what the stream still holds must not fail at exit either
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)
+
+
+class Screen:
+    """Everything that a training run prints."""
+
+    def __init__(self) -> None:
+        self.console = Console(file=Output(sys.stdout), highlight=False, soft_wrap=True)  # type: ignore[arg-type]
+        self.animated = self.console.is_terminal and not self.console.is_dumb_terminal
+        self._bar: Progress | None = None
+
+    def line(self, text: str = "") -> None:
+        self.console.print(text, markup=False)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Text columns to the left (the first two), numbers to the right."""
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+        for i, column in enumerate(columns):
+            table.add_column(column, justify="left" if i < 2 else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table, markup=False)
+
+    def start_epoch(self, epoch: int, epochs: int, steps: int) -> None:
+        if not self.animated:
+            return
+        self._bar = Progress(
+            TextColumn(f"epoch {epoch:>3}/{epochs}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[report]}", markup=False),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=steps, report="")
+        self._bar.start()
+        self.console.show_cursor(True)  # a second Ctrl-C ends the process at once: the cursor must not stay hidden
+
+    def advance(self, done: int, report: Mapping[str, Any]) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, report=progress_text(report))
+
+    def end_epoch(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def progress_text(values: Mapping[str, Any]) -> str:
+    """loss 0.5123  accuracy 98.76 %  ... : those of the values that are there."""
+    forms = {
+        "loss": "loss {:.4f}",
+        "accuracy": "accuracy {:.2%}",
+        "val_loss": "val_loss {:.4f}",
+        "val_accuracy": "val_accuracy {:.2%}",
+        "lr": "lr {:.3g}",
+        "grad_norm": "grad_norm {:.3g}",
+        "samples_per_second": "{:,.0f} images/s",
+    }
+    return "  ".join(form.format(values[key]) for key, form in forms.items() if values.get(key) is not None)
+
+
+def quantity(number: float) -> str:
+    """1,234 or 5.68 M: a count for a table."""
+    for limit, unit in ((1e9, "G"), (1e6, "M")):
+        if number >= limit:
+            return f"{number / limit:.2f} {unit}"
+    return f"{number:,.0f}"
+
+
+def bytes_text(number: float) -> str:
+    for limit, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if number >= limit:
+            return f"{number / limit:.2f} {unit}"
+    return f"{number:.0f} B"

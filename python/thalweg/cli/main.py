@@ -1,0 +1,167 @@
+"""The `thalweg` command: its options, and how every failure becomes a message and an exit code.
+
+Exit codes: 0 done, 2 usage, 3 bad data, 4 bad checkpoint, 5 diverged, 6 a rank was lost, 7 out of memory or disk,
+75 preempted and saved, 130 interrupted and saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .config import MODELS, OPTIMIZERS, ConfigError, TrainConfig
+from .console import Output, open_standard_streams
+from .interrupt import Stopped
+
+OUT_OF_RESOURCES = 7
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def main() -> None:
+    """Runs the command line and ends the process."""
+    open_standard_streams()
+    sys.stdout = Output(sys.stdout)  # type: ignore[assignment]
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def thalweg(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    """A training engine for deep networks."""
+    if version:
+        from .. import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def info() -> None:
+    """Print the versions, the instruction sets and the threads that training would use."""
+    import platform
+
+    import numpy
+
+    import thalweg
+
+    core = thalweg._core
+    rows = {
+        "thalweg": thalweg.__version__,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "instruction set": f"{core.isa()} (this processor can run {', '.join(core.isas())})",
+        "threads": core.cpu_threads(),
+        "checkpoint format": thalweg.checkpoint.FORMAT_VERSION,
+    }
+    for name, value in rows.items():
+        typer.echo(f"{name:18}{value}")
+
+
+Model = Annotated[str | None, typer.Option(help=f"One of {', '.join(MODELS)}; cnn if not given.")]
+Optimizer = Annotated[str | None, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}; sgd if not given.")]
+Rate = Annotated[float | None, typer.Option(help="Highest learning rate; the optimizer's usual one if not given.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the data; 20 if not given.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images in one step, over all ranks; 64 if not given.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of all random numbers; 0 if not given.")]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads of each rank; all cores, shared by the ranks, if not given.")
+]
+World = Annotated[int | None, typer.Option(help="Ranks, as threads of this process; 1 if not given.")]
+Shards = Annotated[int | None, typer.Option(help="Slices of the batch with sums of their own; 8 if not given.")]
+Out = Annotated[Path | None, typer.Option(help="Run folder; runs/digits-MODEL if not given.")]
+Resume = Annotated[
+    Path | None, typer.Option(help="Go on with the run in this folder; only --threads and --world may change.")
+]
+Fallback = Annotated[
+    bool, typer.Option(help="With --resume: if the newest checkpoint is damaged, take the one before.")
+]
+
+
+@app.command()
+def train(
+    model: Model = None,
+    optimizer: Optimizer = None,
+    lr: Rate = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    world: World = None,
+    shards: Shards = None,
+    out: Out = None,
+    resume: Resume = None,
+    fallback: Fallback = False,
+) -> None:
+    """Train a network on the handwritten digits that come with the package.
+
+    Ctrl-C saves a checkpoint after the current step and says how to go on; a second Ctrl-C ends at once.
+    """
+    choices = {
+        "model": model, "optimizer": optimizer, "lr": lr, "epochs": epochs, "batch_size": batch_size, "seed": seed,
+        "threads": threads, "world": world, "shards": shards,
+    }  # fmt: skip
+    given = {key: value for key, value in choices.items() if value is not None}
+    with exit_codes():
+        if resume is not None and out is not None:
+            raise ConfigError("out", str(out), f"nothing beside --resume, which goes on in {resume}")
+        if fallback and resume is None:
+            raise ConfigError("fallback", True, "a --resume beside it")
+        _train(given, out, resume, fallback)
+
+
+def _train(given: dict[str, Any], out: Path | None, resume: Path | None, fallback: bool) -> None:
+    from .job import Job  # imports the engine, which `thalweg --help` does not need
+
+    job = Job.start(TrainConfig(**given), out) if resume is None else Job.resume(resume, given, fallback)
+    job.run()
+
+
+@contextlib.contextmanager
+def exit_codes() -> Iterator[None]:
+    """Ends the command with the exit code and the message that belong to an exception."""
+    try:
+        yield
+    except Stopped as stop:
+        raise typer.Exit(stop.exit_code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except ConfigError as error:
+        option = "--" + error.key.replace("_", "-") if " " not in error.key else error.key
+        _complain(f"{option} is {error.value!r}, expected {error.expected}")
+        raise typer.Exit(error.exit_code) from None
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:  # a mistake of ours: all of it is shown
+            traceback.print_exc()
+            raise typer.Exit(1) from None
+        _complain(_text(error))
+        raise typer.Exit(code) from None
+
+
+def exit_code(error: Exception) -> int | None:
+    """The exit code of a failure that is understood, None for one that is not."""
+    from .. import _core
+
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        return code
+    kinds = {_core.DivergedError: 5, _core.LostError: 6, MemoryError: OUT_OF_RESOURCES, OSError: OUT_OF_RESOURCES}
+    return next((number for kind, number in kinds.items() if isinstance(error, kind)), None)
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(f"thalweg: {text}", file=sys.stderr)

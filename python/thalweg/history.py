@@ -1,0 +1,39 @@
+"""What a training run recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class History:
+    """The course of a training, as Keras keeps it.
+
+    epoch: the numbers of the finished epochs, from 0. history: for each logged quantity its values, one an epoch.
+    steps: loss, grad_norm and lr of every update of this call.
+    """
+
+    def __init__(self) -> None:
+        self.epoch: list[int] = []
+        self.history: dict[str, list[float]] = {}
+        self.steps: dict[str, list[float]] = {"loss": [], "grad_norm": [], "lr": []}
+
+    def add(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Append one epoch."""
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+    def __getitem__(self, name: str) -> list[float]:
+        return self.history[name]
+
+    def __repr__(self) -> str:
+        return f"History({len(self.epoch)} epochs: {', '.join(self.history)})"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epochs as data for a checkpoint."""
+        return {"epoch": list(self.epoch), "history": {k: list(v) for k, v in self.history.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the epochs of a checkpoint."""
+        self.epoch = [int(e) for e in state["epoch"]]
+        self.history = {str(k): [float(x) for x in v] for k, v in state["history"].items()}

@@ -1,0 +1,137 @@
+"""Initialisation: how parameters start.
+
+An initialiser is called as init(shape, dtype, seed, path). Random numbers come from a counter-based generator keyed by
+(seed, path of the parameter), so they don't depend on the order of layers, on threads or on ranks.
+fan_in of a weight (out, in) is in, of a convolution weight (out, kh, kw, in/groups) kh kw in/groups; fan_out is out,
+and kh kw out. The default of Linear and Conv2d is He's normal form, with zero biases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from . import _core
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """One rule. distribution: "constant" (value a), "normal" (mean a, deviation b), "uniform" (a to b), or the scaled
+    forms "normal_fan" and "uniform_fan" (variance b / fan, fan "in", "out" or "mean" of both)."""
+
+    distribution: str
+    a: float = 0.0
+    b: float = 0.0
+    fan: str = "in"
+
+    def __post_init__(self) -> None:
+        if self.distribution not in ("constant", "normal", "uniform", "normal_fan", "uniform_fan"):
+            raise ValueError(f"[init] unknown distribution {self.distribution!r}")
+        if self.fan not in ("in", "out", "mean"):
+            raise ValueError(f"[init] fan is {self.fan!r}, expected 'in', 'out' or 'mean'")
+        if not (math.isfinite(self.a) and math.isfinite(self.b)) or (self.b < 0 and self.distribution != "uniform"):
+            raise ValueError(f"[init] the scale is {self.b} and the centre {self.a}, expected finite, scale >= 0")
+
+    def __call__(self, shape: Sequence[int], dtype: str, seed: int, path: str) -> np.ndarray:
+        if self.distribution == "constant":
+            return np.full(tuple(shape), self.a, dtype)
+        name = self.distribution.removesuffix("_fan")
+        return _core.fill_random(name, *self._range(shape), seed, path, tuple(shape), dtype)
+
+    def _range(self, shape: Sequence[int]) -> tuple[float, float]:
+        if not self.distribution.endswith("_fan"):
+            return self.a, self.b
+        fan_in, fan_out = fans(shape)
+        std = math.sqrt(self.b / max(1.0, {"in": fan_in, "out": fan_out, "mean": (fan_in + fan_out) / 2}[self.fan]))
+        return (0.0, std) if self.distribution == "normal_fan" else (-math.sqrt(3) * std, math.sqrt(3) * std)
+
+    def describe(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Init = Callable[[Sequence[int], str, int, str], np.ndarray]
+
+
+def fans(shape: Sequence[int]) -> tuple[int, int]:
+    """Return (fan_in, fan_out) of a weight with outputs first: (out, in) or (out, kh, kw, in/groups)."""
+    if len(shape) < 2:
+        return math.prod(shape), math.prod(shape)
+    return math.prod(shape[1:]), shape[0] * math.prod(shape[1:-1])
+
+
+def zeros() -> Initializer:
+    """Start at 0."""
+    return Initializer("constant", 0.0)
+
+
+def ones() -> Initializer:
+    """Start at 1."""
+    return Initializer("constant", 1.0)
+
+
+def constant(value: float) -> Initializer:
+    """Start at a value."""
+    return Initializer("constant", float(value))
+
+
+def normal(std: float = 0.01, mean: float = 0.0) -> Initializer:
+    """Draw from N(mean, std^2)."""
+    return Initializer("normal", float(mean), float(std))
+
+
+def uniform(low: float = -0.05, high: float = 0.05) -> Initializer:
+    """Draw evenly from [low, high)."""
+    if low > high:
+        raise ValueError(f"[init.uniform] low is {low}, above high = {high}")
+    return Initializer("uniform", float(low), float(high))
+
+
+def lecun_normal(gain: float = 1.0) -> Initializer:
+    """Draw from N(0, gain^2 / fan_in). Source: LeCun et al. 1998, Efficient BackProp."""
+    return Initializer("normal_fan", b=gain**2)
+
+
+def lecun_uniform(gain: float = 1.0) -> Initializer:
+    """Draw evenly with variance gain^2 / fan_in. Source: LeCun et al. 1998, Efficient BackProp."""
+    return Initializer("uniform_fan", b=gain**2)
+
+
+def xavier_normal(gain: float = 1.0) -> Initializer:
+    """Draw from N(0, gain^2 2 / (fan_in + fan_out)). Source: Glorot & Bengio 2010."""
+    return Initializer("normal_fan", b=gain**2, fan="mean")
+
+
+def xavier_uniform(gain: float = 1.0) -> Initializer:
+    """Draw evenly with variance gain^2 2 / (fan_in + fan_out). Source: Glorot & Bengio 2010."""
+    return Initializer("uniform_fan", b=gain**2, fan="mean")
+
+
+def kaiming_normal(gain: float = math.sqrt(2), fan: str = "in") -> Initializer:
+    """Draw from N(0, gain^2 / fan); the gain sqrt(2) is right before a ReLU. Source: He et al. 2015,
+    arXiv:1502.01852."""
+    return Initializer("normal_fan", b=_square(gain), fan=fan)
+
+
+def kaiming_uniform(gain: float = math.sqrt(2), fan: str = "in") -> Initializer:
+    """Draw evenly with variance gain^2 / fan. Source: He et al. 2015, arXiv:1502.01852."""
+    return Initializer("uniform_fan", b=_square(gain), fan=fan)
+
+
+glorot_normal, glorot_uniform = xavier_normal, xavier_uniform
+he_normal, he_uniform = kaiming_normal, kaiming_uniform
+
+
+def build(description: dict[str, Any]) -> Initializer:
+    """Make an initialiser from its description; ValueError for unknown fields."""
+    unknown = set(description) - {"distribution", "a", "b", "fan"}
+    if unknown or not isinstance(description.get("distribution"), str):
+        raise ValueError(f"[init] a description with the fields {sorted(description)} is no initialiser's")
+    return Initializer(**description)
+
+
+def _square(gain: float) -> float:
+    return 2.0 if gain == math.sqrt(2) else float(gain) ** 2

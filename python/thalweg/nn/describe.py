@@ -1,0 +1,136 @@
+"""Networks as data: a description in built-in layers, from a closed list, that can be stored and built again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import init as initial
+from . import containers, layers, norm, simple
+from .module import Module
+
+_LAYERS: dict[str, type[Module]] = {
+    cls.__name__: cls
+    for cls in (
+        containers.Concat,
+        containers.Residual,
+        containers.Sequential,
+        layers.Conv2d,
+        layers.Linear,
+        norm.BatchNorm,
+        norm.Dropout,
+        norm.LayerNorm,
+        simple.AvgPool2d,
+        simple.Flatten,
+        simple.GELU,
+        simple.GlobalAvgPool2d,
+        simple.GlobalMaxPool2d,
+        simple.Identity,
+        simple.LeakyReLU,
+        simple.MaxPool2d,
+        simple.ReLU,
+        simple.Sigmoid,
+        simple.Softmax,
+        simple.Softplus,
+        simple.Tanh,
+    )
+}
+_MAX_DEPTH = 100
+
+
+def describe(net: Module) -> dict[str, Any] | None:
+    """Return a description made of dicts, lists, numbers and strings; None if the network holds layers of one's own."""
+    seen: dict[int, int] = {}
+    try:
+        described = _describe(net, seen)
+    except _OwnLayer:
+        return None
+    described["frozen"] = [name for name, parameter in net.named_parameters() if not parameter.trainable]
+    return described
+
+
+def build(description: dict[str, Any]) -> Module:
+    """Build the network that a description means.
+
+    Raises: ValueError for an unknown layer or option, TypeError or ValueError of the layers themselves.
+    """
+    if not isinstance(description, dict):
+        raise ValueError(f"[nn.build] the description is a {type(description).__name__}, expected a dict")
+    frozen = description.get("frozen", [])
+    net = _build({k: v for k, v in description.items() if k != "frozen"}, [], 0)
+    parameters = dict(net.named_parameters())
+    for name in frozen:
+        if name not in parameters:
+            raise ValueError(f"[nn.build] the frozen parameter {name!r} is not in the network")
+        parameters[name].trainable = False
+    return net
+
+
+class _OwnLayer(Exception):
+    pass
+
+
+def _describe(module: Module, seen: dict[int, int]) -> dict[str, Any]:
+    if id(module) in seen:
+        return {"shared": seen[id(module)]}
+    name = type(module).__name__
+    if _LAYERS.get(name) is not type(module):
+        raise _OwnLayer
+    seen[id(module)] = len(seen)
+    options = {key: _plain(value) for key, value in module.options().items()}
+    described: dict[str, Any] = {"layer": name}
+    if options:
+        described["options"] = options
+    parts = {key: _describe(part, seen) for key, part in module._parts.items() if isinstance(part, Module)}
+    if parts:
+        described["parts"] = parts
+    return described
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, initial.Initializer):
+        return {"init": value.describe()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    raise _OwnLayer
+
+
+def _build(described: Any, built: list[Module | None], depth: int) -> Module:
+    if depth > _MAX_DEPTH or not isinstance(described, dict):
+        raise ValueError("[nn.build] the description is damaged: a layer is no dict, or layers are nested too deeply")
+    if "shared" in described:
+        return _shared(described["shared"], built)
+    cls = _LAYERS.get(str(described.get("layer")))
+    if cls is None or set(described) - {"layer", "options", "parts"}:
+        raise ValueError(f"[nn.build] unknown layer {described.get('layer')!r}, expected one of {', '.join(_LAYERS)}")
+    place = len(built)
+    built.append(None)
+    parts = {name: _build(part, built, depth + 1) for name, part in described.get("parts", {}).items()}
+    module = _make(cls, _options(described.get("options", {}), cls.__name__), parts)
+    built[place] = module
+    return module
+
+
+def _shared(at: Any, built: list[Module | None]) -> Module:
+    module = built[at] if isinstance(at, int) and 0 <= at < len(built) else None
+    if module is None:
+        raise ValueError(f"[nn.build] the shared layer {at!r} doesn't exist")
+    return module
+
+
+def _make(cls: type[Module], options: dict[str, Any], parts: dict[str, Module]) -> Module:
+    try:
+        if cls is containers.Sequential:
+            return cls(parts, **options)
+        if cls is containers.Concat:
+            return cls(*parts.values(), **options)
+        return cls(**parts, **options)
+    except TypeError as error:
+        raise ValueError(f"[nn.build] {cls.__name__} can't be built from its description: {error}") from None
+
+
+def _options(described: Any, layer: str) -> dict[str, Any]:
+    if not isinstance(described, dict):
+        raise ValueError(f"[nn.build] the options of {layer} are damaged")
+    return {key: initial.build(value["init"]) if isinstance(value, dict) else value for key, value in described.items()}

@@ -1,0 +1,39 @@
+"""Inverted dropout. Source: Srivastava et al. 2014."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .axes import integer
+from .dispatch import Array, apply, recording_of
+
+
+def dropout(x: Array, p: float, *, seed: int = 0, step: int = 0) -> Array:
+    """Set elements to 0 with probability p and scale the others by 1 / (1 - p); the same call gives the same mask.
+
+    The mask is keyed by (seed, step, layer path, row of the batch, index in the row), whatever the threads and ranks.
+    Inside a network's training step the run's own seed and step count; there every call has a mask of its own.
+    Shapes: any. dtypes: float32 or float64.
+    Returns: y, of x's shape.
+    Raises: TypeError for arrays that are no real numbers; ValueError for p outside [0, 1].
+    """
+    if isinstance(p, bool) or not isinstance(p, (int, float)):
+        raise TypeError(f"[dropout] p is {p!r}, expected a number in [0, 1]")
+    if not 0 <= p <= 1:
+        raise ValueError(f"[dropout] p is {p}, expected a probability in [0, 1]")
+    random = (integer(seed, "dropout", "seed", 0), integer(step, "dropout", "step", 0))
+    recording = recording_of([x])
+    path = None
+    if recording is not None:
+        path = _note(recording, random)
+    return apply("dropout", [x], {"p": float(p)}, path=path, random=random)[0]
+
+
+def _note(recording: Any, random: tuple[int, int]) -> str:
+    """Return the path that keys the mask, and note the key of a function that is recorded."""
+    if recording.session or recording.functional:
+        return recording.unique_path()
+    if recording.random not in (None, random):
+        raise ValueError(f"[dropout] one function uses (seed, step) = {recording.random} and {random}: use one for all")
+    recording.random = random
+    return recording.path

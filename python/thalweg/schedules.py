@@ -1,0 +1,171 @@
+"""Learning rates as functions of the step: how many updates were done before (0 for the first).
+
+A schedule is any function step -> learning rate. Those here are classes, so that a checkpoint can hold them. Step
+counts are updates, not epochs: trainer.steps_per_epoch(n, batch_size) helps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+class Schedule:
+    """A built-in schedule; call it with a step."""
+
+    def __call__(self, step: int) -> float:
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """Return the schedule as data that build takes."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        plain = {k: v.describe() if isinstance(v, Schedule) else v for k, v in values.items()}
+        if any(callable(v) for v in plain.values()):
+            raise TypeError(f"{type(self).__name__} holds a function of one's own, which can't be described")
+        return {"schedule": type(self).__name__, **plain}
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """lr at every step."""
+
+    lr: float
+
+    def __call__(self, step: int) -> float:
+        return self.lr
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """lr gamma^k, k the number of milestones reached: a list of steps, or every `milestones` steps if it is a
+    number."""
+
+    lr: float
+    milestones: int | Sequence[int]
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        every = self.milestones if isinstance(self.milestones, int) else 1
+        _check(every >= 1, "Step", f"milestones is {every}, expected at least 1")
+
+    def __call__(self, step: int) -> float:
+        if isinstance(self.milestones, int):
+            return self.lr * self.gamma ** (step // self.milestones)
+        return self.lr * self.gamma ** sum(step >= m for m in self.milestones)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine from lr to lr_min over `steps` updates, then lr_min. Source: Loshchilov & Hutter,
+    arXiv:1608.03983."""
+
+    lr: float
+    steps: int
+    lr_min: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.steps >= 1, "Cosine", f"steps is {self.steps}, expected at least 1")
+
+    def __call__(self, step: int) -> float:
+        share = min(step / self.steps, 1.0)
+        return self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * share)) / 2
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Up from lr/div to lr over the first `warm` part of `steps`, down to lr/(div final_div), both by half cosines.
+
+    Source: Smith & Topin, arXiv:1708.07120; the defaults are torch's OneCycleLR's.
+    """
+
+    lr: float
+    steps: int
+    warm: float = 0.3
+    div: float = 25.0
+    final_div: float = 1e4
+
+    def __post_init__(self) -> None:
+        _check(
+            self.steps >= 2 and 0 < self.warm < 1,
+            "OneCycle",
+            f"steps is {self.steps} and warm {self.warm}, expected at least 2 steps and 0 < warm < 1",
+        )
+
+    def __call__(self, step: int) -> float:
+        top = self.warm * self.steps - 1
+        low = self.lr / self.div
+        if step < top:
+            return _between(low, self.lr, step / top)
+        return _between(self.lr, low / self.final_div, min((step - top) / (self.steps - 1 - top), 1.0))
+
+
+@dataclass(frozen=True)
+class WarmUp(Schedule):
+    """Up in a straight line over the first `steps` updates, then a schedule (which counts from the first step on)."""
+
+    then: Any
+    steps: int
+    start: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.steps >= 1, "WarmUp", f"steps is {self.steps}, expected at least 1")
+        object.__setattr__(self, "then", as_schedule(self.then))
+
+    def __call__(self, step: int) -> float:
+        share = min((step + 1) / self.steps, 1.0)
+        return (self.start + (1 - self.start) * share) * self.then(step)
+
+
+@dataclass(frozen=True)
+class InverseTime(Schedule):
+    """lr c / (c + step). Source: Robbins & Monro 1951; Bottou 2012."""
+
+    lr: float
+    c: float
+
+    def __post_init__(self) -> None:
+        _check(self.c > 0, "InverseTime", f"c is {self.c}, expected above 0")
+
+    def __call__(self, step: int) -> float:
+        return self.lr * self.c / (self.c + step)
+
+
+_SCHEDULES: dict[str, type[Schedule]] = {c.__name__: c for c in (Constant, Step, Cosine, OneCycle, WarmUp, InverseTime)}
+
+
+def as_schedule(lr: Any) -> Callable[[int], float]:
+    """Return a schedule for a number, a schedule or a function of the step.
+
+    Raises: TypeError for anything else; ValueError for a number that is negative or not finite.
+    """
+    if isinstance(lr, Schedule) or callable(lr):
+        return lr  # type: ignore[no-any-return]
+    if isinstance(lr, bool) or not isinstance(lr, (int, float)):
+        raise TypeError(f"[optim] lr is {lr!r}, expected a number, a schedule, or a function of the step")
+    _check(math.isfinite(lr) and lr >= 0, "optim", f"lr is {lr}, expected a finite number >= 0")
+    return Constant(float(lr))
+
+
+def build(description: dict[str, Any]) -> Schedule:
+    """Make a schedule from its description; ValueError for an unknown one."""
+    cls = _SCHEDULES.get(str(description.get("schedule")))
+    if cls is None:
+        raise ValueError(
+            f"[schedules] unknown schedule {description.get('schedule')!r}, expected {', '.join(_SCHEDULES)}"
+        )
+    options = {k: build(v) if isinstance(v, dict) else v for k, v in description.items() if k != "schedule"}
+    unknown = set(options) - {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    if unknown:
+        raise ValueError(f"[schedules] {cls.__name__} has no argument {sorted(unknown)[0]!r}")
+    return cls(**options)
+
+
+def _between(a: float, b: float, share: float) -> float:
+    return b + (a - b) * (1 + math.cos(math.pi * share)) / 2
+
+
+def _check(ok: bool, where: str, message: str) -> None:
+    if not ok:
+        raise ValueError(f"[{where}] {message}")

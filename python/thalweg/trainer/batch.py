@@ -1,0 +1,79 @@
+"""Turns what a caller gives as x and y into the arrays of a plan, with complete checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import arrays
+from .record import Recorded, Spec
+
+
+def as_arrays(x: Any, where: str, name: str) -> list[np.ndarray]:
+    """Return one array, or the arrays of a tuple. Raises: TypeError as thalweg.arrays; ValueError for a scalar."""
+    parts = x if isinstance(x, tuple) else (x,)
+    found = [arrays.as_numpy(part, where, _numbered(name, i)) for i, part in enumerate(parts)]
+    for i, array in enumerate(found):
+        if array.ndim == 0:
+            raise ValueError(f"[{where}] {_numbered(name, i)} is a scalar, expected an array whose axis 0 is the batch")
+    return found
+
+
+class Door:
+    """Checks and converts batches for a network that was built for certain rows."""
+
+    def __init__(self, inputs: list[Spec], recorded: Recorded, targets: list[Spec], dtype: str) -> None:
+        self.inputs, self.targets, self.dtype = inputs, targets, dtype
+        self.kinds, self.limits = recorded.kinds, recorded.limits
+
+    def x(self, x: Any, where: str, finite: bool = True) -> list[np.ndarray]:
+        """Return the network's inputs. Raises: TypeError, ValueError naming what is wrong and what is expected."""
+        parts = as_arrays(x, where, "x")
+        if len(parts) != len(self.inputs):
+            raise ValueError(f"[{where}] x has {len(parts)} arrays, the network was built for {len(self.inputs)}")
+        for i, (part, spec) in enumerate(zip(parts, self.inputs, strict=True)):
+            self._check_rows(part, spec, where, _numbered("x", i), parts[0].shape[0])
+            if finite:
+                arrays.finite(part, where, _numbered("x", i))
+        return [arrays.real(part, self.dtype, where) for part in parts]
+
+    def y(self, y: Any, rows: int, where: str, finite: bool = True) -> list[np.ndarray]:
+        """Return the targets; class numbers are checked against the outputs of their layer."""
+        if y is None:
+            raise TypeError(f"[{where}] y is None, expected the targets")
+        parts = as_arrays(y, where, "y")
+        if len(parts) != len(self.targets):
+            raise ValueError(f"[{where}] y has {len(parts)} arrays, the network was built for {len(self.targets)}")
+        return [self._one_y(i, part, rows, where, finite) for i, part in enumerate(parts)]
+
+    def _one_y(self, i: int, part: np.ndarray, rows: int, where: str, finite: bool) -> np.ndarray:
+        name = _numbered("y", i)
+        if self.kinds[i] == "index" and part.dtype.kind not in "iu":
+            raise TypeError(f"[{where}] {name} has dtype {part.dtype}, expected integers (class numbers)")
+        self._check_rows(part, self.targets[i], where, name, rows)
+        if self.kinds[i] == "real":
+            if finite:
+                arrays.finite(part, where, name)
+            return arrays.real(part, self.dtype, where, name)
+        limit = self.limits[i]
+        return (
+            arrays.labels(part, limit[0], "cross_entropy", limit[1], name) if limit else arrays.index(part, where, name)
+        )
+
+    def _check_rows(self, part: np.ndarray, spec: Spec, where: str, name: str, rows: int) -> None:
+        if part.shape[1:] != spec.shape:
+            raise ValueError(
+                f"[{where}] {name} has shape {part.shape}, expected (rows, {', '.join(map(str, spec.shape))})".replace(
+                    ", )", ",)"
+                )
+                + ": the network was built for rows of that shape"
+            )
+        if part.shape[0] != rows:
+            raise ValueError(f"[{where}] {name} has {part.shape[0]} rows, x has {rows}")
+        if rows == 0:
+            raise ValueError(f"[{where}] {name} has no rows, expected at least 1")
+
+
+def _numbered(name: str, i: int) -> str:
+    return f"{name}[{i}]" if i else name

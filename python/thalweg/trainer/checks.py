@@ -1,0 +1,48 @@
+"""Checks of a trainer's arguments: TypeError for other types, ValueError outside the range."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import optim
+from ..callbacks import Callback, ModelCheckpoint
+from ..nn.module import Module
+from ..nn.norm import number
+from ..ops.axes import integer
+
+
+def parts(net: Any, loss: Any, optimizer: Any) -> None:
+    if not isinstance(net, Module):
+        raise TypeError(f"[Trainer] net is {net!r}, expected an nn.Module")
+    if isinstance(loss, type) or not callable(loss):
+        raise TypeError(
+            f"[Trainer] loss is {loss!r}, expected a function (prediction, target), such as losses.CrossEntropy()"
+        )
+    if not isinstance(optimizer, optim.Optimizer):
+        raise TypeError(f"[Trainer] optimizer is {optimizer!r}, expected one of thalweg.optim, such as SGD(lr=0.1)")
+
+
+def callbacks(given: Any) -> list[Callback]:
+    found = [given] if isinstance(given, Callback) else list(given)
+    for callback in found:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"[fit] {callback!r} is no Callback")
+    return sorted(found, key=lambda c: isinstance(c, ModelCheckpoint))  # what they save holds the others' newest state
+
+
+def seed(given: Any) -> int:
+    value = integer(given, "Trainer", "seed", 0)
+    if value >= 1 << 63:
+        raise ValueError(f"[Trainer] seed is {value}, expected below 2^63")
+    return value
+
+
+def power_of_two(given: Any) -> int:
+    value = integer(given, "Trainer", "shards", 1)
+    if value & (value - 1):
+        raise ValueError(f"[Trainer] shards is {value}, expected a power of two")
+    return value
+
+
+def limit(value: Any, name: str) -> float | None:
+    return None if value is None else number(value, "Trainer", name, 0, None, open_low=True)

@@ -1,0 +1,194 @@
+"""The epochs of Trainer.fit: steps in native chunks, callbacks between them, a position that survives an
+interruption."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+from ..callbacks import Callback, TerminateOnNaN
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_CHUNK_SECONDS = 0.05  # steps run natively for about this long before signals and callbacks are looked at
+_PROGRESS_SECONDS = 0.1
+
+
+class Sums:
+    """Sums over the steps of one epoch, in the order of the steps, so that they don't depend on interruptions."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.totals = dict.fromkeys(["loss", *names, "count", "grad_norm", "steps"], 0.0)
+
+    def add(self, columns: dict[str, np.ndarray]) -> None:
+        """Add the steps of one chunk; skipped steps don't count."""
+        rows = zip(*(columns[k].tolist() for k in ("loss", "count", "grad_norm", "skipped", "metrics")), strict=True)
+        for loss, count, grad_norm, skipped, metrics in rows:
+            if skipped:
+                continue
+            step = {"loss": loss * count, "count": count, "grad_norm": grad_norm, "steps": 1.0}
+            step.update((name, m * count) for name, m in zip(self.names, metrics, strict=True))
+            for name, value in step.items():
+                self.totals[name] += value
+
+    def means(self) -> dict[str, float]:
+        """Return loss, metrics and grad_norm averaged over the epoch; NaN if every step was skipped."""
+        count, steps = self.totals["count"] or math.nan, self.totals["steps"] or math.nan
+        means = {name: self.totals[name] / count for name in ("loss", *self.names)}
+        return {**means, "grad_norm": self.totals["grad_norm"] / steps}
+
+
+class Interrupt:
+    """Notes Ctrl-C while native steps run, so that it is obeyed at a step's edge; a second one leaves at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        main = threading.current_thread() is threading.main_thread()
+        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield  # another handler was chosen, or signals aren't ours
+            return
+        signal.signal(signal.SIGINT, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def check(self) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def _note(self, *_: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class EpochRunner:
+    """Runs epochs of one call of fit."""
+
+    def __init__(
+        self, trainer: Trainer, arrays: list[np.ndarray], batch_size: int, shuffle: bool, callbacks: Sequence[Callback]
+    ) -> None:
+        self.trainer, self.arrays, self.batch_size, self.shuffle = trainer, arrays, batch_size, shuffle
+        self.callbacks = callbacks
+        self.rows = arrays[0].shape[0]
+        self.steps = -(-self.rows // batch_size)
+        self.stop_every = math.gcd(*(c.stop_every for c in callbacks)) if callbacks else 0
+        self.interrupt = Interrupt()
+        self._pace = 1e-3  # seconds a step, measured as it goes
+        self._shown = 0.0
+
+    def epoch(self) -> dict[str, Any]:
+        """Run the rest of the current epoch; returns its logs. The trainer's position is right at every exit."""
+        trainer, position = self.trainer, self.trainer._position
+        order = self._order(position.epoch)
+        started, first = time.perf_counter(), position.row
+        while position.row < self.rows and not (trainer.stop_training and position.row):
+            self._chunk(order)
+        seconds = max(time.perf_counter() - started, 1e-9)
+        lr = trainer.optimizer.lr_at(max(trainer.t - 1, 0))
+        return {**position.sums.means(), "lr": lr, "samples_per_second": (position.row - first) / seconds}
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(self.rows, dtype=np.int64)
+        return _core.permutation(self.rows, self.trainer.seed, f"epoch {epoch}")
+
+    def _chunk(self, order: np.ndarray) -> None:
+        trainer, position = self.trainer, self.trainer._position
+        steps = self._chunk_steps(position.row)
+        batch = position.row // self.batch_size
+        if self.stop_every:
+            self._call("on_train_batch_begin", batch, {})
+        rows = order[position.row : position.row + steps * self.batch_size]
+        before, started = trainer.t, time.perf_counter()
+        rates = trainer._rates(before, steps)
+        try:
+            columns = trainer._session.run_epoch(self.arrays, rows, self.batch_size, rates)
+        except BaseException:
+            position.row += min((trainer.t - before) * self.batch_size, len(rows))
+            raise
+        position.row += len(rows)
+        position.sums.add(columns)
+        trainer._previous_lr = rates[-1, :, 0].copy()
+        self._pace = (time.perf_counter() - started) / steps
+        self._record(columns, rates)
+        self._after(batch + steps, columns, rates)
+
+    def _chunk_steps(self, row: int) -> int:
+        left = -(-(self.rows - row) // self.batch_size)
+        steps = max(1, min(left, int(_CHUNK_SECONDS / max(self._pace, 1e-6))))
+        if self.stop_every:
+            steps = min(steps, self.stop_every - self.trainer.t % self.stop_every)
+        return steps
+
+    def _record(self, columns: dict[str, np.ndarray], rates: np.ndarray) -> None:
+        steps = self.trainer.history.steps
+        steps["loss"] += columns["loss"].tolist()
+        steps["grad_norm"] += columns["grad_norm"].tolist()
+        steps["lr"] += rates[:, 0, 0].tolist()
+
+    def _after(self, done: int, columns: dict[str, np.ndarray], rates: np.ndarray) -> None:
+        now = time.perf_counter()
+        if self.stop_every or now - self._shown >= _PROGRESS_SECONDS or done == self.steps:
+            logs = self._last(columns, rates)
+            if self.stop_every and (self.trainer.t % self.stop_every == 0 or done == self.steps):
+                self._call("on_train_batch_end", done - 1, logs)
+            self._call("on_progress", done, self.steps, logs)
+            self._shown = now
+        self.interrupt.check()
+
+    def _last(self, columns: dict[str, np.ndarray], rates: np.ndarray) -> dict[str, Any]:
+        metrics = dict(zip(self.trainer._position.sums.names, columns["metrics"][-1].tolist(), strict=True))
+        seconds, count = float(columns["seconds"].sum()), float(columns["count"].sum())
+        return {
+            "loss": float(columns["loss"][-1]),
+            **metrics,
+            "lr": float(rates[-1, 0, 0]),
+            "grad_norm": float(columns["grad_norm"][-1]),
+            "samples_per_second": count / max(seconds, 1e-9),
+        }
+
+    def _call(self, hook: str, *args: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(*args)
+
+
+class Position:
+    """Where a training stands: the epoch, the rows of it that are done, and the sums over them."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.epoch = 0
+        self.row = 0
+        self.sums = Sums(names)
+
+    def next_epoch(self) -> None:
+        self.epoch, self.row, self.sums = self.epoch + 1, 0, Sums(self.sums.names)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "position": self.row, "sums": dict(self.sums.totals)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.row = int(state["epoch"]), int(state["position"])
+        self.sums = Sums(self.sums.names)
+        for name, value in state.get("sums", {}).items():
+            if name in self.sums.totals:
+                self.sums.totals[name] = float(value)
+
+
+def survives(error: BaseException, callbacks: Sequence[Callback]) -> bool:
+    """Tell whether a callback takes a diverged step as the end of the training."""
+    return isinstance(error, _core.DivergedError) and any(isinstance(c, TerminateOnNaN) for c in callbacks)

@@ -1,0 +1,149 @@
+"""Collectives between ranks that are threads: values, the fixed tree, the same bits on every rank, and failures."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from thalweg import _core
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def run_ranks(size, body):
+    """body(comm) on every rank; returns the results by rank, or raises the first error that is not a LostError."""
+    results, errors = [None] * size, [None] * size
+
+    def work(comm):
+        try:
+            results[comm.rank] = body(comm)
+        except BaseException as error:
+            errors[comm.rank] = error
+            comm.abort(f"rank {comm.rank}: {error}")
+
+    threads = [threading.Thread(target=work, args=(c,)) for c in _core.make_threads(size)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(30)
+        assert not t.is_alive(), "a rank hangs"
+    causes = [e for e in errors if e is not None and not isinstance(e, _core.LostError)]
+    if causes:
+        raise causes[0]
+    return results
+
+
+def ref_tree(values):
+    """The binary counter over the ranks, in the arithmetic of the arrays themselves."""
+    stack = []
+    for i, v in enumerate(values):
+        stack.append(v.copy())
+        while i & 1:
+            b = stack.pop()
+            stack[-1] = stack[-1] + b
+            i >>= 1
+    while len(stack) > 1:
+        b = stack.pop()
+        stack[-1] = stack[-1] + b
+    return stack[0]
+
+
+def payload(rank, n, dtype):
+    return np.random.default_rng(rank).normal(size=n).astype(dtype) * 10.0 ** (rank % 3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("n", [0, 1, 7, 1000, 4097, 300_001])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_all_reduce_follows_the_tree(size, n, dtype):
+    def body(comm):
+        a = payload(comm.rank, n, dtype)
+        comm.all_reduce(a)
+        return a
+
+    expected = ref_tree([payload(r, n, dtype) for r in range(size)])
+    for result in run_ranks(size, body):
+        np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_reduce_scatter_leaves_each_rank_its_share(size):
+    n = 1001
+    expected = ref_tree([payload(r, n, "float32") for r in range(size)])
+
+    def body(comm):
+        a = payload(comm.rank, n, "float32")
+        comm.reduce_scatter(a)
+        return a
+
+    for rank, result in enumerate(run_ranks(size, body)):
+        begin, end = n * rank // size, n * (rank + 1) // size
+        np.testing.assert_array_equal(result[begin:end], expected[begin:end])
+
+
+def test_gather_broadcast_send_recv_split():
+    def body(comm):
+        mine = np.full(3, float(comm.rank))
+        everybody = comm.all_gather(mine)
+        news = np.full(2, float(comm.rank))
+        comm.broadcast(news, root=2)
+        ring = np.empty(1)
+        comm.send(np.array([float(comm.rank)]), (comm.rank + 1) % comm.size)
+        comm.recv(ring, (comm.rank - 1) % comm.size)
+        half = comm.split(color=comm.rank % 2, key=-comm.rank)
+        total = np.array([float(comm.rank)])
+        half.all_reduce(total)
+        return everybody, news, ring[0], (half.rank, half.size), total[0]
+
+    for rank, (everybody, news, ring, half, total) in enumerate(run_ranks(4, body)):
+        np.testing.assert_array_equal(everybody, np.repeat(np.arange(4.0)[:, None], 3, axis=1))
+        np.testing.assert_array_equal(news, [2.0, 2.0])
+        assert ring == (rank - 1) % 4
+        assert half == (1 - rank // 2, 2)  # the larger rank has the smaller key
+        assert total == (2.0 if rank % 2 == 0 else 4.0)
+
+
+def test_many_collectives_in_a_row_stay_in_step():
+    def body(comm):
+        total = np.zeros(1)
+        for i in range(2000):
+            a = np.array([float(comm.rank + i)])
+            comm.all_reduce(a)
+            total += a
+        return total[0]
+
+    expected = sum(sum(r + i for r in range(3)) for i in range(2000))
+    assert run_ranks(3, body) == [expected] * 3
+
+
+def test_a_failing_rank_ends_the_others():
+    lost = []
+
+    def body(comm):
+        if comm.rank == 1:
+            raise ValueError("no such file")
+        try:
+            comm.all_reduce(np.zeros(10))
+        except _core.LostError as error:
+            lost.append(str(error))
+            raise
+
+    with pytest.raises(ValueError, match="no such file"):
+        run_ranks(3, body)
+    assert lost == ["rank 1: no such file"] * 2
+
+
+def test_bad_arrays_are_refused():
+    (comm,) = _core.make_threads(1)
+    with pytest.raises(TypeError, match="int64"):
+        comm.all_reduce(np.zeros(3, dtype=np.int64))
+    with pytest.raises(ValueError, match="contiguous"):
+        comm.all_reduce(np.zeros((4, 4))[:, ::2])
+    frozen = np.zeros(3)
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        comm.all_reduce(frozen)
+    with pytest.raises(ValueError, match="outside"):
+        comm.broadcast(np.zeros(1), root=4)
+    with pytest.raises(ValueError, match="at least 1 rank"):
+        _core.make_threads(0)

@@ -1,0 +1,371 @@
+// products_check.cpp: products against scalar references that follow the same order, bit for bit: odd shapes, every
+// tile remainder, strides, shards, threads, halves of a batch on two ranks. Prints one hash over all results; builds
+// for different instruction sets must print the same. Run by test_products.py.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <random>
+
+#include "exec/conv.h"
+#include "exec/matmul.h"
+
+using namespace thalweg;
+
+namespace {
+
+int failures = 0;
+uint64_t hash = 14695981039346656037u;
+
+#define CHECK(ok, ...)                                     \
+  do {                                                     \
+    if (!(ok) && failures++ < 20) {                        \
+      std::fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
+      std::fprintf(stderr, __VA_ARGS__);                   \
+      std::fputc('\n', stderr);                            \
+    }                                                      \
+  } while (0)
+
+std::mt19937 random_bits(1);
+int64_t pick(int64_t low, int64_t high) { return low + int64_t(random_bits() % uint64_t(high - low + 1)); }
+template <class T> std::vector<T> values(int64_t n) {
+  std::vector<T> v(n);
+  for (T& x : v) x = T(int32_t(random_bits())) * T(0x1p-31);
+  return v;
+}
+template <class T> bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+template <class T> void add_to_hash(const std::vector<T>& v) {
+  for (T x : v) {
+    uint64_t bits = 0;
+    std::memcpy(&bits, &x, sizeof(T));
+    hash = (hash ^ bits) * 1099511628211u;
+  }
+}
+
+// The order of every sum over K: blocks of kKBlock, each a chain from zero, added in order.
+template <class T> class BlockSum {
+ public:
+  void add(T a, T b) {
+    if (count_ == kKBlock) close();
+    chain_ = std::fma(a, b, chain_);
+    count_++;
+  }
+  T sum() {
+    close();
+    return sum_;
+  }
+
+ private:
+  void close() {
+    sum_ = blocks_++ ? sum_ + chain_ : chain_;
+    chain_ = 0, count_ = 0;
+  }
+  T sum_ = 0, chain_ = 0;
+  int64_t count_ = 0, blocks_ = 0;
+};
+template <class T, class Leaf> T ref_fold(int64_t n, Leaf leaf) {
+  std::vector<T> slot(tree_slots(n));
+  fold_tree(n, [&](int64_t i, int level) { slot[level] = leaf(i); }, [&](int a, int b) { slot[a] += slot[b]; });
+  return slot[0];
+}
+
+template <class T>
+std::vector<T> ref_matmul(const Matmul& p, const T* a, const T* b, const T* bias, std::vector<T> c) {
+  for (int64_t q = 0; q < p.batch; q++)
+    for (int64_t i = 0; i < p.m; i++)
+      for (int64_t j = 0; j < p.n; j++) {
+        BlockSum<T> s;
+        for (int64_t k = 0; k < p.k; k++)
+          s.add(a[q * p.a_batch + i * p.a_row + k * p.a_col], b[q * p.b_batch + k * p.b_row + j * p.b_col]);
+        T sum = s.sum();
+        if (bias) sum += bias[j];
+        T& out = c[q * p.c_batch + i * p.c_row + j];
+        out = p.accumulate ? out + sum : sum;
+      }
+  return c;
+}
+
+template <class T> void check_matmul(const Exec& one, const Exec& two, Matmul p, bool with_bias, const char* what) {
+  const auto a = values<T>(p.batch * std::max<int64_t>(1, p.m) * (p.k + 3) * 2), bias = values<T>(p.n);
+  const auto b = values<T>(p.batch * (p.n + 3) * (p.k + 3) * 2), c0 = values<T>(p.batch * p.m * p.c_row);
+  const T* bias_or_null = with_bias ? bias.data() : nullptr;
+  const auto want = ref_matmul(p, a.data(), b.data(), bias_or_null, c0);
+  auto c1 = c0, c2 = c0;
+  matmul(one, p, a.data(), b.data(), bias_or_null, c1.data());
+  matmul(two, p, a.data(), b.data(), bias_or_null, c2.data());
+  CHECK(same_bits(want, c1), "matmul %s m %ld n %ld k %ld batch %ld", what, p.m, p.n, p.k, p.batch);
+  CHECK(same_bits(c1, c2), "matmul %s m %ld n %ld k %ld: two threads differ", what, p.m, p.n, p.k);
+  add_to_hash(c1);
+}
+
+// Every layout of A and B: rows or columns contiguous, neither, and with gaps.
+template <class T> void check_strides(const Exec& one, const Exec& two, int64_t m, int64_t n, int64_t k) {
+  const int64_t gap = pick(0, 3);
+  for (int form = 0; form < 5; form++) {
+    Matmul p{m, n, k, k + gap, 1, n + gap, 1, n + gap};
+    if (form & 1) p.a_row = 1, p.a_col = std::max<int64_t>(1, m);
+    if (form & 2) p.b_row = 1, p.b_col = k + gap;
+    if (form == 4) p.a_row = 2 * k + 1, p.a_col = 2, p.b_row = 2, p.b_col = 2 * k + 1;
+    p.accumulate = random_bits() & 1;
+    check_matmul<T>(one, two, p, random_bits() & 1, "strides");
+  }
+}
+template <class T> void check_matmuls(const Exec& one, const Exec& two) {
+  for (int64_t m = 1; m <= 31; m++) check_strides<T>(one, two, m, pick(1, 70), pick(0, 40));
+  for (int64_t n = 1; n <= 67; n++) check_strides<T>(one, two, pick(1, 70), n, pick(1, 40));
+  for (int64_t k : {0, 1, 255, 256, 257, 511, 513, 2048, 2049, 4200}) check_strides<T>(one, two, pick(1, 60), pick(1, 300), k);
+  for (int64_t m : {0, 1, 200}) check_strides<T>(one, two, m, m ? 300 : 5, 300);
+  check_strides<T>(one, two, 7, 0, 5);
+  for (int64_t batch : {2, 3, 40}) {
+    const int64_t m = pick(1, 20), n = pick(1, 40), k = pick(1, 300);
+    Matmul p{m, n, k, k, 1, n, 1, n, batch, m * k, n * k, m * n};
+    check_matmul<T>(one, two, p, true, "batch");
+    p.b_batch = 0;
+    check_matmul<T>(one, two, p, false, "shared B");
+  }
+}
+
+template <class T> void check_fold(const Exec& one, const Exec& two, int64_t m, int64_t n, const Shards& shards) {
+  const int64_t rows = shards.rows();
+  const auto a = values<T>(rows * m), b = values<T>(rows * n), c0 = values<T>(m * n);
+  Matmul p{m, n, rows, 1, m, n, 1, n};
+  p.accumulate = random_bits() & 1;
+  auto want = c0, c1 = c0, c2 = c0;
+  for (int64_t i = 0; i < m; i++)
+    for (int64_t j = 0; j < n; j++) {
+      const T sum = ref_fold<T>(shards.count(), [&](int64_t s) {
+        BlockSum<T> leaf;
+        for (int64_t k = shards.offset[s]; k < shards.offset[s + 1]; k++) leaf.add(a[k * m + i], b[k * n + j]);
+        return leaf.sum();
+      });
+      want[i * n + j] = p.accumulate ? c0[i * n + j] + sum : sum;
+    }
+  matmul_fold(one, p, shards, a.data(), b.data(), c1.data());
+  matmul_fold(two, p, shards, a.data(), b.data(), c2.data());
+  CHECK(same_bits(want, c1), "fold m %ld n %ld rows %ld shards %d", m, n, rows, shards.count());
+  CHECK(same_bits(c1, c2), "fold m %ld n %ld rows %ld: two threads differ", m, n, rows);
+  add_to_hash(c1);
+}
+// Two ranks with half of the shards each, added, give the bits of one rank.
+template <class T> void check_fold_ranks(const Exec& exec, int64_t rows, int64_t total) {
+  const int64_t m = 19, n = 45;
+  const auto a = values<T>(rows * m), b = values<T>(rows * n);
+  auto product = [&](int64_t first, int64_t last) {
+    const int64_t begin = first * rows / total;
+    const Shards shards = Shards::of(rows, total, first, last);
+    std::vector<T> c(m * n, T(7));
+    matmul_fold(exec, Matmul{m, n, shards.rows(), 1, m, n, 1, n}, shards, &a[begin * m], &b[begin * n], c.data());
+    return c;
+  };
+  auto low = product(0, total / 2);
+  const auto high = product(total / 2, total), all = product(0, total);
+  for (size_t i = 0; i < low.size(); i++) low[i] += high[i];
+  CHECK(same_bits(low, all), "fold of %ld rows: two ranks differ from one", rows);
+}
+template <class T> void check_folds(const Exec& one, const Exec& two) {
+  for (int64_t total : {1, 2, 3, 4, 8})
+    for (int64_t rows : {0, 1, 3, 8, 33, 300, 2100})
+      check_fold<T>(one, two, pick(1, 40), pick(1, 90), Shards::of(rows, total, 0, total));
+  check_fold<T>(one, two, 100, 200, Shards::of(5000, 8, 0, 8));
+  for (int64_t rows : {16, 37, 700}) check_fold_ranks<T>(one, rows, 8);
+}
+
+// y of one pixel and channel: K in the order kh, kw, in; pixels outside the image are +0.
+template <class T> T ref_forward(const Conv& v, const T* x, const T* w, int64_t n, int64_t p, int64_t q, int64_t o) {
+  BlockSum<T> s;
+  const int64_t in = v.group_in(), group = o / v.group_out();
+  for (int64_t r = 0; r < v.kh; r++)
+    for (int64_t t = 0; t < v.kw; t++)
+      for (int64_t c = 0; c < in; c++) {
+        const int64_t h = p * v.stride_h + r * v.dilation_h - v.pad_top, u = q * v.stride_w + t * v.dilation_w - v.pad_left;
+        const bool inside = h >= 0 && h < v.h && u >= 0 && u < v.w;
+        s.add(inside ? x[((n * v.h + h) * v.w + u) * v.c + group * in + c] : T(0), w[((o * v.kh + r) * v.kw + t) * in + c]);
+      }
+  return s.sum();
+}
+// d_x of one pixel and channel: taps that fit the stride with kh, kw falling, then out.
+template <class T> T ref_backward_input(const Conv& v, const T* d_y, const T* w, int64_t n, int64_t h, int64_t u, int64_t c) {
+  BlockSum<T> s;
+  const int64_t in = v.group_in(), out = v.group_out(), group = c / in;
+  for (int64_t r = v.kh - 1; r >= 0; r--)
+    for (int64_t t = v.kw - 1; t >= 0; t--) {
+      const int64_t down = h + v.pad_top - r * v.dilation_h, right = u + v.pad_left - t * v.dilation_w;
+      if (down % v.stride_h || right % v.stride_w) continue;
+      const int64_t p = down / v.stride_h, q = right / v.stride_w;
+      const bool inside = p >= 0 && p < v.out_h() && q >= 0 && q < v.out_w();
+      for (int64_t o = group * out; o < (group + 1) * out; o++)
+        s.add(inside ? d_y[((n * v.out_h() + p) * v.out_w() + q) * v.out + o] : T(0),
+              w[((o * v.kh + r) * v.kw + t) * in + c % in]);
+    }
+  return s.sum();
+}
+// d_w of one weight: an image is a leaf, its output pixels in order; images fold in their shard, then shards.
+template <class T>
+T ref_backward_weight(const Conv& v, const Shards& shards, const T* x, const T* d_y, int64_t o, int64_t r, int64_t t, int64_t c) {
+  const int64_t group = o / v.group_out();
+  return ref_fold<T>(shards.count(), [&](int64_t shard) {
+    const int64_t first = shards.offset[shard];
+    return ref_fold<T>(shards.offset[shard + 1] - first, [&](int64_t i) {
+      BlockSum<T> s;
+      for (int64_t p = 0; p < v.out_h(); p++)
+        for (int64_t q = 0; q < v.out_w(); q++) {
+          const int64_t h = p * v.stride_h + r * v.dilation_h - v.pad_top, u = q * v.stride_w + t * v.dilation_w - v.pad_left;
+          const bool inside = h >= 0 && h < v.h && u >= 0 && u < v.w;
+          s.add(inside ? x[(((first + i) * v.h + h) * v.w + u) * v.c + group * v.group_in() + c] : T(0),
+                d_y[(((first + i) * v.out_h() + p) * v.out_w() + q) * v.out + o]);
+        }
+      return s.sum();
+    });
+  });
+}
+
+struct ConvSizes {
+  int64_t x, y, w;
+  explicit ConvSizes(const Conv& v)
+      : x(v.n * v.h * v.w * v.c), y(v.n * v.out_h() * v.out_w() * v.out), w(v.out * v.kh * v.kw * v.group_in()) {}
+};
+std::string text_of(const Conv& v) {
+  char s[200];
+  std::snprintf(s, sizeof s, "n %ld %ldx%ldx%ld out %ld kernel %ldx%ld stride %ld %ld pad %ld %ld %ld %ld dilation %ld %ld groups %ld",
+                v.n, v.h, v.w, v.c, v.out, v.kh, v.kw, v.stride_h, v.stride_w, v.pad_top, v.pad_bottom, v.pad_left,
+                v.pad_right, v.dilation_h, v.dilation_w, v.groups);
+  return s;
+}
+
+template <class T> void check_forward(const Exec& one, const Exec& two, const Conv& v) {
+  const ConvSizes size(v);
+  const auto x = values<T>(size.x), w = values<T>(size.w), bias = values<T>(v.out), y0 = values<T>(size.y);
+  const bool accumulate = random_bits() & 1, with_bias = random_bits() & 1;
+  auto want = y0, y1 = y0, y2 = y0;
+  int64_t at = 0;
+  for (int64_t n = 0; n < v.n; n++)
+    for (int64_t p = 0; p < v.out_h(); p++)
+      for (int64_t q = 0; q < v.out_w(); q++)
+        for (int64_t o = 0; o < v.out; o++, at++) {
+          T sum = ref_forward(v, x.data(), w.data(), n, p, q, o);
+          if (with_bias) sum += bias[o];
+          want[at] = accumulate ? y0[at] + sum : sum;
+        }
+  conv_forward(one, v, x.data(), w.data(), with_bias ? bias.data() : nullptr, y1.data(), accumulate);
+  conv_forward(two, v, x.data(), w.data(), with_bias ? bias.data() : nullptr, y2.data(), accumulate);
+  CHECK(same_bits(want, y1), "forward %s", text_of(v).c_str());
+  CHECK(same_bits(y1, y2), "forward %s: two threads differ", text_of(v).c_str());
+  add_to_hash(y1);
+}
+template <class T> void check_backward_input(const Exec& one, const Exec& two, const Conv& v) {
+  const ConvSizes size(v);
+  const auto d_y = values<T>(size.y), w = values<T>(size.w), d_x0 = values<T>(size.x);
+  const bool accumulate = random_bits() & 1;
+  auto want = d_x0, d_x1 = d_x0, d_x2 = d_x0;
+  int64_t at = 0;
+  for (int64_t n = 0; n < v.n; n++)
+    for (int64_t h = 0; h < v.h; h++)
+      for (int64_t u = 0; u < v.w; u++)
+        for (int64_t c = 0; c < v.c; c++, at++) {
+          const T sum = ref_backward_input(v, d_y.data(), w.data(), n, h, u, c);
+          want[at] = accumulate ? d_x0[at] + sum : sum;
+        }
+  conv_backward_input(one, v, d_y.data(), w.data(), d_x1.data(), accumulate);
+  conv_backward_input(two, v, d_y.data(), w.data(), d_x2.data(), accumulate);
+  CHECK(same_bits(want, d_x1), "backward_input %s", text_of(v).c_str());
+  CHECK(same_bits(d_x1, d_x2), "backward_input %s: two threads differ", text_of(v).c_str());
+  add_to_hash(d_x1);
+}
+template <class T> void check_backward_weight(const Exec& one, const Exec& two, const Conv& v, int64_t total) {
+  const ConvSizes size(v);
+  const Shards shards = Shards::of(v.n, total, 0, total);
+  const auto x = values<T>(size.x), d_y = values<T>(size.y), d_w0 = values<T>(size.w);
+  const bool accumulate = random_bits() & 1;
+  auto want = d_w0, d_w1 = d_w0, d_w2 = d_w0;
+  int64_t at = 0;
+  for (int64_t o = 0; o < v.out; o++)
+    for (int64_t r = 0; r < v.kh; r++)
+      for (int64_t t = 0; t < v.kw; t++)
+        for (int64_t c = 0; c < v.group_in(); c++, at++) {
+          const T sum = ref_backward_weight(v, shards, x.data(), d_y.data(), o, r, t, c);
+          want[at] = accumulate ? d_w0[at] + sum : sum;
+        }
+  conv_backward_weight(one, v, shards, x.data(), d_y.data(), d_w1.data(), accumulate);
+  conv_backward_weight(two, v, shards, x.data(), d_y.data(), d_w2.data(), accumulate);
+  CHECK(same_bits(want, d_w1), "backward_weight %s shards %ld", text_of(v).c_str(), total);
+  CHECK(same_bits(d_w1, d_w2), "backward_weight %s: two threads differ", text_of(v).c_str());
+  add_to_hash(d_w1);
+}
+template <class T> void check_conv(const Exec& one, const Exec& two, const Conv& v) {
+  check_forward<T>(one, two, v);
+  check_backward_input<T>(one, two, v);
+  check_backward_weight<T>(one, two, v, int64_t(1) << pick(0, 3));
+}
+// Two ranks with half of the shards each, added, give the bits of one rank.
+template <class T> void check_conv_ranks(const Exec& exec, Conv v, int64_t total) {
+  const ConvSizes size(v);
+  const auto x = values<T>(size.x), d_y = values<T>(size.y);
+  auto gradient = [&](int64_t first, int64_t last) {
+    Conv part = v;
+    const int64_t begin = first * v.n / total;
+    const Shards shards = Shards::of(v.n, total, first, last);
+    part.n = shards.rows();
+    std::vector<T> d_w(size.w, T(7));
+    conv_backward_weight(exec, part, shards, x.data() + begin * (size.x / v.n), d_y.data() + begin * (size.y / v.n),
+                         d_w.data(), false);
+    return d_w;
+  };
+  auto low = gradient(0, total / 2);
+  const auto high = gradient(total / 2, total), all = gradient(0, total);
+  for (size_t i = 0; i < low.size(); i++) low[i] += high[i];
+  CHECK(same_bits(low, all), "backward_weight %s: two ranks differ from one", text_of(v).c_str());
+}
+
+Conv random_conv() {
+  Conv v{pick(0, 5), pick(1, 14), pick(1, 14), pick(1, 40), pick(1, 40), pick(1, 5), pick(1, 5)};
+  v.stride_h = pick(1, 3), v.stride_w = pick(1, 3), v.dilation_h = pick(1, 2), v.dilation_w = pick(1, 2);
+  v.pad_top = pick(0, 3), v.pad_bottom = pick(0, 3), v.pad_left = pick(0, 3), v.pad_right = pick(0, 3);
+  if (pick(0, 3) == 0) {
+    v.groups = pick(2, 5);
+    v.c = v.groups * pick(1, 8), v.out = v.groups * pick(1, 20);
+  } else if (pick(0, 4) == 0) {
+    v.c = v.out = v.groups = pick(1, 80);
+  }
+  return v;
+}
+Conv same_conv(int64_t n, int64_t size, int64_t c, int64_t out, int64_t kernel) {
+  Conv v{n, size, size, c, out, kernel, kernel};
+  v.pad_top = v.pad_bottom = v.pad_left = v.pad_right = kernel / 2;
+  return v;
+}
+template <class T> void check_convs(const Exec& one, const Exec& two) {
+  for (int i = 0; i < 150;) {
+    const Conv v = random_conv();
+    if (v.h + v.pad_top + v.pad_bottom <= v.dilation_h * (v.kh - 1) || v.w + v.pad_left + v.pad_right <= v.dilation_w * (v.kw - 1))
+      continue;
+    check_conv<T>(one, two, v);
+    i++;
+  }
+  for (int64_t kernel : {1, 3, 5, 7})
+    for (int64_t n : {1, 9, 20}) check_conv<T>(one, two, same_conv(n, pick(4, 11), pick(1, 33), pick(1, 40), kernel));
+  check_conv<T>(one, two, same_conv(2, 33, 17, 16, 3));  // several bands; images of several blocks
+  check_conv<T>(one, two, same_conv(3, 40, 64, 33, 1));
+  check_conv<T>(one, two, same_conv(1, 70, 3, 20, 3));
+  for (int64_t n : {8, 13, 40}) {
+    check_backward_weight<T>(one, two, same_conv(n, 5, 3, 16, 3), 8);  // few tiles: images are split
+    check_conv_ranks<T>(one, same_conv(n, 6, 3, 16, 3), 8);
+    check_conv_ranks<T>(one, same_conv(n, 6, 40, 70, 3), 8);
+  }
+}
+
+}  // namespace
+
+int main() {
+  const auto pool1 = make_pool(1), pool2 = make_pool(2);
+  const Exec one{*pool1}, two{*pool2};
+  check_matmuls<float>(one, two);
+  check_matmuls<double>(one, two);
+  check_folds<float>(one, two);
+  check_folds<double>(one, two);
+  check_convs<float>(one, two);
+  check_convs<double>(one, two);
+  std::printf("%016lx\n", (unsigned long)hash);
+  if (failures) std::fprintf(stderr, "%d checks failed\n", failures);
+  return failures != 0;
+}

@@ -1,0 +1,45 @@
+"""Prints a digest of every row of the table, forward and backward, in both dtypes, as JSON: run in subprocesses by
+tests/bits to compare instruction sets and numbers of threads.
+
+  THALWEG_ISA=generic python -m tests.ops.digests [part of a name]
+"""
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+
+from .row import each_sample
+from .table import TABLE
+
+
+def digest(*arrays):
+    h = hashlib.sha256()
+    for a in arrays:
+        h.update(repr((a.shape, a.dtype.str)).encode() + np.ascontiguousarray(a).tobytes())
+    return h.hexdigest()[:16]
+
+
+def of_row(tw, row, sample, dtype):
+    f, reals = row.with_reals(sample, lambda *a: row.call(tw.ops, *a), dtype)
+    if not row.smooth:
+        return digest(f(*reals))
+    y, pullback = tw.vjp(f, *reals)
+    cotangent = np.asarray(np.random.default_rng(7).standard_normal(y.shape), dtype)
+    tangents = [np.asarray(np.random.default_rng([8, i]).standard_normal(x.shape), dtype) for i, x in enumerate(reals)]
+    return digest(y, *pullback(cotangent), tw.jvp(f, reals, tangents)[1])
+
+
+def main(part=""):
+    import thalweg as tw
+
+    found = {"isa": tw._core.isa()}
+    for name, row, sample in each_sample(TABLE, lambda row: part in row.name):
+        for dtype in (np.float32, np.float64):
+            found[f"{name}-{np.dtype(dtype).name}"] = of_row(tw, row, sample, dtype)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
