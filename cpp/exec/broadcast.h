@@ -1,8 +1,8 @@
 // broadcast.h: element loops over an output and K operands that are broadcast to it (NumPy's rule).
-//   for_each_broadcast<true>(exec, loop, [=](int64_t o, int64_t a, int64_t b) { y.set(o, x[a] + z[b]); });
+//   map_broadcast<true, 2, N>(exec, loop, [](N a, N b) { return a + b; }, {x, z}, y);
 // Axes that every operand walks alike are joined once, when the kernel is built; what remains at the end is the inner
-// loop, in which an operand either moves by one or stands still. Short inner loops (few channels) are taken many rows
-// at a time, through a table of offsets.
+// loop, in which an operand either moves by one or stands still. Where no loop of its own is worth it, operands that
+// are not contiguous are first spread out over a small tile: for short inner loops (few channels), many rows at a time.
 #pragma once
 #include <array>
 #include <utility>
@@ -14,7 +14,8 @@
 namespace thalweg {
 
 // Row-major extents with the strides (in elements) of K operands; the last axis is the inner loop.
-template <int K> struct Strided {
+template <int K>
+struct Strided {
   int rank = 0;
   int64_t extent[Shape::kMaxRank] = {};
   int64_t stride[K][Shape::kMaxRank] = {};
@@ -37,7 +38,8 @@ template <int K> struct Strided {
 };
 
 // Calls row(flat, offset of each operand, count) for the stretches of inner loops that make up elements [begin, end).
-template <int K, class Row> void walk(const Strided<K>& s, int64_t begin, int64_t end, Row row) {
+template <int K, class Row>
+void walk(const Strided<K>& s, int64_t begin, int64_t end, Row row) {
   const int outer = s.rank - 1;
   int64_t index[Shape::kMaxRank] = {}, rest = begin / s.inner(), skip = begin % s.inner();
   std::array<int64_t, K> base{};
@@ -62,15 +64,18 @@ template <int K, class Row> void walk(const Strided<K>& s, int64_t begin, int64_
   }
 }
 
-template <int K> struct BroadcastLoop : Strided<K> {
-  static constexpr int64_t kNarrow = 32, kTable = 1024;
+template <int K>
+struct BroadcastLoop : Strided<K> {
   int64_t elements = 0;
-  int64_t table_rows = 0;                        // rows of the table; 0: no table
-  std::array<std::vector<int32_t>, K> table;     // offsets of table_rows rows, for operands that are not contiguous
+  int64_t table_rows = 0;                     // rows of a tile when the inner loop is short; 0: it is not
+  std::array<std::vector<int32_t>, K> table;  // offsets of each operand in the tile
   bool contiguous(int k) const { return this->stride[k][0] == this->extent[1] && this->stride[k][1] == 1; }
 };
 
-template <int K> BroadcastLoop<K> broadcast_loop(const Shape& out, const std::array<Shape, K>& in) {
+inline constexpr int64_t kShortLoop = 32, kSpread = 512;  // elements: of a short inner loop (below), of a tile
+
+template <int K>
+BroadcastLoop<K> broadcast_loop(const Shape& out, const std::array<Shape, K>& in) {
   BroadcastLoop<K> loop;
   loop.elements = out.size();
   if (loop.elements == 0) return loop;
@@ -82,11 +87,12 @@ template <int K> BroadcastLoop<K> broadcast_loop(const Shape& out, const std::ar
     }
     loop.append(out[o], stride);
   }
-  if (loop.rank == 2 && loop.inner() < loop.kNarrow) {
-    loop.table_rows = std::min(loop.extent[0], loop.kTable / loop.inner());
+  if (loop.rank == 2 && loop.inner() < kShortLoop) {
+    const int64_t n = loop.inner();
+    loop.table_rows = std::min(loop.extent[0], kSpread / n);
     for (int k = 0; k < K; k++)
-      for (int64_t j = 0; j < loop.table_rows * loop.inner(); j++)
-        loop.table[k].push_back(int32_t(j / loop.inner() * loop.stride[k][0] + j % loop.inner() * loop.stride[k][1]));
+      for (int64_t j = 0; j < loop.table_rows * n; j++)
+        loop.table[k].push_back(int32_t(j / n * loop.stride[k][0] + j % n * loop.stride[k][1]));
   }
   return loop;
 }
@@ -94,89 +100,114 @@ template <int K> BroadcastLoop<K> broadcast_loop(const Shape& out, const std::ar
 namespace broadcast_detail {
 
 // Bit k of kMoves: operand k moves with the loop; otherwise it stands still.
-template <unsigned kMoves, size_t... k, class F>
-TW_HD void inner(int64_t flat, const std::array<int64_t, sizeof...(k)>& at, int64_t count, const F& f,
+template <unsigned kMoves, class N, class F, size_t... k>
+TW_HD void inner(const F& f, const std::array<View<N>, sizeof...(k)>& in, View<N> out, int64_t count,
                  std::index_sequence<k...>) {
+  const std::array<View<N>, sizeof...(k)> x = in;
 #pragma omp simd
-  for (int64_t j = 0; j < count; j++) f(flat + j, (at[k] + (kMoves >> k & 1 ? j : 0))...);
+  for (int64_t j = 0; j < count; j++) out.set(j, f(x[k][kMoves >> k & 1 ? j : 0]...));
 }
 
-// Operands with any stride.
-template <size_t... k, class F>
-TW_HD void inner_strided(int64_t flat, const std::array<int64_t, sizeof...(k)>& at, const Strided<sizeof...(k)>& loop,
-                         int64_t count, const F& f, std::index_sequence<k...>) {
-  const std::array<int64_t, sizeof...(k)> step{loop.inner_stride(k)...};
+// Room for K operands spread out over kSpread elements.
+template <class N, int K>
+struct Tile {
+  static constexpr int64_t kSize = kSpread * (kIsDual<N> ? 2 : 1);
+  alignas(64) RealOf<N> memory[K * kSize];
+  View<N> of(int k) {
+    if constexpr (kIsDual<N>) return View<N>(memory + k * kSize, memory + k * kSize + kSpread);
+    else return View<N>(memory + k * kSize);
+  }
+};
+
+// go(integral_constant) with the pattern that is known only now; pattern 0, nothing moves, never occurs.
+template <int K, unsigned kPattern = 1, class Go>
+void with_pattern(unsigned pattern, const Go& go) {
+  if (pattern == kPattern) return go(std::integral_constant<unsigned, kPattern>{});
+  if constexpr (kPattern + 1 < 1u << K) with_pattern<K, kPattern + 1>(pattern, go);
+}
+
+// A task: tiles of table_rows rows. Operands that are the same in every row are spread once.
+template <int K, class N, class F>
+void run_tiles(const BroadcastLoop<K>& loop, const F& f, const std::array<View<N>, K>& in, View<N> out, int64_t row,
+               int64_t end) {
+  Tile<N, K> tile;
+  std::array<View<N>, K> x = in;
+  for (bool first = true; row < end; row += loop.table_rows, first = false) {
+    const int64_t count = std::min(loop.table_rows, end - row) * loop.inner();
+    for (int k = 0; k < K; k++) {
+      const View<N> from = in[k].at(row * loop.stride[k][0]), to = tile.of(k);
+      x[k] = loop.contiguous(k) ? from : to;
+      if (loop.contiguous(k) || (loop.stride[k][0] == 0 && !first)) continue;
+      const int32_t* offset = loop.table[k].data();
 #pragma omp simd
-  for (int64_t j = 0; j < count; j++) f(flat + j, (at[k] + j * step[k])...);
+      for (int64_t j = 0; j < count; j++) to.set(j, from[offset[j]]);
+    }
+    inner<(1u << K) - 1>(f, x, out.at(row * loop.inner()), count, std::make_index_sequence<K>{});
+  }
 }
 
-// Bit k of kMoves: operand k is contiguous; otherwise its offsets come from the table.
-template <unsigned kMoves, size_t... k, class Loop, class F>
-void narrow(const Loop& loop, int64_t row, int64_t rows, const F& f, std::index_sequence<k...>) {
-  const int64_t flat = row * loop.inner(), count = rows * loop.inner();
-  const std::array<int64_t, sizeof...(k)> at{row * loop.stride[k][0]...};
-  const std::array<const int32_t*, sizeof...(k)> table{loop.table[k].data()...};
-#pragma omp simd
-  for (int64_t j = 0; j < count; j++) f(flat + j, (at[k] + (kMoves >> k & 1 ? j : int64_t(table[k][j])))...);
+// A stretch of the inner loop with operands that stand still spread out over a tile.
+template <int K, class N, class F>
+void run_spread(unsigned moves, const F& f, const std::array<View<N>, K>& in, View<N> out, int64_t count) {
+  Tile<N, K> tile;
+  const int64_t most = std::min(count, kSpread);
+  std::array<View<N>, K> x = in;
+  for (int k = 0; k < K; k++) {
+    if (moves >> k & 1) continue;
+    x[k] = tile.of(k);
+    const N value = in[k][0];
+    for (int64_t j = 0; j < most; j++) x[k].set(j, value);
+  }
+  for (int64_t j = 0; j < count; j += most) {
+    inner<(1u << K) - 1>(f, x, out.at(j), std::min(most, count - j), std::make_index_sequence<K>{});
+    for (int k = 0; k < K; k++)
+      if (moves >> k & 1) x[k] = x[k].at(most);
+  }
 }
 
-// go(integral_constant) with the pattern that is known only now; kSkip never occurs.
-template <int K, unsigned kSkip, unsigned kPattern = 0, class Go> void with_pattern(unsigned pattern, const Go& go) {
-  if constexpr (kPattern != kSkip)
-    if (pattern == kPattern) return go(std::integral_constant<unsigned, kPattern>{});
-  if constexpr (kPattern + 1 < 1u << K) with_pattern<K, kSkip, kPattern + 1>(pattern, go);
-}
-
-// Tasks of rows of the table.
-template <int K, class F> void run_table(const Exec& exec, const BroadcastLoop<K>& loop, const F& f, double work_ns) {
-  unsigned moves = 0;
-  for (int k = 0; k < K; k++) moves |= unsigned(loop.contiguous(k)) << k;
-  const int64_t rows = loop.extent[0], step = loop.table_rows;
-  with_pattern<K, (1u << K) - 1>(moves, [&](auto pattern) {  // were all contiguous, the axes would be one
-    exec.parallel((rows + step - 1) / step, work_ns, [&](int64_t task, int) {
-      narrow<pattern()>(loop, task * step, std::min(step, rows - task * step), f, std::make_index_sequence<K>{});
-    });
-  });
-}
-
-// Tasks of kElementsPerTask elements; row(flat, at, count) runs a stretch of the inner loop.
-template <int K, class Row> void run_rows(const Exec& exec, const BroadcastLoop<K>& loop, double work_ns, const Row& row) {
+// Tasks of kElementsPerTask elements; row(operands, out, count) runs a stretch of the inner loop.
+template <int K, class N, class Row>
+void run_rows(const Exec& exec, const BroadcastLoop<K>& loop, const std::array<View<N>, K>& in, View<N> out,
+              double work_ns, const Row& row) {
   const int64_t n = loop.elements;
   exec.parallel((n + kElementsPerTask - 1) / kElementsPerTask, work_ns, [&](int64_t task, int) {
     const int64_t begin = task * kElementsPerTask;
-    walk<K>(loop, begin, std::min(n, begin + kElementsPerTask), row);
+    walk<K>(loop, begin, std::min(n, begin + kElementsPerTask), [&](int64_t flat, const auto& at, int64_t count) {
+      std::array<View<N>, K> x = in;
+      for (int k = 0; k < K; k++) x[k] = in[k].at(at[k]);
+      row(x, out.at(flat), count);
+    });
   });
 }
 
 }  // namespace broadcast_detail
 
-// Formulas whose arithmetic outweighs the loads, and those of three operands, get a loop for contiguous operands and
-// one for all the rest; the others get one for each pattern of operands that move or stand still.
-template <bool kEveryPattern, int K, class F>
-void for_each_broadcast(const Exec& exec, const BroadcastLoop<K>& loop, const F& f, double ns_per_element = 0.3) {
+// out = f(in...). With kEveryPattern there is a loop for each pattern of operands that move or stand still; formulas
+// whose arithmetic outweighs the loads, and those of three operands, have one loop and spread the others out.
+template <bool kEveryPattern, int K, class N, class F>
+void map_broadcast(const Exec& exec, const BroadcastLoop<K>& loop, const F& f, const std::array<View<N>, K>& in,
+                   View<N> out, double ns_per_element = 0.3) {
   using namespace broadcast_detail;
-  constexpr auto operands = std::make_index_sequence<K>{};
   constexpr unsigned kAll = (1u << K) - 1;
   const double work_ns = double(loop.elements) * ns_per_element;
   if (loop.elements == 0) return;
-  unsigned moves = 0;
-  for (int k = 0; k < K; k++) moves |= unsigned(loop.inner_stride(k) != 0) << k;
-  if constexpr (kEveryPattern) {
-    if (loop.table_rows > 0) return run_table<K>(exec, loop, f, work_ns);
-    with_pattern<K, 0>(moves, [&](auto pattern) {
-      run_rows<K>(exec, loop, work_ns, [&](int64_t flat, const std::array<int64_t, K>& at, int64_t count) {
-        inner<pattern()>(flat, at, count, f, operands);
-      });
-    });
-  } else if (moves == kAll) {
-    run_rows<K>(exec, loop, work_ns, [&](int64_t flat, const std::array<int64_t, K>& at, int64_t count) {
-      inner<kAll>(flat, at, count, f, operands);
-    });
-  } else {
-    run_rows<K>(exec, loop, work_ns, [&](int64_t flat, const std::array<int64_t, K>& at, int64_t count) {
-      inner_strided(flat, at, loop, count, f, operands);
+  if (loop.table_rows > 0) {
+    const int64_t rows = loop.extent[0], step = loop.table_rows * 16;
+    return exec.parallel((rows + step - 1) / step, work_ns, [&](int64_t task, int) {
+      run_tiles<K, N>(loop, f, in, out, task * step, std::min(rows, (task + 1) * step));
     });
   }
+  unsigned moves = 0;
+  for (int k = 0; k < K; k++) moves |= unsigned(loop.inner_stride(k) != 0) << k;
+  auto inner_of = [&](auto pattern) {
+    run_rows<K, N>(exec, loop, in, out, work_ns, [&](const auto& x, View<N> y, int64_t count) {
+      inner<pattern()>(f, x, y, count, std::make_index_sequence<K>{});
+    });
+  };
+  if constexpr (kEveryPattern) return with_pattern<K>(moves, inner_of);
+  if (moves == kAll) return inner_of(std::integral_constant<unsigned, kAll>{});
+  run_rows<K, N>(exec, loop, in, out, work_ns,
+                 [&](const auto& x, View<N> y, int64_t count) { run_spread<K, N>(moves, f, x, y, count); });
 }
 
 }  // namespace thalweg

@@ -1,5 +1,6 @@
-// copy.h: moves elements between two strided layouts: transpose, slice, concat, broadcast. No arithmetic, no order to keep.
-// Contiguous stretches are copied as such; a transpose goes through square tiles, so both sides use whole cache lines.
+// copy.h: moves elements between two strided layouts: transpose, slice, concat, broadcast. No arithmetic, no order to
+// keep. Contiguous stretches are copied as such; a transpose goes through square tiles, so both sides use whole cache
+// lines.
 #pragma once
 #include "broadcast.h"
 
@@ -49,7 +50,8 @@ void copy_row(const T* __restrict__ in, T* __restrict__ out, int64_t in_step, in
 }
 
 // Rows [a0, a1) of the fast axis, all of the last one; in and out point at element 0 of both.
-template <class T> void transpose_rows(const Copy& copy, const T* __restrict__ in, T* __restrict__ out, int64_t a0, int64_t a1) {
+template <class T>
+void transpose_rows(const Copy& copy, const T* __restrict__ in, T* __restrict__ out, int64_t a0, int64_t a1) {
   const int last = copy.rank - 1;
   const int64_t n = copy.extent[last], in_step = copy.stride[0][last], out_step = copy.stride[1][last];
   const int64_t out_row = copy.stride[1][copy.fast];
@@ -60,7 +62,8 @@ template <class T> void transpose_rows(const Copy& copy, const T* __restrict__ i
   }
 }
 
-template <class T> void transpose(const Exec& exec, const Copy& copy, const T* in, T* out, double work_ns) {
+template <class T>
+void transpose(const Exec& exec, const Copy& copy, const T* in, T* out, double work_ns) {
   Strided<2> outer;  // the axes but the two that are tiled
   for (int i = 0; i < copy.rank - 1; i++)
     if (i != copy.fast) outer.append(copy.extent[i], {copy.stride[0][i], copy.stride[1][i]});
@@ -75,7 +78,8 @@ template <class T> void transpose(const Exec& exec, const Copy& copy, const T* i
 
 }  // namespace copy_detail
 
-template <class T> void run_copy(const Exec& exec, const Copy& copy, const T* in, T* out) {
+template <class T>
+void run_copy(const Exec& exec, const Copy& copy, const T* in, T* out) {
   using namespace copy_detail;
   const int64_t n = copy.elements;
   if (n == 0) return;

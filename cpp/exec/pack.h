@@ -30,12 +30,8 @@ inline void pack_panel(const T* src, int64_t k_step, int64_t j_step, int64_t cou
         for (int i = 0; i < W; i++) store(dst + (k + i) * width + j, v[i]);
       }
   } else if (j_step == 1 && n == used) {
-    for (; k < count; k++) {
-      for (int j = 0; j < used; j += W) {
-        __builtin_prefetch(src + (k + kAhead * 4) * k_step + j);
-        store(dst + k * width + j, load(src + k * k_step + j));
-      }
-    }
+    for (; k < count; k++)
+      for (int j = 0; j < used; j += W) store(dst + k * width + j, load(src + k * k_step + j));
   }
   for (; k < count; k++)
     for (int j = 0; j < used; j++) dst[k * width + j] = j < n ? src[k * k_step + j * j_step] : T(0);

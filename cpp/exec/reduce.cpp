@@ -4,7 +4,7 @@
 namespace thalweg {
 namespace {
 
-constexpr int64_t kTileChannels = 512;       // a block of a tile stays in the second-level cache
+constexpr int64_t kTileChannels = 512;  // a block of a tile stays in the second-level cache
 constexpr int64_t kElementsPerRun = 32768;
 
 int64_t tile_of(int64_t channels) {

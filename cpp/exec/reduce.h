@@ -1,7 +1,8 @@
 // reduce.h: sums and other folds, in an order that shapes alone decide.
 //   columns  out(c) = fold over the rows of a (rows, C) matrix: a chain or a few row lanes inside a block, the tree of
 //            shards.h over the blocks of a shard and over the shards: reduce_rows, sum_rows, reduce_groups
-//   lanes    out = fold of n neighbours: 16 lanes inside a block of 1024 (one chain for 16 or fewer), the same tree over
+//   lanes    out = fold of n neighbours: 16 lanes inside a block of 1024 (one chain for 16 or fewer), the same tree
+//   over
 //            blocks: fold_lanes
 // A fold is given by Combine: identity<N>() and (a, b) -> N. Threads, vector width and instruction set choose nothing.
 #pragma once
@@ -17,30 +18,52 @@
 namespace thalweg {
 
 struct Add {
-  template <class N> static TW_HD N identity() { return N(0); }
-  template <class N> TW_HD N operator()(N a, N b) const { return a + b; }
+  template <class N>
+  static TW_HD N identity() {
+    return N(0);
+  }
+  template <class N>
+  TW_HD N operator()(N a, N b) const {
+    return a + b;
+  }
 };
 struct Max {
-  template <class N> static TW_HD N identity() { return N(-std::numeric_limits<RealOf<N>>::infinity()); }
-  template <class N> TW_HD N operator()(N a, N b) const { return maximum(a, b); }
+  template <class N>
+  static TW_HD N identity() {
+    return N(-std::numeric_limits<RealOf<N>>::infinity());
+  }
+  template <class N>
+  TW_HD N operator()(N a, N b) const {
+    return maximum(a, b);
+  }
 };
 struct Min {
-  template <class N> static TW_HD N identity() { return N(std::numeric_limits<RealOf<N>>::infinity()); }
-  template <class N> TW_HD N operator()(N a, N b) const { return minimum(a, b); }
+  template <class N>
+  static TW_HD N identity() {
+    return N(std::numeric_limits<RealOf<N>>::infinity());
+  }
+  template <class N>
+  TW_HD N operator()(N a, N b) const {
+    return minimum(a, b);
+  }
 };
 
 // ---- columns ----
 
 // K planes of per-channel state; state[k][c] and state[k].set(c, x) with c the channel of the matrix.
-template <class N, int K> using State = std::array<View<N>, K>;
-template <class N> inline constexpr int kPlanes = kIsDual<N> ? 2 : 1;
+template <class N, int K>
+using State = std::array<View<N>, K>;
+template <class N>
+inline constexpr int kPlanes = kIsDual<N> ? 2 : 1;
 
 // The view of planes of `width` elements that lie one after the other at p, indexed from channel c0 on.
-template <class N> TW_HD View<N> planar(RealOf<N>* p, int64_t width, int64_t c0 = 0) {
+template <class N>
+TW_HD View<N> planar(RealOf<N>* p, int64_t width, int64_t c0 = 0) {
   if constexpr (kIsDual<N>) return View<N>(p - c0, p + width - c0);
   else return View<N>(p - c0);
 }
-template <class N, int K> State<N, K> state_at(RealOf<N>* p, int64_t width, int64_t c0 = 0) {
+template <class N, int K>
+State<N, K> state_at(RealOf<N>* p, int64_t width, int64_t c0 = 0) {
   return [&]<size_t... k>(std::index_sequence<k...>) {
     return State<N, K>{planar<N>(p + int64_t(k) * kPlanes<N> * width, width, c0)...};
   }(std::make_index_sequence<K>{});
@@ -54,7 +77,7 @@ struct Columns {
   };
   RowBlocks blocks;
   int64_t channels = 1;
-  int64_t tile = 1;                 // channels of a task
+  int64_t tile = 1;  // channels of a task
   std::vector<Run> runs;
   std::vector<int64_t> shard_runs;  // shard s owns runs [shard_runs[s], shard_runs[s + 1])
   int64_t tiles() const { return (channels + tile - 1) / tile; }
@@ -64,7 +87,9 @@ struct Columns {
 Columns columns(RowBlocks blocks, int64_t channels);
 
 // Rows that are added side by side in a block of few channels: a power of two with row_lanes * channels >= 64.
-inline int64_t row_lanes(int64_t channels) { return channels >= 64 || channels < 1 ? 1 : std::bit_ceil(uint64_t((63 + channels) / channels)); }
+inline int64_t row_lanes(int64_t channels) {
+  return channels >= 64 || channels < 1 ? 1 : std::bit_ceil(uint64_t((63 + channels) / channels));
+}
 
 namespace reduce_detail {
 
@@ -108,7 +133,8 @@ void merge_states(const State<N, K>& into, const State<N, K>& from, int64_t c0, 
   }
 }
 
-template <class N, int K> void fill_state(const State<N, K>& state, int64_t c0, int64_t c1, N x) {
+template <class N, int K>
+void fill_state(const State<N, K>& state, int64_t c0, int64_t c1, N x) {
   for (int k = 0; k < K; k++) {
     const View<N> a = state[k];
 #pragma omp simd
@@ -119,7 +145,8 @@ template <class N, int K> void fill_state(const State<N, K>& state, int64_t c0, 
 // Few channels: lane l takes rows r0 + l, r0 + l + lanes, ...; then the lanes fold in halves. Short blocks have no more
 // lanes than they need.
 template <class N, int K, class Combine, class Element>
-void narrow_block(int64_t r0, int64_t r1, int64_t channels, const Element& element, const State<N, K>& state, Combine combine) {
+void narrow_block(int64_t r0, int64_t r1, int64_t channels, const Element& element, const State<N, K>& state,
+                  Combine combine) {
   alignas(64) RealOf<N> memory[K * kPlanes<N> * 128];
   const State<N, K> lanes = state_at<N, K>(memory, 128);
   const int64_t count = std::min<int64_t>(row_lanes(channels), std::bit_ceil(uint64_t(r1 - r0)));
@@ -187,8 +214,10 @@ void fold_run(const Exec& exec, int worker, const Columns& plan, const Columns::
       });
 }
 
-// The tree over `count` states that already exist: merges state item_of(b) into item_of(a); the first one has the result.
-template <class RowsOf, class MergeItems> void fold_items(int64_t count, const RowsOf& rows_of, const MergeItems& merge) {
+// The tree over `count` states that already exist: merges state item_of(b) into item_of(a); the first one has the
+// result.
+template <class RowsOf, class MergeItems>
+void fold_items(int64_t count, const RowsOf& rows_of, const MergeItems& merge) {
   int64_t item[64], rows[64];
   fold_tree(
       count,
@@ -231,24 +260,27 @@ void fold_columns(const Exec& exec, const Columns& plan, double ns_per_element, 
     const int64_t c0 = tile * plan.tile, c1 = std::min(channels, c0 + plan.tile);
     for (int64_t s = 0; s < shards; s++) {
       const int64_t first = plan.shard_runs[s];
-      fold_items(plan.shard_runs[s + 1] - first, [&](int64_t i) { return plan.rows_of(plan.runs[first + i]); },
-                 [&](int64_t a, int64_t b, int64_t n_a, int64_t n_b) {
-                   merge(state_of(first + a), state_of(first + b), n_a, n_b, c0, c1);
-                 });
+      fold_items(
+          plan.shard_runs[s + 1] - first, [&](int64_t i) { return plan.rows_of(plan.runs[first + i]); },
+          [&](int64_t a, int64_t b, int64_t n_a, int64_t n_b) {
+            merge(state_of(first + a), state_of(first + b), n_a, n_b, c0, c1);
+          });
     }
     if constexpr (!kGroups)
-      fold_items(shards, [&](int64_t s) { return plan.rows_of_shard(s); },
-                 [&](int64_t a, int64_t b, int64_t n_a, int64_t n_b) {
-                   merge(state_of(plan.shard_runs[a]), state_of(plan.shard_runs[b]), n_a, n_b, c0, c1);
-                 });
+      fold_items(
+          shards, [&](int64_t s) { return plan.rows_of_shard(s); },
+          [&](int64_t a, int64_t b, int64_t n_a, int64_t n_b) {
+            merge(state_of(plan.shard_runs[a]), state_of(plan.shard_runs[b]), n_a, n_b, c0, c1);
+          });
   });
 }
 
 }  // namespace reduce_detail
 
 // Folds the rows of a matrix into K planes of per-channel results, out[k](c): blocks in a shard, then the shards.
-//   leaf(r0, r1, c0, c1, state)                 state of rows [r0, r1), which may be none: the identity; may use Slot::tile
-//   merge(into, from, n_into, n_from, c0, c1)   into = into + from, states of n_into and n_from rows (into is the older)
+//   leaf(r0, r1, c0, c1, state)                 state of rows [r0, r1), which may be none: the identity; may use
+//   Slot::tile merge(into, from, n_into, n_from, c0, c1)   into = into + from, states of n_into and n_from rows (into
+//   is the older)
 template <class N, int K, class Leaf, class Merge>
 void reduce_rows(const Exec& exec, const Columns& plan, double ns_per_element, const Leaf& leaf, const Merge& merge,
                  const State<N, K>& out) {
@@ -326,14 +358,13 @@ std::array<N, K> fold_lanes(int64_t n, const Element& element, Combine combine =
   if (n <= kLanes) return short_chain<N, K>(n, element, combine);
   if (n <= kLaneBlock) return lane_block<N, K>(0, n, element, combine);
   std::array<N, K> slot[40];
-  fold_tree(
-      (n + kLaneBlock - 1) / kLaneBlock,
-      [&](int64_t b, int s) {
-        slot[s] = lane_block<N, K>(b * kLaneBlock, std::min(n, (b + 1) * kLaneBlock), element, combine);
-      },
-      [&](int a, int b) {
-        for (int k = 0; k < K; k++) slot[a][k] = combine(slot[a][k], slot[b][k]);
-      });
+  fold_tree((n + kLaneBlock - 1) / kLaneBlock,
+            [&](int64_t b, int s) {
+              slot[s] = lane_block<N, K>(b * kLaneBlock, std::min(n, (b + 1) * kLaneBlock), element, combine);
+            },
+            [&](int a, int b) {
+              for (int k = 0; k < K; k++) slot[a][k] = combine(slot[a][k], slot[b][k]);
+            });
   return slot[0];
 }
 

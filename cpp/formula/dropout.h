@@ -10,9 +10,11 @@ namespace thalweg {
 
 struct DropoutRates {
   uint32_t threshold;  // keep where the bits are at least this
-  double scale;        // 1 / (1 - p)
+  double scale;        // 1 / (1 - p); 0 where nothing is kept
 };
-TW_HD DropoutRates dropout_rates(double p) { return {uint32_t(p * 0x1p32), 1.0 / (1.0 - p)}; }
+TW_HD DropoutRates dropout_rates(double p) {
+  return p < 1 ? DropoutRates{uint32_t(p * 0x1p32), 1.0 / (1.0 - p)} : DropoutRates{0xffffffffu, 0.0};
+}
 
 template <class N> TW_HD N dropout(N x, uint32_t bits, uint32_t threshold, RealOf<N> scale) {
   return select(bits >= threshold, x * scale, N(0));

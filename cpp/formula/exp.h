@@ -1,6 +1,6 @@
 // exp.h: exp, expm1, tanh.
 //   x = k ln 2 + r + lo, |r| <= ln 2 / 2;  e^x = 2^k (1 + r + t),  t = r^2/2 (1 + r c(r)) + lo;  c is minimax.
-// Bounds (measured): exp, expm1 0.51 ulp, tanh 0.54 ulp (denormal results of exp: 1 ulp).
+// Bounds (measured): exp 0.65 ulp (denormal results 1 ulp), expm1 0.95 ulp, tanh 0.8 ulp.
 #pragma once
 #include "bits.h"
 

@@ -14,7 +14,8 @@ template <class N> TW_HD N softmax_backward(N d_y, N y, N dot) { return y * (d_y
 template <class N> TW_HD N log_softmax_backward(N d_y, N y, N sum) { return d_y - exp(y) * sum; }
 
 template <class N> TW_HD N cross_entropy(N lse, N z_label, N mean_z, RealOf<N> smoothing) {
-  return (lse - z_label) + smoothing * (z_label - mean_z);
+  const N spread = smoothing * (z_label - mean_z);  // NaN for an infinite logit, which must not matter without smoothing
+  return (lse - z_label) + select(smoothing == RealOf<N>(0), N(0), spread);
 }
 template <class T> TW_HD T smooth_target(bool is_label, T smoothing, T classes) {
   return select(is_label, T(1) - smoothing, T(0)) + smoothing / classes;

@@ -13,7 +13,8 @@ using Values = std::vector<Value>;
 using Flow = std::span<const Value>;
 
 // What each rule names: the backward operator, and whether it reads y or x.
-template <const char* kName, bool kReadsY> Values rule(Recorder& g, const Applied& n, Flow d) {
+template <const char* kName, bool kReadsY>
+Values rule(Recorder& g, const Applied& n, Flow d) {
   return {g.apply(kName, {d[0], kReadsY ? n.out[0] : n.in[0]}, n.attrs)};
 }
 
@@ -86,29 +87,65 @@ std::vector<Type> infer_leaky_relu(const Inputs& in) {
 }  // namespace
 
 void register_activation(Registry& r) {
-  r.add({.name = "relu", .infer = infer_same, .kernel = map1<[](auto x) { return relu(x); }>,
-         .backward = rule<kRelu, true>, .inplace = 1});
-  r.add({.name = "leaky_relu", .infer = infer_leaky_relu, .kernel = leaky_relu_kernel,
-         .backward = rule<kLeakyRelu, false>, .inplace = 1});
-  r.add({.name = "tanh", .infer = infer_same, .kernel = map1<[](auto x) { return tanh(x); }, 1.5>,
-         .backward = rule<kTanh, true>, .cost = map_cost<20>, .inplace = 1});
-  r.add({.name = "sigmoid", .infer = infer_same, .kernel = map1<[](auto x) { return sigmoid(x); }, 1.5>,
-         .backward = rule<kSigmoid, true>, .cost = map_cost<16>, .inplace = 1});
-  r.add({.name = "gelu", .infer = infer_gelu, .kernel = gelu_kernel, .backward = rule<kGelu, false>,
-         .cost = map_cost<28>, .inplace = 1});
-  r.add({.name = "softplus", .infer = infer_same, .kernel = map1<[](auto x) { return softplus(x); }, 2.0>,
-         .backward = rule<kSoftplus, false>, .cost = map_cost<30>, .inplace = 1});
+  r.add({.name = "relu",
+         .infer = infer_same,
+         .kernel = map1<[](auto x) { return relu(x); }>,
+         .backward = rule<kRelu, true>,
+         .inplace = 1});
+  r.add({.name = "leaky_relu",
+         .infer = infer_leaky_relu,
+         .kernel = leaky_relu_kernel,
+         .backward = rule<kLeakyRelu, false>,
+         .inplace = 1});
+  r.add({.name = "tanh",
+         .infer = infer_same,
+         .kernel = map1<[](auto x) { return tanh(x); }, 1.5>,
+         .backward = rule<kTanh, true>,
+         .cost = map_cost<20>,
+         .inplace = 1});
+  r.add({.name = "sigmoid",
+         .infer = infer_same,
+         .kernel = map1<[](auto x) { return sigmoid(x); }, 1.5>,
+         .backward = rule<kSigmoid, true>,
+         .cost = map_cost<16>,
+         .inplace = 1});
+  r.add({.name = "gelu",
+         .infer = infer_gelu,
+         .kernel = gelu_kernel,
+         .backward = rule<kGelu, false>,
+         .cost = map_cost<28>,
+         .inplace = 1});
+  r.add({.name = "softplus",
+         .infer = infer_same,
+         .kernel = map1<[](auto x) { return softplus(x); }, 2.0>,
+         .backward = rule<kSoftplus, false>,
+         .cost = map_cost<30>,
+         .inplace = 1});
 
-  r.add({.name = kRelu, .infer = infer_pair, .kernel = zip2<[](auto d_y, auto y) { return relu_backward(d_y, y); }>,
+  r.add({.name = kRelu,
+         .infer = infer_pair,
+         .kernel = zip2<[](auto d_y, auto y) { return relu_backward(d_y, y); }>,
          .inplace = 3});
   r.add({.name = kLeakyRelu, .infer = infer_pair, .kernel = leaky_relu_backward_kernel, .inplace = 3});
-  r.add({.name = kTanh, .infer = infer_pair, .kernel = zip2<[](auto d_y, auto y) { return tanh_backward(d_y, y); }>,
-         .cost = map_cost<3>, .inplace = 3});
-  r.add({.name = kSigmoid, .infer = infer_pair,
-         .kernel = zip2<[](auto d_y, auto y) { return sigmoid_backward(d_y, y); }>, .cost = map_cost<3>, .inplace = 3});
-  r.add({.name = kGelu, .infer = infer_gelu_backward, .kernel = gelu_backward_kernel, .cost = map_cost<45>, .inplace = 3});
-  r.add({.name = kSoftplus, .infer = infer_pair,
-         .kernel = zip2<[](auto d_y, auto x) { return softplus_backward(d_y, x); }, 1.5>, .cost = map_cost<17>,
+  r.add({.name = kTanh,
+         .infer = infer_pair,
+         .kernel = zip2<[](auto d_y, auto y) { return tanh_backward(d_y, y); }>,
+         .cost = map_cost<3>,
+         .inplace = 3});
+  r.add({.name = kSigmoid,
+         .infer = infer_pair,
+         .kernel = zip2<[](auto d_y, auto y) { return sigmoid_backward(d_y, y); }>,
+         .cost = map_cost<3>,
+         .inplace = 3});
+  r.add({.name = kGelu,
+         .infer = infer_gelu_backward,
+         .kernel = gelu_backward_kernel,
+         .cost = map_cost<45>,
+         .inplace = 3});
+  r.add({.name = kSoftplus,
+         .infer = infer_pair,
+         .kernel = zip2<[](auto d_y, auto x) { return softplus_backward(d_y, x); }, 1.5>,
+         .cost = map_cost<17>,
          .inplace = 3});
 }
 

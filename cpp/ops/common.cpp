@@ -32,7 +32,8 @@ void check_shape(const Inputs& in, size_t i, const char* name, const Shape& expe
 }
 
 void check_replicated(const Inputs& in, size_t i, const char* name) {
-  check(!in[i].batched(), in, name, " of shape ", in[i].shape, " carries the batch axis; it must be the same on every rank");
+  check(!in[i].batched(), in, name, " of shape ", in[i].shape,
+        " carries the batch axis; it must be the same on every rank");
 }
 
 void check_same_place(const Inputs& in, size_t i, size_t j) {
@@ -75,8 +76,9 @@ Type broadcast_types(const Inputs& in) {
             out.rank() - t.shape.rank(), " of an operand of ", out.rank(), " axes");
       continue;
     }
-    check(t.batched() ? t.shape[0] == batch->shape[0] : t.shape[0] == 1, in, "mixes the batch axis: an operand of shape ",
-          t.shape, " meets the batch of shape ", batch->shape, t.batched() ? "" : "; expected 1 as its axis 0, or fewer axes");
+    check(t.batched() ? t.shape[0] == batch->shape[0] : t.shape[0] == 1, in,
+          "mixes the batch axis: an operand of shape ", t.shape, " meets the batch of shape ", batch->shape,
+          t.batched() ? "" : "; expected 1 as its axis 0, or fewer axes");
   }
   if (!batch) return {out};
   Shape shape = out;
@@ -92,7 +94,8 @@ bool broadcasts_to(const Shape& from, const Shape& to) {
 }
 
 int axis_of(const Inputs& in, int64_t axis, int rank) {
-  check(axis >= -rank && axis < rank, in, "axis ", axis, " is out of range for ", rank, " axes (", -rank, " to ", rank - 1, ")");
+  check(axis >= -rank && axis < rank, in, "axis ", axis, " is out of range for ", rank, " axes (", -rank, " to ",
+        rank - 1, ")");
   return int(axis < 0 ? axis + rank : axis);
 }
 

@@ -1,7 +1,7 @@
 // dropout.cpp: zero each element with probability p and scale the others by 1 / (1 - p), in one pass.
 // The mask is a function of (seed, step, layer path, row in the global batch, index in the row): nothing is saved, and
 // the gradient is this very operator, run on d_y under the path of the forward node.
-// Shapes: x, y alike; axis 0 is the row. Attribute: p in [0, 1).
+// Shapes: x, y alike; axis 0 is the row. Attribute: p in [0, 1].
 #include "../exec/exec.h"
 #include "../formula/dropout.h"
 #include "common.h"
@@ -51,7 +51,7 @@ Kernel kernel(const Site& s) {
 
 std::vector<Type> infer(const Inputs& in) {
   const double p = in.attrs.real("p");
-  check(p >= 0 && p < 1, in, "p is ", p, ", expected at least 0 and less than 1");
+  check(p >= 0 && p <= 1, in, "p is ", p, ", expected 0 to 1");
   return infer_same(in);
 }
 

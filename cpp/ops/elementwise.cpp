@@ -26,7 +26,9 @@ std::vector<Type> infer3(const Inputs& in) { return infer_map(in, 3); }
 
 // ---- two operands ----
 
-Values add_backward(Recorder& g, const Applied& n, Flow d) { return {sum_back(g, d[0], n.in[0]), sum_back(g, d[0], n.in[1])}; }
+Values add_backward(Recorder& g, const Applied& n, Flow d) {
+  return {sum_back(g, d[0], n.in[0]), sum_back(g, d[0], n.in[1])};
+}
 
 Values sub_backward(Recorder& g, const Applied& n, Flow d) {
   return {sum_back(g, d[0], n.in[0]), sum_back(g, g.apply("neg", {d[0]}), n.in[1])};
@@ -109,39 +111,50 @@ Values erf_backward(Recorder& g, const Applied& n, Flow d) {
 
 template <auto kFormula, double kNs = 0.3, int kFlops = 1>
 Operator binary(const char* name, decltype(Operator::backward) backward) {
-  return {.name = name, .infer = infer2, .kernel = map2<kFormula, kNs>, .backward = backward, .cost = map_cost<kFlops>,
+  return {.name = name,
+          .infer = infer2,
+          .kernel = map2<kFormula, kNs>,
+          .backward = backward,
+          .cost = map_cost<kFlops>,
           .inplace = 3};
 }
 
 template <auto kFormula, double kNs = 0.3, int kFlops = 1>
 Operator unary(const char* name, decltype(Operator::backward) backward) {
-  return {.name = name, .infer = infer_same, .kernel = map1<kFormula, kNs>, .backward = backward,
-          .cost = map_cost<kFlops>, .inplace = 1};
+  return {.name = name,
+          .infer = infer_same,
+          .kernel = map1<kFormula, kNs>,
+          .backward = backward,
+          .cost = map_cost<kFlops>,
+          .inplace = 1};
 }
 
-template <auto kFormula> Operator ternary(const char* name, decltype(Operator::backward) backward) {
+template <auto kFormula>
+Operator ternary(const char* name, decltype(Operator::backward) backward) {
   return {.name = name, .infer = infer3, .kernel = map3<kFormula>, .backward = backward, .inplace = 7};
 }
 
 // Comparisons look at the values only; their tangents are zero.
-template <auto kTest, class T> Kernel compare_kernel(const BroadcastLoop<2>& loop, bool dual) {
+template <auto kTest, class T>
+Kernel compare_kernel(const BroadcastLoop<2>& loop, bool dual) {
   return [loop, dual](const Launch& l) {
-    const T *a = l.in[0].as<T>(), *b = l.in[1].as<T>();
     T *y = l.out[0].as<T>(), *t = y + l.out[0].plane;
-    auto test = [=](int64_t o, int64_t i, int64_t j) { y[o] = kTest(a[i], b[j]) ? T(1) : T(0); };
-    for_each_broadcast<false>(l.exec, loop, test);
+    auto test = [](T a, T b) { return kTest(a, b) ? T(1) : T(0); };
+    map_broadcast<false, 2, T>(l.exec, loop, test, {View<T>(l.in[0]), View<T>(l.in[1])}, View<T>(y));
     if (dual) for_each(l.exec, loop.elements, [=](int64_t i) { t[i] = T(0); });
   };
 }
 
-template <auto kTest> Kernel compare(const Site& site) {
+template <auto kTest>
+Kernel compare(const Site& site) {
   const auto loop = broadcast_loop<2>(site.out[0].shape, {site.in[0].shape, site.in[1].shape});
   const bool dual = is_dual(site.number);
   if (dtype_of(site.number) == DType::f32) return compare_kernel<kTest, float>(loop, dual);
   return compare_kernel<kTest, double>(loop, dual);
 }
 
-template <auto kTest> Operator comparison(const char* name) {
+template <auto kTest>
+Operator comparison(const char* name) {
   return {.name = name, .infer = infer2, .kernel = compare<kTest>, .inplace = 3};
 }
 
@@ -159,7 +172,8 @@ void register_binary(Registry& r) {
   r.add(comparison<[](auto a, auto b) { return a <= b; }>("less_equal"));
   r.add(comparison<[](auto a, auto b) { return a == b; }>("equal"));
   r.add(comparison<[](auto a, auto b) { return a != b; }>("not_equal"));
-  r.add(ternary<[]<class N>(N test, N a, N b) { return select(value(test) != RealOf<N>(0), a, b); }>("where", where_backward));
+  r.add(ternary<[]<class N>(N test, N a, N b) { return select(value(test) != RealOf<N>(0), a, b); }>("where",
+                                                                                                     where_backward));
   r.add(ternary<kLargerShare>("maximum_backward", nullptr));
   r.add(ternary<[]<class N>(N d, N a, N b) { return kLargerShare(d, -a, -b); }>("minimum_backward", nullptr));
 }

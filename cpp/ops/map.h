@@ -9,7 +9,8 @@
 
 namespace thalweg {
 
-template <auto kFormula, double kNs = 0.3> Kernel map1(const Site& site) {
+template <auto kFormula, double kNs = 0.3>
+Kernel map1(const Site& site) {
   return with_number(site.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
     const int64_t n = site.out[0].shape.size();
@@ -20,7 +21,8 @@ template <auto kFormula, double kNs = 0.3> Kernel map1(const Site& site) {
   });
 }
 
-template <auto kFormula, double kNs = 0.3> Kernel zip2(const Site& site) {
+template <auto kFormula, double kNs = 0.3>
+Kernel zip2(const Site& site) {
   return with_number(site.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
     const int64_t n = site.out[0].shape.size();
@@ -31,32 +33,34 @@ template <auto kFormula, double kNs = 0.3> Kernel zip2(const Site& site) {
   });
 }
 
-template <auto kFormula, double kNs = 0.3> Kernel map2(const Site& site) {
-  auto loop = broadcast_loop<2>(site.out[0].shape, {site.in[0].shape, site.in[1].shape});
+template <auto kFormula, int K, bool kEveryPattern, double kNs>
+Kernel map_kernel(const Site& site) {
+  std::array<Shape, K> shapes;
+  for (int k = 0; k < K; k++) shapes[k] = site.in[k].shape;
+  auto loop = broadcast_loop<K>(site.out[0].shape, shapes);
   return with_number(site.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
     return [loop](const Launch& l) {
-      const View<N> a(l.in[0]), b(l.in[1]), y(l.out[0]);
-      for_each_broadcast<(kNs < 1)>(
-          l.exec, loop, [=](int64_t o, int64_t i, int64_t j) { y.set(o, kFormula(a[i], b[j])); }, kNs);
+      const auto in = [&]<size_t... k>(std::index_sequence<k...>) {
+        return std::array<View<N>, K>{View<N>(l.in[k])...};
+      }(std::make_index_sequence<K>{});
+      map_broadcast<kEveryPattern, K, N>(l.exec, loop, kFormula, in, View<N>(l.out[0]), kNs);
     };
   });
 }
 
-template <auto kFormula, double kNs = 0.3> Kernel map3(const Site& site) {
-  auto loop = broadcast_loop<3>(site.out[0].shape, {site.in[0].shape, site.in[1].shape, site.in[2].shape});
-  return with_number(site.number, [&](auto zero) -> Kernel {
-    using N = decltype(zero);
-    return [loop](const Launch& l) {
-      const View<N> a(l.in[0]), b(l.in[1]), c(l.in[2]), y(l.out[0]);
-      for_each_broadcast<false>(
-          l.exec, loop, [=](int64_t o, int64_t i, int64_t j, int64_t k) { y.set(o, kFormula(a[i], b[j], c[k])); }, kNs);
-    };
-  });
+template <auto kFormula, double kNs = 0.3>
+Kernel map2(const Site& site) {
+  return map_kernel<kFormula, 2, (kNs < 1), kNs>(site);
+}
+template <auto kFormula, double kNs = 0.3>
+Kernel map3(const Site& site) {
+  return map_kernel<kFormula, 3, false, kNs>(site);
 }
 
 // Flops of an element, for formulas that take more than one.
-template <int kFlops> Cost map_cost(const Site& site) {
+template <int kFlops>
+Cost map_cost(const Site& site) {
   return moved_bytes(site, double(kFlops) * double(site.out[0].shape.size()));
 }
 

@@ -1,11 +1,13 @@
 // reduce.cpp: sums, means, maxima and minima over axes, and the sums that undo broadcasting.
-//   reduce_sum reduce_mean reduce_max reduce_min {axes, keepdims}; sum_to(x, like); divide_by_count; batch_rows; zeros_like
-// Shapes: axes are removed, or kept with extent 1 (keepdims). A sum over the batch axis follows the rank's shards, so it
-// goes on across ranks (placement partial); a mean over it is reduce_sum, then divide_by_count by the global count.
+//   reduce_sum reduce_mean reduce_max reduce_min {axes, keepdims}; sum_to(x, like); divide_by_count; batch_rows;
+//   zeros_like
+// Shapes: axes are removed, or kept with extent 1 (keepdims). A sum over the batch axis follows the rank's shards, so
+// it goes on across ranks (placement partial); a mean over it is reduce_sum, then divide_by_count by the global count.
 // Gradients: a maximum shares its gradient evenly among ties.
+#include "../exec/reduce.h"
+
 #include <memory>
 
-#include "../exec/reduce.h"
 #include "common.h"
 #include "register.h"
 
@@ -78,18 +80,24 @@ std::vector<Stage> stages_of(const Type& x, const std::vector<bool>& reduced, co
   return stages;
 }
 
-template <class N> using One = std::array<N, 1>;
+template <class N>
+using One = std::array<N, 1>;
 
 // One long vector: its blocks are folded in parallel, then the tree that fold_lanes would build.
-template <class N, class Combine> N fold_vector(const Exec& exec, int64_t n, const View<N>& x, Combine combine) {
+template <class N, class Combine>
+N fold_vector(const Exec& exec, int64_t n, const View<N>& x, Combine combine) {
   const int64_t blocks = (n + kLaneBlock - 1) / kLaneBlock;
   const State<N, 1> sums = state_at<N, 1>(exec.scratch<RealOf<N>>(0, Slot::shared, blocks * kPlanes<N>), blocks);
   exec.parallel(blocks, double(n) * 0.3, [&](int64_t b, int) {
     const View<N> block = x.at(b * kLaneBlock);
-    sums[0].set(b, fold_lanes<N, 1>(std::min(kLaneBlock, n - b * kLaneBlock), [=](int64_t i) { return One<N>{block[i]}; }, combine)[0]);
+    sums[0].set(b,
+                fold_lanes<N, 1>(
+                    std::min(kLaneBlock, n - b * kLaneBlock), [=](int64_t i) { return One<N>{block[i]}; }, combine)[0]);
   });
   N slot[40];
-  fold_tree(blocks, [&](int64_t b, int s) { slot[s] = sums[0][b]; }, [&](int a, int b) { slot[a] = combine(slot[a], slot[b]); });
+  fold_tree(
+      blocks, [&](int64_t b, int s) { slot[s] = sums[0][b]; },
+      [&](int a, int b) { slot[a] = combine(slot[a], slot[b]); });
   return slot[0];
 }
 
@@ -116,7 +124,8 @@ void run_stage(const Exec& exec, const Stage& stage, const View<N>& x, const Vie
 }
 
 // Results between stages alternate between two halves of a scratch block; `divisor` is applied to the last ones.
-template <class Combine> Kernel fold_kernel(const Site& site, const std::vector<bool>& reduced, double divisor = 1) {
+template <class Combine>
+Kernel fold_kernel(const Site& site, const std::vector<bool>& reduced, double divisor = 1) {
   auto stages = std::make_shared<const std::vector<Stage>>(stages_of(site.in[0], reduced, site.cut(site.in[0])));
   int64_t between = 0;
   for (const Stage& s : *stages) between = std::max(between, s.results());
@@ -239,8 +248,8 @@ std::vector<Type> infer_sum_to(const Inputs& in) {
           " carry the batch on different axes");
     return {like(x, to.shape)};
   }
-  check(to.shape.rank() < x.shape.rank() || to.shape[0] == 1, in, "the target ", to.shape,
-        " must have 1 where x ", x.shape, " has the batch");
+  check(to.shape.rank() < x.shape.rank() || to.shape[0] == 1, in, "the target ", to.shape, " must have 1 where x ",
+        x.shape, " has the batch");
   return {{to.shape, Kind::real, Placement::partial}};
 }
 
@@ -258,7 +267,8 @@ Values sum_to_backward(Recorder& g, const Applied& n, Flow d) { return {g.apply(
 // ---- divide_by_count, batch_rows, zeros_like ----
 
 Kernel divide_kernel(const Site& site) {
-  const double count = double(site.attrs.integer("count")) * (site.attrs.flag("batch") ? double(site.rows_global) : 1.0);
+  const double count =
+      double(site.attrs.integer("count")) * (site.attrs.flag("batch") ? double(site.rows_global) : 1.0);
   const int64_t n = site.out[0].shape.size();
   return with_number(site.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
@@ -303,13 +313,37 @@ Cost fill_cost(const Site& site) { return {0, bytes_of(site.out[0], site.number)
 
 void register_reduce(Registry& r) {
   r.add({.name = "reduce_sum", .infer = infer_sum, .kernel = sum_kernel, .backward = sum_backward, .cost = fold_cost});
-  r.add({.name = "reduce_mean", .infer = infer_mean, .kernel = mean_kernel, .backward = mean_backward, .cost = fold_cost});
-  r.add({.name = "reduce_max", .infer = infer_extremum, .kernel = max_kernel, .backward = extremum_backward, .cost = fold_cost});
-  r.add({.name = "reduce_min", .infer = infer_extremum, .kernel = min_kernel, .backward = extremum_backward, .cost = fold_cost});
-  r.add({.name = "sum_to", .infer = infer_sum_to, .kernel = sum_to_kernel, .backward = sum_to_backward, .cost = fold_cost,
+  r.add({.name = "reduce_mean",
+         .infer = infer_mean,
+         .kernel = mean_kernel,
+         .backward = mean_backward,
+         .cost = fold_cost});
+  r.add({.name = "reduce_max",
+         .infer = infer_extremum,
+         .kernel = max_kernel,
+         .backward = extremum_backward,
+         .cost = fold_cost});
+  r.add({.name = "reduce_min",
+         .infer = infer_extremum,
+         .kernel = min_kernel,
+         .backward = extremum_backward,
+         .cost = fold_cost});
+  r.add({.name = "sum_to",
+         .infer = infer_sum_to,
+         .kernel = sum_to_kernel,
+         .backward = sum_to_backward,
+         .cost = fold_cost,
          .shape_only = 2});
-  r.add({.name = "divide_by_count", .infer = infer_same, .kernel = divide_kernel, .backward = divide_backward, .inplace = 1});
-  r.add({.name = "batch_rows", .infer = infer_batch_rows, .kernel = batch_rows_kernel, .cost = fill_cost, .shape_only = 1});
+  r.add({.name = "divide_by_count",
+         .infer = infer_same,
+         .kernel = divide_kernel,
+         .backward = divide_backward,
+         .inplace = 1});
+  r.add({.name = "batch_rows",
+         .infer = infer_batch_rows,
+         .kernel = batch_rows_kernel,
+         .cost = fill_cost,
+         .shape_only = 1});
   r.add({.name = "zeros_like", .infer = infer_zeros, .kernel = zeros_kernel, .cost = fill_cost, .shape_only = 1});
 }
 

@@ -21,7 +21,8 @@ struct Move {
   Copy copy;
 };
 
-template <class T> Kernel moves_of(std::vector<Move> moves, int planes, int64_t cleared) {
+template <class T>
+Kernel moves_of(std::vector<Move> moves, int planes, int64_t cleared) {
   return [moves = std::move(moves), planes, cleared](const Launch& l) {
     for (int p = 0; p < planes; p++) {
       if (cleared > 0) {
@@ -63,7 +64,8 @@ std::vector<int64_t> ints_or(const Attrs& attrs, const char* name, std::vector<i
 
 Shape reshaped_batch(const Inputs& in, const std::vector<int64_t>& to) {
   const Shape& x = in[0].shape;
-  check(!to.empty() && to[0] == -1, in, "x ", x, " is batched: the new shape must start with -1, which stays the batch");
+  check(!to.empty() && to[0] == -1, in, "x ", x,
+        " is batched: the new shape must start with -1, which stays the batch");
   Shape out{x[0]};
   for (size_t i = 1; i < to.size(); i++) {
     check(to[i] >= 0, in, "the new shape has ", to[i], " as axis ", i, "; only axis 0, the batch, may be -1");
@@ -126,7 +128,8 @@ std::vector<Type> infer_transpose(const Inputs& in) {
   check_count(in, 1, 1);
   const Shape& x = in[0].shape;
   const std::vector<int64_t>& axes = in.attrs.ints("axes");
-  check(int(axes.size()) == x.rank(), in, "axes has ", axes.size(), " entries, expected ", x.rank(), " = axes of x ", x);
+  check(int(axes.size()) == x.rank(), in, "axes has ", axes.size(), " entries, expected ", x.rank(), " = axes of x ",
+        x);
   std::vector<bool> seen(x.rank(), false);
   Shape out;
   for (int64_t a : axes) {
@@ -159,7 +162,8 @@ std::vector<Type> infer_broadcast_to(const Inputs& in) {
   const Shape& x = in[0].shape;
   std::vector<int64_t> to = in.attrs.ints("shape");
   if (in[0].batched()) {
-    check(int(to.size()) == x.rank() && to[0] == -1, in, "x ", x, " is batched: the new shape must have as many axes and start with -1");
+    check(int(to.size()) == x.rank() && to[0] == -1, in, "x ", x,
+          " is batched: the new shape must have as many axes and start with -1");
     to[0] = x[0];
   }
   for (int64_t n : to) check(n >= 0, in, "the new shape has an extent of ", n);
@@ -174,9 +178,11 @@ std::vector<Type> infer_expand(const Inputs& in) {
   check(broadcasts_to(x.shape, to.shape), in, "x ", x.shape, " does not broadcast to ", to.shape);
   const bool full = x.shape.rank() == to.shape.rank() && x.shape.rank() > 0;
   if (x.batched())
-    check(to.batched() && full && x.shape[0] == to.shape[0], in, "x ", x.shape, " is batched, the target ", to.shape, " is not");
+    check(to.batched() && full && x.shape[0] == to.shape[0], in, "x ", x.shape, " is batched, the target ", to.shape,
+          " is not");
   else if (to.batched())
-    check(!full || x.shape[0] == 1, in, "mixes the batch axis: x ", x.shape, " is not batched, the target ", to.shape, " is");
+    check(!full || x.shape[0] == 1, in, "mixes the batch axis: x ", x.shape, " is not batched, the target ", to.shape,
+          " is");
   return {{to.shape, x.kind, place_of(to)}};
 }
 
@@ -362,19 +368,48 @@ Values slice_backward_rule(Recorder& g, const Applied& n, Flow d) { return {g.ap
 }  // namespace
 
 void register_shape(Registry& r) {
-  r.add({.name = "reshape", .infer = infer_reshape, .kernel = reshape_kernel, .backward = reshape_backward,
-         .cost = move_cost, .inplace = 1});
-  r.add({.name = "reshape_like", .infer = infer_reshape_like, .kernel = reshape_kernel, .backward = reshape_backward,
-         .cost = read_one_cost, .shape_only = 2, .inplace = 1});
-  r.add({.name = "transpose", .infer = infer_transpose, .kernel = transpose_kernel, .backward = transpose_backward, .cost = move_cost});
-  r.add({.name = "broadcast_to", .infer = infer_broadcast_to, .kernel = expand_kernel, .backward = expand_backward, .cost = move_cost});
-  r.add({.name = "expand", .infer = infer_expand, .kernel = expand_kernel, .backward = expand_backward,
-         .cost = read_one_cost, .shape_only = 2});
-  r.add({.name = "concat", .infer = infer_concat, .kernel = concat_kernel, .backward = concat_backward, .cost = move_cost});
+  r.add({.name = "reshape",
+         .infer = infer_reshape,
+         .kernel = reshape_kernel,
+         .backward = reshape_backward,
+         .cost = move_cost,
+         .inplace = 1});
+  r.add({.name = "reshape_like",
+         .infer = infer_reshape_like,
+         .kernel = reshape_kernel,
+         .backward = reshape_backward,
+         .cost = read_one_cost,
+         .shape_only = 2,
+         .inplace = 1});
+  r.add({.name = "transpose",
+         .infer = infer_transpose,
+         .kernel = transpose_kernel,
+         .backward = transpose_backward,
+         .cost = move_cost});
+  r.add({.name = "broadcast_to",
+         .infer = infer_broadcast_to,
+         .kernel = expand_kernel,
+         .backward = expand_backward,
+         .cost = move_cost});
+  r.add({.name = "expand",
+         .infer = infer_expand,
+         .kernel = expand_kernel,
+         .backward = expand_backward,
+         .cost = read_one_cost,
+         .shape_only = 2});
+  r.add({.name = "concat",
+         .infer = infer_concat,
+         .kernel = concat_kernel,
+         .backward = concat_backward,
+         .cost = move_cost});
   r.add({.name = "split", .infer = infer_split, .kernel = split_kernel, .backward = split_backward, .cost = move_cost});
   r.add({.name = "slice", .infer = infer_slice, .kernel = slice_kernel, .backward = slice_rule, .cost = move_cost});
-  r.add({.name = "slice_backward", .infer = infer_slice_backward, .kernel = slice_backward_kernel,
-         .backward = slice_backward_rule, .cost = read_one_cost, .shape_only = 2});
+  r.add({.name = "slice_backward",
+         .infer = infer_slice_backward,
+         .kernel = slice_backward_kernel,
+         .backward = slice_backward_rule,
+         .cost = read_one_cost,
+         .shape_only = 2});
 }
 
 }  // namespace thalweg

@@ -5,6 +5,21 @@
 #include "../ops/kernels.h"
 
 namespace thalweg {
+namespace {
+
+// Every message of an operator begins with its name, also those of what it is made of (shapes, attributes).
+std::vector<Type> infer(const Operator& op, const Inputs& in) {
+  try {
+    std::vector<Type> out = op.infer(in);
+    for (const Type& t : out) t.shape.size();  // refuses a product beyond 63 bits
+    return out;
+  } catch (const ValueError& e) {
+    if (e.what()[0] == '[') throw;
+    fail(in.where, e.what());
+  }
+}
+
+}  // namespace
 
 const ValueInfo& Graph::info(Value v) const {
   if (v < 0 || v >= values()) fail("value ", v, " is not in this graph of ", values(), " values");
@@ -50,10 +65,7 @@ Value Graph::constant(double x) {
 }
 
 std::vector<Value> Graph::add_node(Node node, const std::vector<Type>& types) {
-  for (const Type& t : types) {
-    node.out.push_back(add_value({Role::node, t, "", false, 0, int(nodes_.size())}));
-    t.shape.size();
-  }
+  for (const Type& t : types) node.out.push_back(add_value({Role::node, t, "", false, 0, int(nodes_.size())}));
   nodes_.push_back(std::move(node));
   return nodes_.back().out;
 }
@@ -87,7 +99,7 @@ std::vector<Value> Graph::apply_all(const std::string& name, std::vector<Value> 
     if (adds_partials) types.back().place = Placement::replicated;
   }
   const std::string where = text("[", name, path_.empty() ? "" : " '" + path_ + "'", "] ");
-  std::vector<Type> out = op->infer(Inputs{types, attrs, where});
+  std::vector<Type> out = infer(*op, Inputs{types, attrs, where});
   if (adds_partials) out[0].place = Placement::partial;
   return add_node({op, name, std::move(in), {}, std::move(attrs), path_}, out);
 }

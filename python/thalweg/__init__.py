@@ -46,7 +46,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import on first use what not every program needs."""
     if name == "gradcheck":
-        from .gradcheck import gradcheck
+        from .gradient_check import gradcheck
 
         return gradcheck
     if name in ("checkpoint", "data"):

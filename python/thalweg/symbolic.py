@@ -317,7 +317,7 @@ class Recording:
     def _keep_constant(self, array: np.ndarray, where: str) -> int:
         if array.dtype.kind in "iu" and where in ("cross_entropy", "correct"):
             raise TypeError(f"[{where}] the labels are an array inside the network: give them as the target")
-        array = np.ascontiguousarray(array, dtype=np.float64)
+        array = np.require(array, np.float64, ("C", "A"))
         name = "constant." + hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()[:16]
         if name not in self.constants:
             self.constants[name] = (array, self.graph.buffer(name, array.shape))

@@ -52,7 +52,7 @@ def test_killed_anywhere_the_resumed_run_has_the_same_bits(tmp_path, whole):
     kills = 0
     for attempt in range(12):
         arguments = ("train", "--resume", "run") if attempt else (*RUN, "--out", "run")
-        fault = f"{('write', 'rename', 'fsync')[attempt % 3]}:{5 + attempt}:KILL"
+        fault = f"{('write', 'rename', 'fsync')[attempt % 3]}:{14 + attempt}:KILL"  # 8 writes make the first checkpoint
         result = thalweg(tmp_path, *arguments, THALWEG_FAULT=fault)
         assert result.returncode in (0, -signal.SIGKILL), result.stderr
         kills += result.returncode != 0

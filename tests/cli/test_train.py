@@ -80,7 +80,7 @@ def test_folders_are_numbered_and_never_taken_twice(tmp_path):
         (("train", "--lr", "nan"), "--lr is nan, expected a number above 0, at most 1000"),
         (("train", "--lr", "fast"), "Invalid value for '--lr'"),
         (("train", "--epochs", "0"), "--epochs is 0, expected a whole number from 1"),
-        (("train", "--batch-size", "1294"), "--batch-size is 1294, expected a whole number from 1 to 1293"),
+        (("train", "--batch-size", "1295"), "--batch-size is 1295, expected a whole number from 1 to 1294"),
         (("train", "--world", "0"), "--world is 0, expected a whole number from 1"),
         (("train", "--shards", "3"), "--shards is 3, expected a power of two"),
         (("train", "--modell", "cnn"), "No such option: --modell"),

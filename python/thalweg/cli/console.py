@@ -65,15 +65,16 @@ class Screen:
 
     def __init__(self) -> None:
         self.console = Console(file=Output(sys.stdout), highlight=False, soft_wrap=True)  # type: ignore[arg-type]
-        self.animated = self.console.is_terminal and not self.console.is_dumb_terminal
+        dumb = os.environ.get("TERM", "") in ("", "dumb", "unknown")
+        self.animated = self.console.is_terminal and not dumb
         self._bar: Progress | None = None
 
     def line(self, text: str = "") -> None:
         self.console.print(text, markup=False)
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Text columns to the left (the first two), numbers to the right."""
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+        table = Table(box=None, pad_edge=False)
         for i, column in enumerate(columns):
             table.add_column(column, justify="left" if i < 2 else "right", no_wrap=True)
         for row in rows:

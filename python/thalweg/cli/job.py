@@ -134,8 +134,8 @@ class Job(Callback):
     def _save(self, *, again: bool = False) -> None:
         if self.trainer.t == self._saved and not again:
             return
-        self._saved = self.trainer.t
         self.folder.save(self.trainer.state_dict(), self.config.asdict())
+        self._saved = self.trainer.t
 
     def _show_header(self) -> None:
         config, say = self.config, self.screen.line
@@ -149,20 +149,18 @@ class Job(Callback):
         say(f"{config.optimizer}, lr {config.lr:g}, batch {config.batch_size}, {config.epochs} epochs")
         say(f"run folder {self.folder.path}")
         say()
+        x, y = self.data
+        self.trainer.gradients(x[: config.batch_size], y[: config.batch_size])  # lays out the memory of a step
         summary = self.trainer.summary()
         rows = [
-            (
-                row.path or config.model,
-                row.layer,
-                "x".join(map(str, row.shape)),
-                f"{row.parameters:,}",
-                f"{row.mult_adds:,}",
-            )
+            (row.path, row.layer, "x".join(map(str, row.shape[1:])), f"{row.parameters:,}", f"{row.mult_adds:,}")
             for row in summary.rows
         ]
-        self.screen.table("", ("layer", "kind", "output", "parameters", "mult-adds"), rows)
+        self.screen.table(("layer", "kind", "output", "parameters", "mult-adds"), rows)
+        mult_adds = quantity(sum(row.mult_adds for row in summary.rows))
         memory = ", ".join(f"{name.removeprefix('bytes_')} {bytes_text(n)}" for name, n in summary.memory.items())
-        say(f"{summary.parameters:,} parameters, {quantity(summary.mult_adds)} mult-adds an image; {memory}")
+        say(f"{summary.parameters:,} parameters, {mult_adds} mult-adds an image")
+        say(f"memory: {memory}")
         say()
 
     def _show_result(self) -> None:

@@ -87,7 +87,7 @@ def initial_parameters(r: Recording, dtype: str, seed: int) -> dict[str, np.ndar
     """Draw every parameter. Raises: ValueError for an initialiser of one's own that returns another shape."""
     values = {}
     for name, (parameter, tensor) in r.parameters.items():
-        value = np.ascontiguousarray(parameter.init(tensor.graph_shape, dtype, seed, name), dtype)
+        value = np.require(parameter.init(tensor.graph_shape, dtype, seed, name), dtype, ("C", "A"))
         if value.shape != tuple(tensor.graph_shape):
             raise ValueError(
                 f"[init] the initialiser of {name!r} returned shape {value.shape}, expected {tuple(tensor.graph_shape)}"
@@ -99,7 +99,7 @@ def initial_parameters(r: Recording, dtype: str, seed: int) -> dict[str, np.ndar
 def initial_buffers(r: Recording, dtype: str) -> dict[str, np.ndarray]:
     """Return the starting value of every buffer, and the arrays that the network holds."""
     values = {name: np.full(tensor.graph_shape, buffer.value, dtype) for name, (buffer, tensor) in r.buffers.items()}
-    return values | {name: np.ascontiguousarray(array, dtype) for name, (array, _) in r.constants.items()}
+    return values | {name: np.require(array, dtype, ("C", "A")) for name, (array, _) in r.constants.items()}
 
 
 def _target(r: Recording, i: int, spec: Spec) -> SymbolicTensor:

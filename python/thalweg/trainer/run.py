@@ -32,14 +32,14 @@ class Sums:
 
     def add(self, columns: dict[str, np.ndarray]) -> None:
         """Add the steps of one chunk; skipped steps don't count."""
-        rows = zip(*(columns[k].tolist() for k in ("loss", "count", "grad_norm", "skipped", "metrics")), strict=True)
-        for loss, count, grad_norm, skipped, metrics in rows:
-            if skipped:
-                continue
-            step = {"loss": loss * count, "count": count, "grad_norm": grad_norm, "steps": 1.0}
-            step.update((name, m * count) for name, m in zip(self.names, metrics, strict=True))
-            for name, value in step.items():
-                self.totals[name] += value
+        kept = columns["skipped"] == 0
+        count, metrics = columns["count"][kept], columns["metrics"][kept]
+        terms = {"loss": columns["loss"][kept] * count, "count": count, "grad_norm": columns["grad_norm"][kept]}
+        terms["steps"] = np.ones(len(count))
+        terms.update((name, metrics[:, i] * count) for i, name in enumerate(self.names))
+        for name, values in terms.items():
+            # accumulate adds one after the other: the sum doesn't depend on how the steps were cut into chunks
+            self.totals[name] = float(np.add.accumulate(np.concatenate(([self.totals[name]], values)))[-1])
 
     def means(self) -> dict[str, float]:
         """Return loss, metrics and grad_norm averaged over the epoch; NaN if every step was skipped."""

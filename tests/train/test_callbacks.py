@@ -1,0 +1,147 @@
+"""Callbacks under Keras's names, the history, and what a step reports."""
+
+import csv
+
+import numpy as np
+import pytest
+
+
+def data(rows=64):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((rows, 5))
+    return x, (x[:, 0] > 0).astype(int)
+
+
+def make(tw, lr=0.1, **options):
+    return tw.Trainer(
+        tw.models.mlp((8,), 2), tw.losses.CrossEntropy(), tw.optim.SGD(lr), metrics=["accuracy"], threads=1, **options
+    )
+
+
+def test_the_order_of_hooks(tw):
+    calls = []
+    names = [n for n in dir(tw.callbacks.Callback) if n.startswith("on_") and n not in ("on_progress", "on_train_interrupted")]
+    hooks = {n: lambda *a, n=n: calls.append(n) for n in names}
+    make(tw).fit(*data(), epochs=2, batch_size=32, callbacks=[tw.callbacks.LambdaCallback(**hooks)])
+    batch = ["on_train_batch_begin", "on_train_batch_end"]
+    epoch = ["on_epoch_begin", *batch, *batch, "on_epoch_end"]
+    assert calls == ["on_train_begin", *epoch, *epoch, "on_train_end"]
+    with pytest.raises(TypeError, match="no hook"):
+        tw.callbacks.LambdaCallback(on_epoch=print)
+    with pytest.raises(TypeError, match="no Callback"):
+        make(tw).fit(*data(), epochs=1, batch_size=32, callbacks=[print])
+
+
+def test_history_has_a_value_an_epoch(tw):
+    x, y = data()
+    trainer = make(tw)
+    history = trainer.fit(x, y, epochs=3, batch_size=20, validation_data=(x, y))
+    assert history.epoch == [0, 1, 2]
+    expected = {"loss", "accuracy", "grad_norm", "lr", "samples_per_second", "val_loss", "val_accuracy"}
+    assert set(history.history) == expected and all(len(v) == 3 for v in history.history.values())
+    assert len(history.steps["loss"]) == trainer.t == 12
+    assert history["loss"][2] < history["loss"][0]
+
+
+def test_callbacks_do_not_change_the_training(tw):
+    plain, watched = make(tw), make(tw)
+    plain.fit(*data(), epochs=2, batch_size=7)
+    watched.fit(*data(), epochs=2, batch_size=7, callbacks=[tw.callbacks.LambdaCallback(on_train_batch_end=lambda b, l: 0)])
+    assert plain.digest() == watched.digest()
+    plain_loss, watched_loss = plain.history["loss"], watched.history["loss"]
+    assert plain_loss == watched_loss
+
+
+def test_early_stopping_restores_the_best(tw):
+    x, y = data()
+    trainer = make(tw, lr=lambda t: 0.5 if t < 20 else 0.0)
+    stopping = tw.callbacks.EarlyStopping("loss", patience=2, min_delta=1e-3, restore_best_weights=True)
+    trainer.fit(x, y, epochs=50, batch_size=16, callbacks=[stopping])
+    assert stopping.stopped_epoch == trainer.epoch - 1 < 40
+    assert stopping.best_epoch == stopping.stopped_epoch - 2
+    with pytest.raises(ValueError, match="'val_loss' is not logged"):
+        make(tw).fit(x, y, epochs=1, batch_size=16, callbacks=[tw.callbacks.EarlyStopping()])
+
+
+def test_early_stopping_goes_on_counting_after_a_checkpoint(tw, tmp_path):
+    x, y = data()
+
+    def callbacks():
+        return [tw.callbacks.ModelCheckpoint(tmp_path / "run"), tw.callbacks.EarlyStopping("loss", patience=5)]
+
+    first, whole = make(tw, lr=0.0), make(tw, lr=0.0)
+    first.fit(x, y, epochs=3, batch_size=16, callbacks=callbacks())
+    again = tw.Trainer.load(tmp_path / "run")
+    again.fit(x, y, epochs=50, batch_size=16, callbacks=callbacks())
+    whole.fit(x, y, epochs=50, batch_size=16, callbacks=callbacks())
+    assert again.epoch == whole.epoch == 6
+
+
+def test_checkpoints_every_few_updates(tw, tmp_path):
+    x, y = data()
+    trainer = make(tw)
+    saved = tw.callbacks.ModelCheckpoint(tmp_path / "run", save_freq=3)
+    trainer.fit(x, y, epochs=2, batch_size=16, callbacks=[saved])
+    assert trainer.t == 8
+    again = tw.Trainer.load(tmp_path / "run")
+    assert again.t == 6
+    again.fit(x, y, epochs=2, batch_size=16)
+    assert again.digest() == trainer.digest()
+
+
+def test_learning_rate_scheduler_and_csv(tw, tmp_path):
+    path = tmp_path / "log.csv"
+    trainer = make(tw)
+    callbacks = [tw.callbacks.LearningRateScheduler(lambda epoch, lr: lr / 2), tw.callbacks.CSVLogger(path)]
+    history = trainer.fit(*data(), epochs=3, batch_size=16, callbacks=callbacks)
+    assert history["lr"] == pytest.approx([0.05, 0.025, 0.0125])
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(r["epoch"]) for r in rows] == [0, 1, 2]
+    assert [float(r["loss"]) for r in rows] == history["loss"]
+
+
+def test_a_diverged_run_names_what_happened(tw):
+    x, y = data()
+
+    def diverging():
+        net = tw.nn.Sequential(tw.nn.Linear(8), tw.nn.Linear(1))
+        return tw.Trainer(net, tw.losses.MSE(), tw.optim.SGD(1e30), threads=1)
+
+    target = np.zeros((64, 1))
+    trainer = diverging()
+    with pytest.raises(tw.DivergedError, match="diverged at update"):
+        trainer.fit(x, target, epochs=5, batch_size=16)
+    assert all(np.isfinite(p).all() for p in trainer.parameters().values())
+    calm = diverging()
+    calm.fit(x, target, epochs=5, batch_size=16, callbacks=[tw.callbacks.TerminateOnNaN()])
+    assert calm.epoch < 5
+
+
+def test_skipping_keeps_the_parameters(tw):
+    x, y = data()
+    trainer = make(tw, on_nonfinite="skip")
+    trainer.step(x, y)
+    before = trainer.parameters()
+    bad = x.copy()
+    bad[3, 2] = np.inf
+    assert trainer.step(bad, y).skipped
+    for name, value in trainer.parameters().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_reports_are_complete(tw):
+    x, y = data()
+    report = make(tw, world=2).step(x, y)
+    assert report.t == 1 and report.count == 64 and report.lr == 0.1 and not report.skipped
+    assert 0 <= report.accuracy <= 1 and report.metrics == {"accuracy": report.accuracy}
+    assert report.grad_norm > 0 and report.seconds > 0 and report.bytes_comm > 0
+    assert "loss=" in repr(report)
+    with pytest.raises(AttributeError, match="'perplexity'"):
+        _ = report.perplexity
+
+
+def test_progress_is_a_line_an_epoch(tw, capsys):
+    make(tw).fit(*data(), epochs=2, batch_size=16, verbose=1)
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 2 and "loss" in lines[0] and "accuracy" in lines[1]

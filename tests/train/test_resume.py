@@ -1,0 +1,149 @@
+"""A training that was interrupted anywhere and goes on ends with the same bits as one that never stopped."""
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+ROWS, BATCH, EPOCHS = 45, 16, 3
+
+
+def data():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((ROWS, 6, 6, 2)).astype("float32"), rng.integers(0, 4, ROWS)
+
+
+def make(tw, **options):
+    nn = tw.nn
+    net = nn.Sequential(
+        *(nn.Conv2d(6, 3, padding=1, bias=False), nn.BatchNorm(), nn.ReLU(), nn.Dropout(0.3)),
+        *(nn.Flatten(), nn.Linear(4)),
+    )
+    schedule = tw.schedules.WarmUp(tw.schedules.Cosine(0.1, 20), 3)
+    options = {"seed": 4, "metrics": ["accuracy"], "max_norm": 1.0, **options}
+    optimizer = tw.optim.SGD(schedule, 0.9, form="heavy_ball", groups=[{"params": "*.bias", "lr": 0.01}])
+    return tw.Trainer(net, tw.losses.CrossEntropy(), optimizer, **options)
+
+
+def fit(trainer, **options):
+    x, y = data()
+    arguments = {"epochs": EPOCHS, "batch_size": BATCH, "validation_data": (x[:20], y[:20]), **options}
+    return trainer.fit(x, y, **arguments)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(tw, step):
+    def end(batch, logs):
+        if trainer_of(callback).t == step:
+            raise Stop
+
+    callback = tw.callbacks.LambdaCallback(on_train_batch_end=end)
+    return callback
+
+
+def trainer_of(callback):
+    return callback.trainer
+
+
+def logs_without_speed(history):
+    return {name: values for name, values in history.history.items() if name != "samples_per_second"}
+
+
+def test_every_step_is_a_good_place_to_stop(tw, tmp_path):
+    whole = make(tw)
+    expected = logs_without_speed(fit(whole))
+    assert whole.t == 9 and whole.epoch == EPOCHS
+    for step in range(1, 9):
+        first = make(tw)
+        with pytest.raises(Stop):
+            fit(first, callbacks=[stop_at(tw, step)])
+        assert first.t == step
+        state = first.state_dict()
+        again = make(tw)
+        again.load_state_dict(state)
+        assert logs_without_speed(fit(again)) == expected, step
+        assert again.digest() == whole.digest(), step
+        assert logs_without_speed(fit(first)) == expected and first.digest() == whole.digest(), step
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_checkpoint_rebuilds_the_trainer(world, tw, tmp_path):
+    whole = make(tw)
+    fit(whole)
+    first = make(tw, world=2)
+    with pytest.raises(Stop):
+        fit(first, callbacks=[stop_at(tw, 5)])
+    first.save(tmp_path / "run")
+    again = tw.Trainer.load(tmp_path / "run", world=world)
+    assert (again.t, again.seed, again.max_norm) == (5, 4, 1.0)
+    fit(again)
+    assert again.digest() == whole.digest()
+    x, _ = data()
+    np.testing.assert_array_equal(again.predict(x), whole.predict(x))
+
+
+def test_finished_is_finished_and_more_is_more(tw):
+    once, twice = make(tw), make(tw)
+    fit(once)
+    fit(twice, epochs=1)
+    fit(twice)
+    before = twice.digest()
+    assert before == once.digest()
+    fit(twice)
+    assert twice.digest() == before and twice.epoch == EPOCHS
+    fit(twice, epochs=twice.epoch + 1)
+    assert twice.t == 12
+
+
+def test_parts_of_ones_own_must_be_given(tw, tmp_path):
+    x, y = data()
+    trainer = tw.Trainer(tw.models.mlp((8,), 4), lambda p, t: tw.ops.cross_entropy(p, t), tw.optim.SGD(lambda t: 0.1))
+    trainer.fit(x, y, epochs=1, batch_size=16)
+    trainer.save(tmp_path / "own")
+    with pytest.raises(ValueError, match="loss=..."):
+        tw.Trainer.load(tmp_path / "own")
+    again = tw.Trainer.load(tmp_path / "own", loss=trainer.loss, optimizer=tw.optim.SGD(lambda t: 0.1))
+    assert again.digest() == trainer.digest()
+
+
+def test_a_state_of_another_network_changes_nothing(tw):
+    x, y = data()
+    ours = make(tw)
+    fit(ours, epochs=1)
+    before = ours.digest(), ours.t, ours.epoch
+    wide = tw.Trainer(tw.models.mlp((8,), 4), ours.loss, make(tw).optimizer, seed=4).build(x, y)
+    adam = tw.Trainer(ours.net, ours.loss, tw.optim.Adam(), seed=4).build(x, y)
+    double = make(tw, dtype="float64").build(x, y)
+    for other, message in ((wide, "parameter"), (adam, "another optimizer"), (double, "float64")):
+        with pytest.raises(ValueError, match=message):
+            ours.load_state_dict(other.state_dict())
+    assert (ours.digest(), ours.t, ours.epoch) == before
+
+
+def test_ctrl_c_is_obeyed_at_a_steps_edge(tw):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((4000, 8, 8, 4)).astype("float32"), rng.integers(0, 4, 4000)
+
+    def make_one():
+        net = tw.nn.Sequential(tw.nn.Conv2d(16, 3), tw.nn.BatchNorm(), tw.nn.ReLU(), tw.nn.Flatten(), tw.nn.Linear(4))
+        return tw.Trainer(net, tw.losses.CrossEntropy(), tw.optim.SGD(0.01, 0.9), threads=1)
+
+    trainer, whole = make_one(), make_one()
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    trainer.build(x, y)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(x, y, epochs=10_000, batch_size=8)
+    timer.join()
+    stopped = trainer.t
+    assert 0 < stopped < 10_000 * 500
+    epochs = trainer.epoch + 1
+    trainer.fit(x, y, epochs=epochs, batch_size=8)
+    whole.fit(x, y, epochs=epochs, batch_size=8)
+    assert trainer.t == whole.t > stopped and trainer.digest() == whole.digest()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
