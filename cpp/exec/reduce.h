@@ -93,20 +93,34 @@ inline int64_t row_lanes(int64_t channels) {
 
 namespace reduce_detail {
 
+template <class N, size_t... k, class Combine>
+TW_HD std::array<N, sizeof...(k)> combined(const std::array<N, sizeof...(k)>& a, const std::array<N, sizeof...(k)>& b,
+                                           Combine combine, std::index_sequence<k...>) {
+  return {combine(a[k], b[k])...};
+}
+template <class N, size_t... k>
+TW_HD std::array<N, sizeof...(k)> loaded(const State<N, sizeof...(k)>& state, int64_t c, std::index_sequence<k...>) {
+  return {state[k][c]...};
+}
+
+// at(r) + at(r + 1) + ... + at(r + kRows - 1), after `sum`; written out, as loops inside loops do not vectorise.
+template <class N, int K, int kRows, class Combine, class At>
+TW_HD std::array<N, K> after(const std::array<N, K>& sum, int64_t r, int64_t c, const At& at, Combine combine) {
+  if constexpr (kRows == 0) return sum;
+  else return after<N, K, kRows - 1>(combined(sum, at(r, c), combine, std::make_index_sequence<K>{}), r + 1, c, at, combine);
+}
+
 // state(c) = combine(state(c), at(r, c)) for rows [r, r + kRows), or starting from row r itself when kFirst.
 template <class N, int K, int kRows, bool kFirst, class Combine, class At>
 TW_HD void take_rows(int64_t r, int64_t c0, int64_t c1, const At& rows, const State<N, K>& planes, Combine combine) {
+  constexpr auto all = std::make_index_sequence<K>{};
   const At at = rows;  // copies: through references the compiler would reload pointers and scatter
   const State<N, K> state = planes;
 #pragma omp simd
   for (int64_t c = c0; c < c1; c++) {
-    std::array<N, K> sum = at(r, c);
-    if constexpr (!kFirst)
-      for (int k = 0; k < K; k++) sum[k] = combine(state[k][c], sum[k]);
-    for (int i = 1; i < kRows; i++) {
-      const std::array<N, K> next = at(r + i, c);
-      for (int k = 0; k < K; k++) sum[k] = combine(sum[k], next[k]);
-    }
+    std::array<N, K> sum;
+    if constexpr (kFirst) sum = after<N, K, kRows - 1>(at(r, c), r + 1, c, at, combine);
+    else sum = after<N, K, kRows>(loaded<N>(state, c, all), r, c, at, combine);
     for (int k = 0; k < K; k++) state[k].set(c, sum[k]);
   }
 }
@@ -313,6 +327,13 @@ inline constexpr int64_t kLanes = 16, kLaneBlock = 1024;
 
 namespace reduce_detail {
 
+// Lane l takes element i + l.
+template <class N, int K, class At, class Combine>
+TW_HD void take_lane(int64_t i, int64_t l, const At& at, const State<N, K>& lanes, Combine combine) {
+  const std::array<N, K> x = at(i + l);
+  for (int k = 0; k < K; k++) lanes[k].set(l, combine(lanes[k][l], x[k]));
+}
+
 template <class N, int K, class Element, class Combine>
 std::array<N, K> lane_block(int64_t begin, int64_t end, const Element& element, Combine combine) {
   alignas(64) RealOf<N> memory[K * kPlanes<N> * kLanes];
@@ -321,10 +342,7 @@ std::array<N, K> lane_block(int64_t begin, int64_t end, const Element& element, 
   const Element at = element;  // a copy, as in take_rows
   auto take = [=](int64_t i, int64_t count) {
 #pragma omp simd
-    for (int64_t l = 0; l < count; l++) {
-      const std::array<N, K> x = at(i + l);
-      for (int k = 0; k < K; k++) lanes[k].set(l, combine(lanes[k][l], x[k]));
-    }
+    for (int64_t l = 0; l < count; l++) take_lane<N, K>(i, l, at, lanes, combine);
   };
   int64_t i = begin;
   for (; i + kLanes <= end; i += kLanes) take(i, kLanes);

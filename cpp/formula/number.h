@@ -73,9 +73,9 @@ template <class T> TW_HD Dual<T> sqrt(Dual<T> x) {
 TW_HD float abs(float x) { return __builtin_fabsf(x); }
 TW_HD double abs(double x) { return __builtin_fabs(x); }
 template <class T> TW_HD Dual<T> abs(Dual<T> x) { return {abs(x.v), x.v < T(0) ? -x.t : (x.v > T(0) ? x.t : T(0))}; }
-// NaN in either operand gives NaN, as in NumPy.
-template <class N> TW_HD N maximum(N a, N b) { return select((value(a) >= value(b)) | (value(a) != value(a)), a, b); }
-template <class N> TW_HD N minimum(N a, N b) { return select((value(a) <= value(b)) | (value(a) != value(a)), a, b); }
+// NaN in either operand gives NaN, as in NumPy; of equals the first. In this form chains of them vectorise.
+template <class N> TW_HD N maximum(N a, N b) { return select(!(value(a) < value(b)) & (value(b) == value(b)), a, b); }
+template <class N> TW_HD N minimum(N a, N b) { return select(!(value(a) > value(b)) & (value(b) == value(b)), a, b); }
 template <class N> TW_HD N square(N x) { return x * x; }
 // x cut to [low, high]; NaN stays NaN. The tangent is 0 where it cuts.
 template <class N> TW_HD N clamp(N x, RealOf<N> low, RealOf<N> high) {

@@ -56,7 +56,7 @@ template <class N> void max_window(const Window& w, const Span& s, View<N> x, Vi
     return;
   }
   for (int64_t i = 0; i < c; i++) y.set(i, x[first + i]);
-  each_pixel(w, s, [&](int64_t pixel) {
+  each_pixel(w, s, [=](int64_t pixel) {
     const View<N> a = x.at(pixel * c);
 #pragma omp simd
     for (int64_t i = 0; i < c; i++) y.set(i, maximum(y[i], a[i]));
@@ -67,7 +67,7 @@ template <class N> void mean_window(const Window& w, const Span& s, View<N> x, V
   const int64_t c = w.c;
   const RealOf<N> count = RealOf<N>(w.count_pad ? w.kh * w.kw : s.pixels());
   for (int64_t i = 0; i < c; i++) y.set(i, N(0));
-  each_pixel(w, s, [&](int64_t pixel) {
+  each_pixel(w, s, [=](int64_t pixel) {
     const View<N> a = x.at(pixel * c);
 #pragma omp simd
     for (int64_t i = 0; i < c; i++) y.set(i, y[i] + a[i]);
@@ -108,8 +108,8 @@ void max_window_backward(const Window& w, const Span& s, View<N> d_y, View<N> x,
     const int64_t c1 = std::min(kStrip, w.c - c0);
     const View<N> top = y.at(c0), from = d_y.at(c0);
     for (int64_t i = 0; i < c1; i++) d.set(i, from[i]);
-    each_pixel(w, s, [&](int64_t pixel) {
-      const View<N> a = x.at(pixel * w.c + c0), to = d_x.at(pixel * w.c + c0);
+    each_pixel(w, s, [=, c = w.c](int64_t pixel) {
+      const View<N> a = x.at(pixel * c + c0), to = d_x.at(pixel * c + c0);
 #pragma omp simd
       for (int64_t i = 0; i < c1; i++) {
         const auto p = value(a[i]), q = value(top[i]);
@@ -125,10 +125,10 @@ void max_window_backward(const Window& w, const Span& s, View<N> d_y, View<N> x,
 template <class N, bool kAdd>
 void mean_window_backward(const Window& w, const Span& s, View<N> d_y, View<N> d_x) {
   const N count = N(RealOf<N>(w.count_pad ? w.kh * w.kw : s.pixels()));
-  each_pixel(w, s, [&](int64_t pixel) {
-    const View<N> to = d_x.at(pixel * w.c);
+  each_pixel(w, s, [=, c = w.c](int64_t pixel) {
+    const View<N> to = d_x.at(pixel * c);
 #pragma omp simd
-    for (int64_t i = 0; i < w.c; i++) to.set(i, kAdd ? to[i] + d_y[i] / count : d_y[i] / count);
+    for (int64_t i = 0; i < c; i++) to.set(i, kAdd ? to[i] + d_y[i] / count : d_y[i] / count);
   });
 }
 

@@ -51,6 +51,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
     cotangent: of the structure and shapes of f's result.
     Raises: ValueError for another structure or shape; TypeError for arguments that are no real arrays.
     """
+    primals = tree.map_leaves(_own, primals)  # what the caller does to the arrays later does not move the point
     program = Program(f, primals, tuple(range(len(primals))), "vjp")
     values, _ = program.run("value", lambda p: p.outputs)
 
@@ -107,8 +108,9 @@ class Program:
         self.arrays: list[Any] = []  # the recorded arguments' arrays
         self.inputs: list[int] = []  # their values in the graph
         self.structures: list[Any] = []
-        self.wrt: list[list[int]] = []  # the inputs of each differentiated argument
+        self._inputs_of: dict[int, list[int]] = {}  # of each differentiated argument
         tensors = [self._argument(i, arg) for i, arg in enumerate(args)]
+        self.wrt = [self._inputs_of[position] for position in self.argnums]
         with recording(self.recording):
             result = f(*tensors)
         self._take_result(result)
@@ -119,7 +121,7 @@ class Program:
         chosen = position in self.argnums
         tensors = [self._leaf(leaf, chosen) for leaf in leaves]
         if chosen:
-            self.wrt.append([t.resolve("real") for t in tensors])
+            self._inputs_of[position] = [t.resolve("real") for t in tensors]
         return tree.unflatten(structure, tensors)
 
     def _leaf(self, leaf: Any, differentiated: bool) -> Any:
@@ -199,9 +201,9 @@ class Program:
                 )
         return found
 
-    def _planes(self, given: dict[int, Any], values: list[np.ndarray], dtype: str) -> list[np.ndarray]:
-        own = [arrays.real(given[v], dtype, self.where, "the tangent") for v in self.inputs]
-        return own + [np.zeros(value.shape, dtype) for value in values[len(own) :]]
+    def _planes(self, given: dict[int, Any], values: list[np.ndarray], dtype: str) -> list[np.ndarray | None]:
+        own: list[np.ndarray | None] = [arrays.real(given[v], dtype, self.where, "the tangent") for v in self.inputs]
+        return own + [None] * (len(values) - len(own))  # what f closes over stands still
 
     def in_arguments(self, values: Sequence[Any]) -> Any:
         """Put one value for each differentiated input into the arguments' structures."""
@@ -235,6 +237,10 @@ def _pull(program: Program, cotangents: list[Any]) -> list[int]:
             parts.append(ops.sum(output * cotangent))
         total = functools.reduce(ops.add, parts)
     return program.recording.graph.gradient(total.resolve("real"), [v for part in program.wrt for v in part])
+
+
+def _own(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
 def _positions(argnums: int | Sequence[int], count: int, where: str) -> list[int]:

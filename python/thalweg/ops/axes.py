@@ -10,7 +10,7 @@ from ..symbolic import BATCH, BatchAxis
 
 
 def integer(x: Any, where: str, name: str, least: int | None = None) -> int:
-    """Return x as an int; TypeError for anything but integers, ValueError below `least`."""
+    """Return x as an int; TypeError for anything but integers, ValueError below `least` or beyond 63 bits."""
     if isinstance(x, BatchAxis):
         raise TypeError(f"[{where}] {name} is the size of the batch axis, which is not known while recording")
     if isinstance(x, bool):
@@ -21,6 +21,8 @@ def integer(x: Any, where: str, name: str, least: int | None = None) -> int:
         raise TypeError(f"[{where}] {name} is {x!r}, expected an integer") from None
     if least is not None and value < least:
         raise ValueError(f"[{where}] {name} is {value}, expected at least {least}")
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"[{where}] {name} is {value}, expected a number of 63 bits")
     return value
 
 
