@@ -14,7 +14,7 @@ namespace thalweg {
 namespace {
 
 constexpr int64_t kGroupBytes = 256 << 10;  // of x and d_y at a time
-constexpr int64_t kFewTiles = 32;           // below, images are split
+constexpr int64_t kFewTiles = 1024;          // below, images are split
 constexpr int64_t kTasks = 16, kRanges = 8, kRangeTiles = 48;
 
 template <class T> class WeightRun {

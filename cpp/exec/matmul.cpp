@@ -8,10 +8,10 @@
 namespace thalweg {
 namespace {
 
-constexpr int64_t kChunk = 2048;            // K that is worked on at a time: a panel of B that stays in L2
-constexpr int64_t kPartBytes = 384 << 10;   // rows of A that stay in L2 beside it
-constexpr int64_t kPackedBytes = 16 << 20;  // rows of A that are packed at a time
-constexpr int64_t kMinTasks = 16;           // enough for an even share on a few threads
+constexpr int64_t kChunk = 2048;           // K that is worked on at a time: a panel of B that stays in L2
+constexpr int64_t kL2Bytes = 384 << 10;    // of B, or of rows of A, that stay in L2 while the other streams
+constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
+constexpr int64_t kMinTasks = 16;          // enough for an even share on a few threads
 constexpr double kPackNs = 0.1, kStartNs = 100;
 
 // One product and the memory that it runs in. Neither the cut into tiles nor packing shows in the result.
@@ -30,9 +30,11 @@ template <class T> class Product {
     max_steps_ = p.k / kKBlock + shards();
     a_tile_ = p.k * kRowsWidth<T>;
     b_panel_ = p.k * kPanel<T>;
-    const int64_t tile_bytes = std::min(p.k + 1, kChunk) * kRowsWidth<T> * int64_t(sizeof(T));
-    const int64_t part_tiles = std::max<int64_t>(1, kPartBytes / tile_bytes);
-    parts_ = std::min(tiles_, std::max(divide_up(tiles_, part_tiles), divide_up(kMinTasks, panels_)));
+    // A small B stays in L2 and parts of A pass; otherwise one panel of B stays and all of A passes.
+    const int64_t part_tiles = std::max<int64_t>(1, kL2Bytes / (a_tile_ * int64_t(sizeof(T)) + 1));
+    const bool small_b = panels_ * b_panel_ * int64_t(sizeof(T)) <= kL2Bytes;
+    parts_ = std::min(tiles_, std::max(small_b ? divide_up(tiles_, part_tiles) : 1, divide_up(kMinTasks, panels_)));
+    own_b_ = pack_b_ && parts_ == 1;
   }
 
   int64_t memory_bytes() const {
@@ -62,21 +64,24 @@ template <class T> class Product {
       const int n = int(std::min<int64_t>(kRowsWidth<T>, p_.m - i));  // whole vectors: rows of the next tile do no harm
       pack_panel(a_ + i * p_.a_row, p_.a_col, p_.a_row, p_.k, n, kRowsWidth<T>, a_packed_ + item * a_tile_);
     } else {
-      const int64_t panel = item - a_items(), j = panel * kPanel<T>;
-      pack_panel(b_ + j * p_.b_col, p_.b_row, p_.b_col, p_.k, columns(panel), kPanel<T>, b_packed_ + panel * b_panel_);
+      pack_b(item - a_items(), b_packed_ + (item - a_items()) * b_panel_);
     }
   }
 
   // A task is one panel of columns times one part of the row tiles. Its stack has the slots of one tile, or of all its
   // tiles when K passes in chunks.
+  // When no other task needs the panel it is packed here, into `own`.
   int64_t tasks() const { return parts_ * panels_; }
+  int64_t own_count() const { return own_b_ ? b_panel_ : 0; }
   int64_t stack_count() const { return tile_stack() * (chunk_ < program_.steps ? divide_up(tiles_, parts_) : 1); }
-  void run(int64_t task, T* stack) const {
+  void run(int64_t task, T* own, T* stack) const {
     const int64_t part = task / panels_, panel = task % panels_;
+    const T* b = !pack_b_ ? b_ + panel * kPanel<T> : own_b_ ? own : b_packed_ + panel * b_panel_;
+    if (own_b_) pack_b(panel, own);
     const int64_t begin = part * tiles_ / parts_, end = (part + 1) * tiles_ / parts_;
     const int64_t next = chunk_ < program_.steps ? tile_stack() : 0;
     for (int64_t s = 0; s < program_.steps; s += chunk_)
-      for (int64_t t = begin; t < end; t++) run_tile(t, panel, s, stack + (t - begin) * next);
+      for (int64_t t = begin; t < end; t++) run_tile(t, panel, b, s, stack + (t - begin) * next);
   }
 
  private:
@@ -84,17 +89,20 @@ template <class T> class Product {
   int64_t segment_bytes() const { return align_up(max_steps_ * int64_t(sizeof(Segment))); }
   int64_t step_bytes() const { return align_up(max_steps_ * int64_t(sizeof(Step))); }
   int64_t a_items() const { return pack_a_ ? tiles_ : 0; }
-  int64_t b_items() const { return pack_b_ ? panels_ : 0; }
+  int64_t b_items() const { return pack_b_ && !own_b_ ? panels_ : 0; }
   int64_t tile_stack() const { return program_.slots * kTileSize<T>; }
   int64_t row_of(int64_t tile) const { return tile * p_.m / tiles_; }
   int columns(int64_t panel) const { return int(std::min<int64_t>(kPanel<T>, p_.n - panel * kPanel<T>)); }
 
-  void run_tile(int64_t tile, int64_t panel, int64_t first, T* stack) const {
+  void pack_b(int64_t panel, T* to) const {
+    pack_panel(b_ + panel * kPanel<T> * p_.b_col, p_.b_row, p_.b_col, p_.k, columns(panel), kPanel<T>, to);
+  }
+  void run_tile(int64_t tile, int64_t panel, const T* b, int64_t first, T* stack) const {
     const int64_t i = row_of(tile), j = panel * kPanel<T>, last = std::min(program_.steps, first + chunk_);
     const int rows = int(row_of(tile + 1) - i), n = columns(panel);
     TileCall<T> call{.a = pack_a_ ? a_packed_ + tile * a_tile_ : a_ + i * p_.a_row,
                      .a_step = a_step_,
-                     .b = pack_b_ ? b_packed_ + panel * b_panel_ : b_ + j,
+                     .b = b,
                      .b_step = b_step_,
                      .segment = program_.segment,
                      .first = program_.step + first,
@@ -124,7 +132,7 @@ template <class T> class Product {
   const T *a_, *b_, *bias_;
   T* c_;
   int64_t tiles_, panels_, parts_, a_step_, b_step_, max_steps_, a_tile_, b_panel_, chunk_ = 0;
-  bool pack_a_, pack_b_;
+  bool pack_a_, pack_b_, own_b_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;
   Program program_;
@@ -135,15 +143,17 @@ template <class T> void run_shared(const Exec& exec, Product<T> product, double 
   product.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, product.memory_bytes()));
   exec.parallel(product.pack_items(), ns, [&](int64_t item, int) { product.pack(item); });
   exec.parallel(product.tasks(), ns, [&](int64_t task, int worker) {
-    product.run(task, exec.scratch<T>(worker, Slot::tile, product.stack_count()));
+    product.run(task, exec.scratch<T>(worker, Slot::b_pack, product.own_count()),
+                exec.scratch<T>(worker, Slot::tile, product.stack_count()));
   });
 }
 // A whole product on one worker.
 template <class T> void run_alone(const Exec& exec, Product<T> product, int worker) {
-  product.prepare(exec.scratch<std::byte>(worker, Slot::b_pack, product.memory_bytes()));
+  product.prepare(exec.scratch<std::byte>(worker, Slot::a_pack, product.memory_bytes()));
   for (int64_t item = 0; item < product.pack_items(); item++) product.pack(item);
+  T* own = exec.scratch<T>(worker, Slot::b_pack, product.own_count());
   T* stack = exec.scratch<T>(worker, Slot::tile, product.stack_count());
-  for (int64_t task = 0; task < product.tasks(); task++) product.run(task, stack);
+  for (int64_t task = 0; task < product.tasks(); task++) product.run(task, own, stack);
 }
 
 // Rows of A go in rounds, so that packing them takes bounded memory.

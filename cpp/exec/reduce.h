@@ -107,7 +107,9 @@ TW_HD std::array<N, sizeof...(k)> loaded(const State<N, sizeof...(k)>& state, in
 template <class N, int K, int kRows, class Combine, class At>
 TW_HD std::array<N, K> after(const std::array<N, K>& sum, int64_t r, int64_t c, const At& at, Combine combine) {
   if constexpr (kRows == 0) return sum;
-  else return after<N, K, kRows - 1>(combined(sum, at(r, c), combine, std::make_index_sequence<K>{}), r + 1, c, at, combine);
+  else
+    return after<N, K, kRows - 1>(combined(sum, at(r, c), combine, std::make_index_sequence<K>{}), r + 1, c, at,
+                                  combine);
 }
 
 // state(c) = combine(state(c), at(r, c)) for rows [r, r + kRows), or starting from row r itself when kFirst.
@@ -118,9 +120,8 @@ TW_HD void take_rows(int64_t r, int64_t c0, int64_t c1, const At& rows, const St
   const State<N, K> state = planes;
 #pragma omp simd
   for (int64_t c = c0; c < c1; c++) {
-    std::array<N, K> sum;
-    if constexpr (kFirst) sum = after<N, K, kRows - 1>(at(r, c), r + 1, c, at, combine);
-    else sum = after<N, K, kRows>(loaded<N>(state, c, all), r, c, at, combine);
+    const std::array<N, K> first = kFirst ? at(r, c) : loaded<N>(state, c, all);
+    const std::array<N, K> sum = after<N, K, kFirst ? kRows - 1 : kRows>(first, r + kFirst, c, at, combine);
     for (int k = 0; k < K; k++) state[k].set(c, sum[k]);
   }
 }

@@ -13,7 +13,7 @@ def data(rows=20):
 
 def make(tw, **options):
     net = tw.nn.Sequential({"body": tw.nn.Linear(8), "act": tw.nn.ReLU(), "fc": tw.nn.Linear(3)})
-    return tw.Trainer(net, tw.losses.CrossEntropy(), tw.optim.SGD(0.1), metrics=["accuracy"], threads=1, **options)
+    return tw.Trainer(net, tw.losses.CrossEntropy(), tw.optim.SGD(0.1), metrics=["accuracy"], **{"threads": 1, **options})
 
 
 def with_label(value):

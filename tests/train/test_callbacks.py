@@ -67,7 +67,7 @@ def test_early_stopping_goes_on_counting_after_a_checkpoint(tw, tmp_path):
     x, y = data()
 
     def callbacks():
-        return [tw.callbacks.ModelCheckpoint(tmp_path / "run"), tw.callbacks.EarlyStopping("loss", patience=5)]
+        return [tw.callbacks.ModelCheckpoint(tmp_path / "run"), tw.callbacks.EarlyStopping("loss", patience=5, min_delta=1e-6)]
 
     first, whole = make(tw, lr=0.0), make(tw, lr=0.0)
     first.fit(x, y, epochs=3, batch_size=16, callbacks=callbacks())

@@ -57,9 +57,10 @@ def summarise(r: Recording, memory: dict[str, int]) -> Summary:
         path = node["path"]
         work[path] = work.get(path, 0.0) + node["mult_adds"] / r.rows
     counts = {name: _size(tensor.graph_shape) for name, (_, tensor) in r.parameters.items()}
+    mult_adds = round(sum(work.values()))
     rows = [_row(path, layer, shape, counts, work) for path, layer, shape in r.layers]
     trainable = sum(counts[name] for name, (parameter, _) in r.parameters.items() if parameter.trainable)
-    return Summary(rows, sum(counts.values()), trainable, round(sum(work.values())), memory)
+    return Summary(rows, sum(counts.values()), trainable, mult_adds, memory)
 
 
 def _row(path: str, layer: str, shape: tuple[Any, ...], counts: dict[str, int], work: dict[str, float]) -> LayerRow:

@@ -184,8 +184,6 @@ class Trainer:
         data = self._data(x, y, "fit")
         validation = None if validation_data is None else self._validation(validation_data)
         used = [*checks.callbacks(callbacks), *([Progress()] if verbose else [])]
-        if self._position.row >= data[0].shape[0]:
-            self._position.next_epoch()
         runner = EpochRunner(self, data, batch_size, bool(shuffle), used)
         self._begin(used, epochs, runner.steps, verbose)
         try:
