@@ -4,8 +4,8 @@
 // rounds, and how many times faster than oneDNN with every operand in the layout that it likes best.
 #include <cstdio>
 #include <cstdlib>
-#include <random>
 
+#include "memory.h"
 #include "onednn.h"
 #include "ops/kernels.h"
 #include "peak.h"
@@ -15,43 +15,40 @@ using namespace thalweg::bench;
 
 namespace {
 
-std::vector<float> values(int64_t n) {
-  static std::mt19937 bits(1);
-  std::vector<float> v(n);
-  for (float& x : v) x = float(int32_t(bits())) * 0x1p-31f;
-  return v;
-}
+float* floats(const Arena& a) { return reinterpret_cast<float*>(a.data()); }
 
 void report(const char* what, const Exec& exec, double flops, const Job& ours, const Job& peer) {
   const int threads = exec.pool.threads();
   const Race r = race({[&] { peak<float>(exec); }, ours, peer}, 7, 0.01, threads > 1 ? 0.006 : 0);
-  const double peak_rate = kPeakFlops<float> * threads / r.time(0);
-  std::printf("  %-22s %7.1f GFLOP/s  %5.1f %% of peak", what, flops / r.time(1) / 1e9,
-              100 * flops / r.time(1) / peak_rate);
+  const double share = flops / (kPeakFlops<float> * threads) * r.speedup(1, 0);
+  std::printf("  %-22s %7.1f GFLOP/s  %5.1f %% of peak", what, flops / r.time(1) / 1e9, 100 * share);
   if (peer) std::printf("   %.2f", r.speedup(1, 2));
   std::printf("   %.1f us\n", r.time(1) * 1e6);
 }
 
 void layer(const Exec& exec, const Conv& v) {
-  const auto x = values(v.n * v.h * v.w * v.c), w = values(v.out * v.kh * v.kw * v.group_in());
-  const auto d_y = values(v.n * v.out_h() * v.out_w() * v.out);
-  std::vector<float> y(d_y.size()), d_x(x.size()), d_w(w.size());
+  const auto x = random_floats(v.n * v.h * v.w * v.c), w = random_floats(v.out * v.kh * v.kw * v.group_in());
+  const auto d_y = random_floats(v.n * v.out_h() * v.out_w() * v.out);
+  const Arena y(d_y.bytes()), d_x(x.bytes()), d_w(w.bytes());
   const int threads = exec.pool.threads();
   const Kernels& kernel = kernels();
   std::printf("%ldx%ld %ld->%ld at %ldx%ld, batch %ld, stride %ld, groups %ld, %d thread%s\n", long(v.kh), long(v.kw),
               long(v.c), long(v.out), long(v.h), long(v.w), long(v.n), long(v.stride_h), long(v.groups), threads,
               threads > 1 ? "s" : "");
-  report("forward", exec, v.flops(),
-         [&] { kernel.conv_forward_f32(exec, v, x.data(), w.data(), nullptr, y.data(), false); },
-         onednn_conv(v, ConvPart::forward, threads));
-  report("d_x", exec, v.flops(),
-         [&] { kernel.conv_backward_input_f32(exec, v, d_y.data(), w.data(), d_x.data(), false); },
-         onednn_conv(v, ConvPart::backward_input, threads));
+  report(
+      "forward", exec, v.flops(),
+      [&] { kernel.conv_forward_f32(exec, v, floats(x), floats(w), nullptr, floats(y), false); },
+      onednn_conv(v, ConvPart::forward, threads));
+  report(
+      "d_x", exec, v.flops(),
+      [&] { kernel.conv_backward_input_f32(exec, v, floats(d_y), floats(w), floats(d_x), false); },
+      onednn_conv(v, ConvPart::backward_input, threads));
   for (int64_t shards : {1, 8}) {
     const Shards cut = Shards::of(v.n, shards, 0, shards);
-    report(shards == 1 ? "d_w, 1 shard" : "d_w, 8 shards", exec, v.flops(),
-           [&] { kernel.conv_backward_weight_f32(exec, v, cut, x.data(), d_y.data(), d_w.data(), false); },
-           shards == 1 ? onednn_conv(v, ConvPart::backward_weight, threads) : Job{});
+    report(
+        shards == 1 ? "d_w, 1 shard" : "d_w, 8 shards", exec, v.flops(),
+        [&] { kernel.conv_backward_weight_f32(exec, v, cut, floats(x), floats(d_y), floats(d_w), false); },
+        shards == 1 ? onednn_conv(v, ConvPart::backward_weight, threads) : Job{});
   }
 }
 
@@ -70,9 +67,10 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; i++) threads.push_back(std::atoi(argv[i]));
   if (threads.empty()) threads = {1, 2};
   std::printf("instruction set %s, oneDNN %s\n", kernels().isa, have_onednn() ? "present" : "absent");
-  const Conv shapes[] = {square(64, 32, 3, 32, 3),     square(64, 16, 32, 64, 3),       square(64, 16, 64, 128, 3),
-                         square(128, 32, 16, 16, 3),   square(128, 8, 64, 64, 3),       square(64, 16, 64, 128, 1),
-                         square(64, 32, 16, 32, 3, 2), square(32, 16, 128, 128, 3, 1, 4), square(32, 16, 128, 128, 3, 1, 128)};
+  const Conv shapes[] = {
+      square(64, 32, 3, 32, 3),     square(64, 16, 32, 64, 3),         square(64, 16, 64, 128, 3),
+      square(128, 32, 16, 16, 3),   square(128, 8, 64, 64, 3),         square(64, 16, 64, 128, 1),
+      square(64, 32, 16, 32, 3, 2), square(32, 16, 128, 128, 3, 1, 4), square(32, 16, 128, 128, 3, 1, 128)};
   for (int t : threads) {
     const auto pool = make_pool(t);
     for (const Conv& v : shapes) layer(Exec{*pool}, v);

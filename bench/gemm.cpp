@@ -4,8 +4,8 @@
 // weights and (in brackets) weights that it laid out in advance.
 #include <cstdio>
 #include <cstdlib>
-#include <random>
 
+#include "memory.h"
 #include "onednn.h"
 #include "ops/kernels.h"
 #include "peak.h"
@@ -15,21 +15,15 @@ using namespace thalweg::bench;
 
 namespace {
 
-std::vector<float> values(int64_t n) {
-  static std::mt19937 bits(1);
-  std::vector<float> v(n);
-  for (float& x : v) x = float(int32_t(bits())) * 0x1p-31f;
-  return v;
-}
+float* floats(const Arena& a) { return reinterpret_cast<float*>(a.data()); }
 
 void report(const char* what, const Exec& exec, double flops, const std::vector<Job>& jobs) {
   std::vector<Job> all{[&] { peak<float>(exec); }};
   all.insert(all.end(), jobs.begin(), jobs.end());
   const int threads = exec.pool.threads();
   const Race r = race(all, 9, 0.008, threads > 1 ? 0.006 : 0);
-  const double peak_rate = kPeakFlops<float> * threads / r.time(0);
-  std::printf("  %-22s %7.1f GFLOP/s  %5.1f %% of peak", what, flops / r.time(1) / 1e9,
-              100 * flops / r.time(1) / peak_rate);
+  const double share = flops / (kPeakFlops<float> * threads) * r.speedup(1, 0);
+  std::printf("  %-22s %7.1f GFLOP/s  %5.1f %% of peak", what, flops / r.time(1) / 1e9, 100 * share);
   if (have_onednn() && jobs.size() > 1) std::printf("   %.2f", r.speedup(1, 2));
   if (have_onednn() && jobs.size() > 2) std::printf(" (%.2f)", r.speedup(1, 3));
   std::printf("   %.1f us\n", r.time(1) * 1e6);
@@ -37,8 +31,8 @@ void report(const char* what, const Exec& exec, double flops, const std::vector<
 
 // A dense layer of n outputs and k inputs on m rows: forward, d_x, and d_w with 1 and 8 shards.
 void layer(const Exec& exec, int64_t m, int64_t n, int64_t k) {
-  const auto x = values(m * k), w = values(n * k), d_y = values(m * n);
-  std::vector<float> y(m * n), d_x(m * k), d_w(n * k);
+  const auto x = random_floats(m * k), w = random_floats(n * k), d_y = random_floats(m * n);
+  const Arena y(m * n * 4), d_x(m * k * 4), d_w(n * k * 4);
   const int threads = exec.pool.threads();
   const double flops = 2.0 * double(m * n) * double(k);
   const Kernels& kernel = kernels();
@@ -48,18 +42,18 @@ void layer(const Exec& exec, int64_t m, int64_t n, int64_t k) {
     return onednn_matmul(p, threads, a, b, c);
   };
   report("forward", exec, flops,
-         {[&] { kernel.matmul_f32(exec, {m, n, k, k, 1, 1, k, n}, x.data(), w.data(), nullptr, y.data()); },
-          peer({m, n, k, false, true, false}, x.data(), w.data(), y.data()),
-          peer({m, n, k, false, true, true}, x.data(), w.data(), y.data())});
+         {[&] { kernel.matmul_f32(exec, {m, n, k, k, 1, 1, k, n}, floats(x), floats(w), nullptr, floats(y)); },
+          peer({m, n, k, false, true, false}, floats(x), floats(w), floats(y)),
+          peer({m, n, k, false, true, true}, floats(x), floats(w), floats(y))});
   report("d_x", exec, flops,
-         {[&] { kernel.matmul_f32(exec, {m, k, n, n, 1, k, 1, k}, d_y.data(), w.data(), nullptr, d_x.data()); },
-          peer({m, k, n, false, false, false}, d_y.data(), w.data(), d_x.data()),
-          peer({m, k, n, false, false, true}, d_y.data(), w.data(), d_x.data())});
+         {[&] { kernel.matmul_f32(exec, {m, k, n, n, 1, k, 1, k}, floats(d_y), floats(w), nullptr, floats(d_x)); },
+          peer({m, k, n, false, false, false}, floats(d_y), floats(w), floats(d_x)),
+          peer({m, k, n, false, false, true}, floats(d_y), floats(w), floats(d_x))});
   for (int64_t shards : {1, 8}) {
     const Shards cut = Shards::of(m, shards, 0, shards);
     report(shards == 1 ? "d_w, 1 shard" : "d_w, 8 shards", exec, flops,
-           {[&] { kernel.matmul_fold_f32(exec, {n, k, m, 1, n, k, 1, k}, cut, d_y.data(), x.data(), d_w.data()); },
-            peer({n, k, m, true, false, false}, d_y.data(), x.data(), d_w.data())});
+           {[&] { kernel.matmul_fold_f32(exec, {n, k, m, 1, n, k, 1, k}, cut, floats(d_y), floats(x), floats(d_w)); },
+            peer({n, k, m, true, false, false}, floats(d_y), floats(x), floats(d_w))});
   }
 }
 
@@ -70,7 +64,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; i++) threads.push_back(std::atoi(argv[i]));
   if (threads.empty()) threads = {1, 2};
   std::printf("instruction set %s, oneDNN %s\n", kernels().isa, have_onednn() ? "present" : "absent");
-  constexpr int64_t shapes[][3] = {{32, 128, 64},  {32, 10, 128},   {128, 512, 784},   {128, 512, 512},
+  constexpr int64_t shapes[][3] = {{32, 128, 64},  {32, 10, 128},    {128, 512, 784},   {128, 512, 512},
                                    {128, 10, 512}, {512, 2048, 784}, {512, 2048, 2048}, {16384, 128, 64}};
   for (int t : threads) {
     const auto pool = make_pool(t);

@@ -60,9 +60,8 @@ Job onednn_conv(const Conv& v, ConvPart part, int threads) {
   omp_set_num_threads(threads);
   const auto any = Tag::any;
   const memory::desc x({v.n, v.c, v.h, v.w}, kFloat, any), y({v.n, v.out, v.out_h(), v.out_w()}, kFloat, any);
-  const memory::desc w = v.groups == 1
-                             ? memory::desc({v.out, v.c, v.kh, v.kw}, kFloat, any)
-                             : memory::desc({v.groups, v.group_out(), v.group_in(), v.kh, v.kw}, kFloat, any);
+  const memory::desc w = v.groups == 1 ? memory::desc({v.out, v.c, v.kh, v.kw}, kFloat, any)
+                                       : memory::desc({v.groups, v.group_out(), v.group_in(), v.kh, v.kw}, kFloat, any);
   const memory::dims stride{v.stride_h, v.stride_w}, dilation{v.dilation_h - 1, v.dilation_w - 1};
   const memory::dims low{v.pad_top, v.pad_left}, high{v.pad_bottom, v.pad_right};
   const auto direct = dnnl::algorithm::convolution_direct;

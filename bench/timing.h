@@ -23,6 +23,7 @@ inline double median(std::vector<double> v) {
 struct Race {
   std::vector<std::vector<double>> seconds;  // [contender][round], of one call
   double time(size_t i) const { return median(seconds[i]); }
+  double best(size_t i) const { return *std::min_element(seconds[i].begin(), seconds[i].end()); }
   // How many times faster contender i is than contender j.
   double speedup(size_t i, size_t j) const {
     std::vector<double> r;

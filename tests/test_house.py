@@ -28,7 +28,8 @@ TRANSCENDENTAL = re.compile(
     r"\b(?:std::|__builtin_)(?:exp2?|expm1|log(?:2|10|1p)?|a?tanh|a?sinh|a?cosh|a?sin|a?cos|a?tan|atan2|pow|erfc?|[lt]gamma|cbrt)f?\s*\("
 )
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
-LONGEST_FILE, LONGEST_FUNCTION, LONGEST_KERNEL = 400, 60, 80
+LISTS = re.compile(r"\b(register|bind)_\w+\s*\([^()]*\)\s*$")  # functions that are a list of entries, without logic
+LONGEST_FILE, LONGEST_FUNCTION, LONGEST_KERNEL_OR_LIST = 400, 60, 80
 
 
 def without_comments(text: str) -> str:
@@ -79,16 +80,17 @@ def word_faults(name: str, text: str) -> list[str]:
 
 def long_functions(name: str, text: str) -> list[str]:
     """Functions, by counting braces: a block directly inside namespaces, classes and extern "C" blocks."""
-    limit = LONGEST_KERNEL if name.split("/")[0] == "exec" else LONGEST_FUNCTION
+    kernels = name.split("/")[0] == "exec"
     faults, stack, head, line = [], [], "", 1
     for character in without_comments(text):
         if character == "{":
             scope = re.search(r"\b(namespace|class|struct|union|enum|extern)\b[^()]*$", head.strip()) is not None
-            stack.append((scope, line))
+            long = kernels or LISTS.search(head.strip()) is not None
+            stack.append((scope, line, LONGEST_KERNEL_OR_LIST if long else LONGEST_FUNCTION))
             head = ""
         elif character == "}" and stack:
-            scope, first = stack.pop()
-            if not scope and all(outer for outer, _ in stack) and line - first + 1 > limit:
+            scope, first, limit = stack.pop()
+            if not scope and all(outer for outer, _, _ in stack) and line - first + 1 > limit:
                 faults.append(f"{name}:{first}: a function of {line - first + 1} lines, at most {limit}")
             head = ""
         elif character == ";":

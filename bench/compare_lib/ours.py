@@ -37,14 +37,27 @@ def _module(kind: str, *args: Any) -> nn.Module:
 
 def training(
     network: Network, optimizer: str, x: np.ndarray, y: np.ndarray, threads: int
-) -> tuple[Callable[[], float], list[np.ndarray]]:
-    """(a training step that returns its loss, the initial parameters in order)."""
+) -> tuple[Callable[[], float], list[np.ndarray], Callable[[], Any]]:
+    """(a training step that returns its loss, the initial parameters in order, EPOCH steps at once)."""
     trainer = tw.Trainer(
         build(network), loss=tw.losses.CrossEntropy(), optimizer=OPTIMIZERS[optimizer](), seed=0, threads=threads
     )
     trainer.build(x, y)
     values = [np.array(v) for v in trainer.parameters().values()]
-    return (lambda: trainer.step(x, y).loss), values
+    return (lambda: trainer.step(x, y).loss), values, _epochs(trainer, x, y)
+
+
+def _epochs(trainer: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """Steps as `fit` makes them: EPOCH batches in one native call, each gathered from the arrays."""
+    many_x, many_y = np.concatenate([x] * EPOCH), np.concatenate([y] * EPOCH)
+
+    def epoch() -> None:
+        trainer.fit(many_x, many_y, epochs=trainer.epoch + 1, batch_size=len(x), shuffle=False, verbose=0)
+
+    return epoch
+
+
+EPOCH = 100
 
 
 class Field(nn.Module):

@@ -9,6 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 
 Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A call that makes several steps."""
+
+    call: Step
+    steps: int
+
+    def __call__(self) -> object:
+        return self.call()
+
+
 PAUSE = 0.005  # between blocks, so that one side's spinning threads go to sleep before the other side starts
 
 
@@ -36,11 +49,11 @@ class Measured:
 
 
 def seconds(step: Step, count: int) -> float:
-    """Seconds a step, over `count` steps."""
+    """Seconds a step, over `count` calls."""
     start = time.perf_counter()
     for _ in range(count):
         step()
-    return (time.perf_counter() - start) / count
+    return (time.perf_counter() - start) / (count * getattr(step, "steps", 1))
 
 
 def interleave(contenders: dict[str, Step], rounds: int, limit_seconds: float, block: float = 0.06) -> Measured:
@@ -48,8 +61,9 @@ def interleave(contenders: dict[str, Step], rounds: int, limit_seconds: float, b
     counts = {}
     for name, step in contenders.items():
         seconds(step, 2)
-        counts[name] = max(1, round(block / max(seconds(step, 1), 1e-7)))
-        counts[name] = max(1, round(block / max(seconds(step, min(counts[name], 50)), 1e-7)))
+        per_call = block / getattr(step, "steps", 1)
+        count = max(1, round(per_call / max(seconds(step, 1), 1e-7)))
+        counts[name] = max(1, round(per_call / max(seconds(step, min(count, 50)), 1e-7)))
     measured = Measured({name: [] for name in contenders})
     names, start = list(contenders), time.perf_counter()
     gc.collect()

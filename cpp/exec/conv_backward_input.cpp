@@ -1,6 +1,7 @@
 // conv_backward_input.cpp: d_x from d_y. An input pixel gathers from the output pixels whose windows hold it, so with
 // a stride its taps depend on its position modulo the stride: each such phase is a convolution of step 1 over d_y.
-// K of an input pixel: those taps with kh and kw falling (so that d_y is read forwards), then out, in blocks of kKBlock.
+// K of an input pixel: those taps with kh and kw falling (so that d_y is read forwards), then out, in blocks of
+// kKBlock.
 #include <numeric>
 
 #include "conv.h"
@@ -27,11 +28,26 @@ TapAxis phase_taps(int64_t phase, int64_t kernel, int64_t stride, int64_t pad, i
 template <class T>
 void conv_backward_input(const Exec& exec, const Conv& v, const T* d_y, const T* weight, T* d_x, bool accumulate) {
   const int64_t in = v.group_in(), out = v.group_out();
-  TapConv taps{.n = v.n, .in_h = v.out_h(), .in_w = v.out_w(), .in_c = v.out,
-               .rows = 0, .cols = 0, .step_h = 1, .step_w = 1, .tap_h = {}, .tap_w = {},
-               .out_image = v.h * v.w * v.c, .out_row = v.stride_h * v.w * v.c, .out_col = v.stride_w * v.c,
-               .groups = v.groups, .group_in = out, .group_out = in,
-               .w_group = out * v.kh * v.kw * in, .w_row = v.kw * in, .w_col = in, .w_in = v.kh * v.kw * in,
+  TapConv taps{.n = v.n,
+               .in_h = v.out_h(),
+               .in_w = v.out_w(),
+               .in_c = v.out,
+               .rows = 0,
+               .cols = 0,
+               .step_h = 1,
+               .step_w = 1,
+               .tap_h = {},
+               .tap_w = {},
+               .out_image = v.h * v.w * v.c,
+               .out_row = v.stride_h * v.w * v.c,
+               .out_col = v.stride_w * v.c,
+               .groups = v.groups,
+               .group_in = out,
+               .group_out = in,
+               .w_group = out * v.kh * v.kw * in,
+               .w_row = v.kw * in,
+               .w_col = in,
+               .w_in = v.kh * v.kw * in,
                .w_out = 1};
   for (int64_t p = 0; p < std::min(v.stride_h, v.h); p++)
     for (int64_t q = 0; q < std::min(v.stride_w, v.w); q++) {

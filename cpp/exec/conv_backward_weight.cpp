@@ -1,8 +1,8 @@
-// conv_backward_weight.cpp: d_w from x and d_y. For a kernel row r, the (kw, in) neighbours of a pixel are contiguous in
-// x, so d_w(out, r, ...) is a product of two matrices with one row a pixel; both are read where they lie. K is pixels.
-// A task is a range of tiles of d_w over a run of images. Images pass in groups that stay in L2; every tile keeps the
-// stack of its tree from group to group. When d_w has few tiles, images are split into runs (aligned subtrees of a
-// shard) with partial results of their own, which fold in the same tree at the end.
+// conv_backward_weight.cpp: d_w from x and d_y. For a kernel row r, the (kw, in) neighbours of a pixel are contiguous
+// in x, so d_w(out, r, ...) is a product of two matrices with one row a pixel; both are read where they lie. K is
+// pixels. A task is a range of tiles of d_w over a run of images. Images pass in groups that stay in L2; every tile
+// keeps the stack of its tree from group to group. When d_w has few tiles, images are split into runs (aligned subtrees
+// of a shard) with partial results of their own, which fold in the same tree at the end.
 #include "../tensor/arena.h"
 #include "conv.h"
 #include "conv_taps.h"
@@ -14,10 +14,11 @@ namespace thalweg {
 namespace {
 
 constexpr int64_t kGroupBytes = 256 << 10;  // of x and d_y at a time
-constexpr int64_t kFewTiles = 1024;          // below, images are split
+constexpr int64_t kFewTiles = 256;          // below, images are split
 constexpr int64_t kTasks = 16, kRanges = 8, kRangeTiles = 48;
 
-template <class T> class WeightRun {
+template <class T>
+class WeightRun {
  public:
   WeightRun(const Conv& v, const Shards& shards, const T* x, const T* d_y, T* d_w, bool accumulate)
       : v_(v), shards_(shards), x_(x), d_y_(d_y), d_w_(d_w), accumulate_(accumulate) {
@@ -34,61 +35,66 @@ template <class T> class WeightRun {
     panel_ = depthwise_ ? kLaneTile<T> : kPanel<T>;
     panels_ = divide_up(columns_, panel_);
     blocks_ = depthwise_ ? v.kh * v.kw : v.groups * v.kh * (whole_rows_ ? 1 : v.kw);
-    window_ = {v.h, v.w, v.c, -v.pad_top, (p_ - 1) * v.stride_h + (v.kh - 1) * v.dilation_h + 1,
-               -v.pad_left, (q_ - 1) * v.stride_w + (v.kw - 1) * v.dilation_w + 1};
+    window_ = {v.h,
+               v.w,
+               v.c,
+               -v.pad_top,
+               (p_ - 1) * v.stride_h + (v.kh - 1) * v.dilation_h + 1,
+               -v.pad_left,
+               (q_ - 1) * v.stride_w + (v.kw - 1) * v.dilation_w + 1};
     // Whole vectors are read: at the end of x there must be something behind the last channels.
     const bool over = !depthwise_ && !lanes_out_ && columns_ % kLanes<T> != 0;
-    copy_ = over || v.pad_top > 0 || v.pad_left > 0 || window_.rows > v.h + v.pad_top || window_.cols > v.w + v.pad_left;
+    copy_ =
+        over || v.pad_top > 0 || v.pad_left > 0 || window_.rows > v.h + v.pad_top || window_.cols > v.w + v.pad_left;
     if (!copy_) window_ = {v.h, v.w, v.c, 0, v.h, 0, v.w};
     const int64_t image_bytes = (window_.count() + p_ * q_ * v.out) * int64_t(sizeof(T));
     group_ = std::clamp<int64_t>(kGroupBytes / std::max<int64_t>(1, image_bytes), 1, std::max<int64_t>(1, v.n));
-    steps_per_image_ = std::max<int64_t>(1, divide_up(p_ * q_, kKBlock));
-    chunk_ = group_ * steps_per_image_;
-    if (image_bytes > 2 * kGroupBytes)
-      chunk_ = std::max<int64_t>(1, chunk_ * kGroupBytes / image_bytes);
+    chains_per_image_ = std::max<int64_t>(1, divide_up(p_ * q_, kKBlock));
+    chunk_ = group_ * chains_per_image_;
+    if (image_bytes > 2 * kGroupBytes) chunk_ = std::max<int64_t>(1, chunk_ * kGroupBytes / image_bytes);
     cut_tasks();
   }
 
   int64_t memory_bytes() const {
-    return segment_bytes() + step_bytes() + run_bytes() + image_bytes() +
+    return segment_bytes() + chain_bytes() + run_bytes() + image_bytes() +
            (split_ ? max_runs() * tiles() * kTileSize<T> * int64_t(sizeof(T)) : 0);
   }
   void prepare(std::byte* memory) {
-    auto* segment = reinterpret_cast<Segment*>(memory);
-    auto* step = reinterpret_cast<Step*>(memory += segment_bytes());
-    part_ = reinterpret_cast<Run*>(memory += step_bytes());
-    image_step_ = reinterpret_cast<int64_t*>(memory += run_bytes());
+    auto* segment = reinterpret_cast<KSegment*>(memory);
+    auto* chain = reinterpret_cast<Chain*>(memory += segment_bytes());
+    part_ = reinterpret_cast<Run*>(memory += chain_bytes());
+    image_chain_ = reinterpret_cast<int64_t*>(memory += run_bytes());
     partial_ = reinterpret_cast<T*>(memory += image_bytes());
     const int64_t x_step = v_.stride_w * v_.c, y_step = v_.out;
-    ProgramWriter w(segment, step, lanes_out_ || depthwise_ ? x_step : y_step,
-                    lanes_out_ || depthwise_ ? y_step : x_step, kKBlock);
+    SumOrderWriter w(segment, chain, lanes_out_ || depthwise_ ? x_step : y_step,
+                     lanes_out_ || depthwise_ ? y_step : x_step, kKBlock);
     if (split_) write_split(w);
     else write_whole(w);
-    program_ = w.program();
+    order_ = w.order();
   }
 
   int64_t tiles() const { return blocks_ * row_tiles_ * panels_; }
   int64_t tasks() const { return runs_ * ranges_; }
-  int64_t stack_count() const { return program_.slots * kTileSize<T> * divide_up(tiles(), ranges_); }
+  int64_t stack_count() const { return order_.slots * kTileSize<T> * divide_up(tiles(), ranges_); }
   int64_t halo_count() const { return copy_ ? group_ * window_.count() + kPanel<T> : 0; }
   bool split() const { return split_; }
 
   void run(int64_t task, T* halo, T* stack) const {
     const Run& part = part_[task / ranges_];
     const int64_t range = task % ranges_, begin = range * tiles() / ranges_, end = (range + 1) * tiles() / ranges_;
-    int64_t step = part.step;
-    for (int64_t i = part.first; i < part.last || step < part.last_step; i += group_) {
+    int64_t chain = part.chain;
+    for (int64_t i = part.first; i < part.last || chain < part.last_chain; i += group_) {
       const int64_t next = std::min(part.last, i + group_);
       for (int64_t g = i; g < next && copy_; g++)
         copy_window(window_, x_ + g * v_.h * v_.w * v_.c, halo + (g - i) * window_.count());
-      const int64_t last = next < part.last ? image_step_[next] : part.last_step;
-      for (; step < last; step += chunk_)
+      const int64_t last = next < part.last ? image_chain_[next] : part.last_chain;
+      for (; chain < last; chain += chunk_)
         for (int64_t t = begin; t < end; t++)
-          run_tile(t, step, std::min(last, step + chunk_), halo, stack + (t - begin) * program_.slots * kTileSize<T>);
-      step = last;
+          run_tile(t, chain, std::min(last, chain + chunk_), halo, stack + (t - begin) * order_.slots * kTileSize<T>);
+      chain = last;
     }
     for (int64_t t = begin; t < end; t++) {
-      const T* sum = stack + (t - begin) * program_.slots * kTileSize<T>;
+      const T* sum = stack + (t - begin) * order_.slots * kTileSize<T>;
       if (split_) std::copy_n(sum, kTileSize<T>, partial(&part - part_, t));
       else put(t, sum);
     }
@@ -99,19 +105,25 @@ template <class T> class WeightRun {
     auto add = [&](int into, int from) {
       for (int64_t i = 0; i < kTileSize<T>; i++) stack[into * kTileSize<T> + i] += stack[from * kTileSize<T> + i];
     };
-    fold_tree(shards_.count(), [&](int64_t s, int level) {
-      const int64_t end = shard_runs(s) + run;
-      fold_tree(end - run, [&](int64_t, int inner) {
-        std::copy_n(partial(run++, t), kTileSize<T>, stack + (level + inner) * kTileSize<T>);
-      }, [&](int into, int from) { add(level + into, level + from); });
-    }, add);
+    fold_tree(
+        shards_.count(),
+        [&](int64_t s, int level) {
+          const int64_t end = shard_runs(s) + run;
+          fold_tree(
+              end - run,
+              [&](int64_t, int inner) {
+                std::copy_n(partial(run++, t), kTileSize<T>, stack + (level + inner) * kTileSize<T>);
+              },
+              [&](int into, int from) { add(level + into, level + from); });
+        },
+        add);
     put(t, stack);
   }
   int64_t merge_count() const { return (tree_slots(shards_.count()) + tree_slots(v_.n)) * kTileSize<T>; }
 
  private:
-  struct Run {  // images [first, last), steps [step, last_step)
-    int64_t first, last, step, last_step;
+  struct Run {  // images [first, last), chains [chain, last_chain)
+    int64_t first, last, chain, last_chain;
   };
   struct TileAt {  // offsets of a tile's operands, and its place in d_w
     int64_t x, d_y, d_w, row_step, column_step;
@@ -129,11 +141,9 @@ template <class T> class WeightRun {
   int64_t shard_images(int64_t s) const { return shards_.offset[s + 1] - shards_.offset[s]; }
   int64_t shard_runs(int64_t s) const { return std::max<int64_t>(1, divide_up(shard_images(s), run_images_)); }
   int64_t max_runs() const { return split_ ? runs_ : 1; }
-  int64_t segment_bytes() const {
-    return align_up((v_.n * (p_ + steps_per_image_) + 1) * int64_t(sizeof(Segment)));
-  }
-  int64_t step_bytes() const {
-    return align_up((v_.n * steps_per_image_ + shards_.count()) * int64_t(sizeof(Step)));
+  int64_t segment_bytes() const { return align_up((v_.n * (p_ + chains_per_image_) + 1) * int64_t(sizeof(KSegment))); }
+  int64_t chain_bytes() const {
+    return align_up((v_.n * chains_per_image_ + shards_.count()) * int64_t(sizeof(Chain)));
   }
   int64_t run_bytes() const { return align_up(max_runs() * int64_t(sizeof(Run))); }
   int64_t image_bytes() const { return align_up((v_.n + 1) * int64_t(sizeof(int64_t))); }
@@ -150,8 +160,8 @@ template <class T> class WeightRun {
     ranges_ = split_ ? 1 : std::min(tiles(), std::max(kRanges, divide_up(tiles(), kRangeTiles)));
   }
 
-  // One program: images fold in their shard, shards in the tree below.
-  void write_whole(ProgramWriter& w) {
+  // One order: images fold in their shard, shards in the tree below.
+  void write_whole(SumOrderWriter& w) {
     const int64_t shards = shards_.count();
     for (int64_t s = 0; s < shards; s++) {
       const int64_t images = shard_images(s);
@@ -165,23 +175,23 @@ template <class T> class WeightRun {
         w.end_leaf();
       }
     }
-    part_[0] = {0, v_.n, 0, w.steps()};
+    part_[0] = {0, v_.n, 0, w.chains()};
   }
-  // One program for each run of images.
-  void write_split(ProgramWriter& w) {
+  // One order for each run of images.
+  void write_split(SumOrderWriter& w) {
     Run* part = part_;
     for (int s = 0; s < shards_.count(); s++)
       for (int64_t r = 0; r < shard_runs(s); r++) {
         const int64_t first = shards_.offset[s] + r * run_images_;
-        const int64_t last = std::min(shards_.offset[s + 1], first + run_images_), step = w.steps();
+        const int64_t last = std::min(shards_.offset[s + 1], first + run_images_), chain = w.chains();
         for (int64_t i = first; i < last; i++) write_image(w, i, i - first, i - first, last - first, 0, 0);
         if (first == last) w.begin_leaf(0, 1), w.end_leaf();
-        *part++ = {first, last, step, w.steps()};
+        *part++ = {first, last, chain, w.chains()};
       }
   }
   // Leaf i of `leaves` is an image; `place` counts images since the first group of the run.
-  void write_image(ProgramWriter& w, int64_t image, int64_t place, int64_t i, int64_t leaves, int base, int merges) {
-    image_step_[image] = w.steps();
+  void write_image(SumOrderWriter& w, int64_t image, int64_t place, int64_t i, int64_t leaves, int base, int merges) {
+    image_chain_[image] = w.chains();
     w.begin_leaf(i, leaves, base);
     w.also_merge(merges);
     const int64_t x = (copy_ ? place % group_ : image) * window_.count(), y = image * p_ * q_ * v_.out;
@@ -214,9 +224,9 @@ template <class T> class WeightRun {
                            .a_step = x_first ? x_step : y_step,
                            .b = x_first ? y : x,
                            .b_step = x_first ? y_step : x_step,
-                           .segment = program_.segment,
-                           .first = program_.step + first,
-                           .last = program_.step + last,
+                           .segment = order_.segment,
+                           .first = order_.chain + first,
+                           .last = order_.chain + last,
                            .stack = stack};
     if (depthwise_) lane_tile(call, at.columns);
     else tile_function<T>(TileForm::columns, at.rows, int(divide_up(at.columns, kLanes<T>)))(call);
@@ -236,13 +246,13 @@ template <class T> class WeightRun {
   const T *x_, *d_y_;
   T* d_w_;
   bool accumulate_, depthwise_, whole_rows_, lanes_out_, copy_, split_ = false;
-  int64_t p_, q_, run_, rows_, columns_, row_tiles_, panel_, panels_, blocks_, group_, chunk_, steps_per_image_;
+  int64_t p_, q_, run_, rows_, columns_, row_tiles_, panel_, panels_, blocks_, group_, chunk_, chains_per_image_;
   int64_t run_images_ = 1, runs_ = 1, ranges_ = 1;
   Window window_;
   Run* part_ = nullptr;
-  int64_t* image_step_ = nullptr;
+  int64_t* image_chain_ = nullptr;
   T* partial_ = nullptr;
-  Program program_;
+  SumOrder order_;
 };
 
 }  // namespace

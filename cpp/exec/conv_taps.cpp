@@ -11,9 +11,9 @@
 namespace thalweg {
 namespace {
 
-constexpr int64_t kUnitBytes = 192 << 10;        // source of a unit
-constexpr int64_t kUnitPixels = 4 * kTileRows;   // at least, so that tiles are full
-constexpr int64_t kMinUnits = 16;                // enough for an even share on a few threads
+constexpr int64_t kUnitBytes = 192 << 10;       // source of a unit
+constexpr int64_t kUnitPixels = 4 * kTileRows;  // at least, so that tiles are full
+constexpr int64_t kMinUnits = 16;               // enough for an even share on a few threads
 
 struct Span {  // positions along an axis that a run of output pixels reads
   int64_t first, count;
@@ -23,14 +23,15 @@ Span reach(const TapAxis& tap, int64_t step, int64_t begin, int64_t end) {
   return tap.count ? Span{begin * step + tap.offset, last - (begin * step + tap.offset) + 1} : Span{0, 0};
 }
 
-template <class T> class TapRun {
+template <class T>
+class TapRun {
  public:
   TapRun(const TapConv& v, const T* source, const T* weight, const T* bias, T* out, bool accumulate)
       : v_(v), source_(source), weight_(weight), bias_(bias), out_(out), accumulate_(accumulate) {
     const Span high = reach(v.tap_h, v.step_h, 0, v.rows);
     width_ = reach(v.tap_w, v.step_w, 0, v.cols);
-    copy_ = high.first < 0 || high.first + high.count > v.in_h || width_.first < 0 ||
-            width_.first + width_.count > v.in_w;
+    copy_ =
+        high.first < 0 || high.first + high.count > v.in_h || width_.first < 0 || width_.first + width_.count > v.in_w;
     pitch_ = copy_ ? width_.count : v.in_w;
     panels_ = divide_up(v.group_out, kPanel<T>);
     depthwise_ = v.group_in == 1 && v.group_out == 1 && v.groups > 1;
@@ -39,21 +40,21 @@ template <class T> class TapRun {
   }
 
   int64_t memory_bytes() const {
-    return segment_bytes() + step_bytes() + table_bytes() + weight_count() * int64_t(sizeof(T));
+    return segment_bytes() + chain_bytes() + table_bytes() + weight_count() * int64_t(sizeof(T));
   }
   void prepare(std::byte* memory) {
-    auto* segment = reinterpret_cast<Segment*>(memory);
-    auto* step = reinterpret_cast<Step*>(memory + segment_bytes());
-    pixel_ = reinterpret_cast<Pixel*>(memory + segment_bytes() + step_bytes());
-    packed_ = reinterpret_cast<T*>(memory + segment_bytes() + step_bytes() + table_bytes());
+    auto* segment = reinterpret_cast<KSegment*>(memory);
+    auto* chain = reinterpret_cast<Chain*>(memory + segment_bytes());
+    pixel_ = reinterpret_cast<Pixel*>(memory + segment_bytes() + chain_bytes());
+    packed_ = reinterpret_cast<T*>(memory + segment_bytes() + chain_bytes() + table_bytes());
     const int64_t b_step = depthwise_ ? v_.groups : kPanel<T>;
-    ProgramWriter w(segment, step, 1, b_step, kKBlock);
+    SumOrderWriter w(segment, chain, 1, b_step, kKBlock);
     w.begin_leaf(0, 1);
     for (int64_t r = 0; r < v_.tap_h.count; r++)
       for (int64_t s = 0; s < v_.tap_w.count; s++)
         w.add(tap_offset(r, s), (r * v_.tap_w.count + s) * v_.group_in * b_step, v_.group_in);
     w.end_leaf();
-    program_ = w.program();
+    order_ = w.order();
     fill_table();
   }
 
@@ -65,7 +66,7 @@ template <class T> class TapRun {
 
   int64_t units() const { return divide_up(v_.n, images_) * bands_; }
   int64_t halo_count() const { return copy_ ? images_ * reach_rows(band_rows_) * pitch_ * v_.in_c : 0; }
-  int64_t stack_count() const { return program_.slots * kTileSize<T>; }
+  int64_t stack_count() const { return order_.slots * kTileSize<T>; }
   void run(int64_t unit, T* halo, T* stack) const {
     const int64_t image = unit / bands_ * images_, band = unit % bands_;
     const int64_t images = std::min(images_, v_.n - image);
@@ -85,12 +86,10 @@ template <class T> class TapRun {
   };
 
   int64_t max_segments() const { return v_.taps() + v_.k() / kKBlock + 1; }
-  int64_t segment_bytes() const { return align_up(max_segments() * int64_t(sizeof(Segment))); }
-  int64_t step_bytes() const { return align_up((v_.k() / kKBlock + 1) * int64_t(sizeof(Step))); }
+  int64_t segment_bytes() const { return align_up(max_segments() * int64_t(sizeof(KSegment))); }
+  int64_t chain_bytes() const { return align_up((v_.k() / kKBlock + 1) * int64_t(sizeof(Chain))); }
   int64_t table_bytes() const { return align_up(images_ * band_rows_ * v_.cols * int64_t(sizeof(Pixel))); }
-  int64_t weight_count() const {
-    return depthwise_ ? v_.taps() * v_.groups : v_.groups * panels_ * v_.k() * kPanel<T>;
-  }
+  int64_t weight_count() const { return depthwise_ ? v_.taps() * v_.groups : v_.groups * panels_ * v_.k() * kPanel<T>; }
   int64_t reach_rows(int64_t rows) const { return reach(v_.tap_h, v_.step_h, 0, rows).count; }
   int64_t tap_offset(int64_t r, int64_t s) const {
     return (r * v_.tap_h.offset_step * pitch_ + s * v_.tap_w.offset_step) * v_.in_c;
@@ -161,9 +160,9 @@ template <class T> class TapRun {
     TileCall<T> call{.row = row,
                      .b = packed_ + (group * panels_ + panel) * v_.k() * kPanel<T>,
                      .b_step = kPanel<T>,
-                     .segment = program_.segment,
-                     .first = program_.step,
-                     .last = program_.step + program_.steps,
+                     .segment = order_.segment,
+                     .first = order_.chain,
+                     .last = order_.chain + order_.chains,
                      .stack = stack,
                      .out_step = v_.out_col,
                      .bias = bias_ ? bias_ + column : nullptr,
@@ -181,9 +180,9 @@ template <class T> class TapRun {
   }
 
   void run_depthwise(const T* from, T* to, int64_t pixels, T* stack) const {
-    TileCall<T> call{.segment = program_.segment,
-                     .first = program_.step,
-                     .last = program_.step + program_.steps,
+    TileCall<T> call{.segment = order_.segment,
+                     .first = order_.chain,
+                     .last = order_.chain + order_.chains,
                      .stack = stack,
                      .accumulate = accumulate_};
     for (const Pixel* pixel = pixel_; pixel != pixel_ + pixels; pixel++)
@@ -204,7 +203,7 @@ template <class T> class TapRun {
   int64_t pitch_, panels_, bands_, band_rows_, images_;
   Pixel* pixel_ = nullptr;
   T* packed_ = nullptr;
-  Program program_;
+  SumOrder order_;
 };
 
 }  // namespace

@@ -14,11 +14,11 @@ struct TapAxis {
 };
 
 struct TapConv {
-  int64_t n, in_h, in_w, in_c;            // source images
-  int64_t rows, cols, step_h, step_w;     // grid of output pixels
+  int64_t n, in_h, in_w, in_c;         // source images
+  int64_t rows, cols, step_h, step_w;  // grid of output pixels
   TapAxis tap_h, tap_w;
-  int64_t out_image, out_row, out_col;    // strides of the output, in elements
-  int64_t groups, group_in, group_out;    // channels of a group
+  int64_t out_image, out_row, out_col;         // strides of the output, in elements
+  int64_t groups, group_in, group_out;         // channels of a group
   int64_t w_group, w_row, w_col, w_in, w_out;  // strides of the weight
   int64_t taps() const { return tap_h.count * tap_w.count; }
   int64_t k() const { return taps() * group_in; }

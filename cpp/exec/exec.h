@@ -16,7 +16,8 @@ struct Exec {
   int threads_for(double work_ns) const { return work_ns < kForkNs ? 1 : pool.threads(); }
 
   // f(task, worker) for every task; work_ns is an estimate of the whole loop's cost on one thread.
-  template <class F> void parallel(int64_t tasks, double work_ns, F&& f) const {
+  template <class F>
+  void parallel(int64_t tasks, double work_ns, F&& f) const {
     const int threads = threads_for(work_ns);
     if (threads == 1 || tasks <= 1) {
       for (int64_t t = 0; t < tasks; t++) f(t, 0);
@@ -25,13 +26,15 @@ struct Exec {
     auto call = [](void* self, int64_t t, int w) { (*static_cast<std::remove_reference_t<F>*>(self))(t, w); };
     pool.run(tasks, call, &f, threads);
   }
-  template <class T> T* scratch(int worker, Slot slot, int64_t count) const {
+  template <class T>
+  T* scratch(int worker, Slot slot, int64_t count) const {
     return reinterpret_cast<T*>(pool.scratch(worker, slot, count * int64_t(sizeof(T))));
   }
 };
 
 // f(N{}) with the C++ type of a number; the one place where the run-time tag becomes a type.
-template <class F> auto with_number(Number n, F&& f) {
+template <class F>
+auto with_number(Number n, F&& f) {
   switch (n) {
     case Number::f32: return f(float{});
     case Number::f64: return f(double{});

@@ -14,7 +14,8 @@ struct Window {
   int64_t count() const { return rows * cols * c; }
 };
 
-template <class T> inline void copy_window(const Window& v, const T* image, T* to) {
+template <class T>
+inline void copy_window(const Window& v, const T* image, T* to) {
   const int64_t left = std::min(v.cols, std::max<int64_t>(0, -v.col0)), begin = std::max<int64_t>(0, v.col0);
   const int64_t inside = std::max<int64_t>(0, std::min(v.w, v.col0 + v.cols) - begin), right = v.cols - left - inside;
   for (int64_t r = v.row0; r < v.row0 + v.rows; r++, to += v.cols * v.c) {

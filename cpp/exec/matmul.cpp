@@ -15,7 +15,8 @@ constexpr int64_t kMinTasks = 16;          // enough for an even share on a few 
 constexpr double kPackNs = 0.1, kStartNs = 100;
 
 // One product and the memory that it runs in. Neither the cut into tiles nor packing shows in the result.
-template <class T> class Product {
+template <class T>
+class Product {
  public:
   // shard_k: K of shard s is [shard_k[s], shard_k[s + 1]).
   Product(const Matmul& p, std::span<const int64_t> shard_k, const T* a, const T* b, const T* bias, T* c)
@@ -27,7 +28,7 @@ template <class T> class Product {
     form_ = !pack_a_ && p.a_col == 1 ? TileForm::rows : TileForm::columns;
     a_step_ = pack_a_ ? kRowsWidth<T> : p.a_col;
     b_step_ = pack_b_ ? kPanel<T> : p.b_row;
-    max_steps_ = p.k / kKBlock + shards();
+    max_chains_ = p.k / kKBlock + shards();
     a_tile_ = p.k * kRowsWidth<T>;
     b_panel_ = p.k * kPanel<T>;
     // A small B stays in L2 and parts of A pass; otherwise one panel of B stays and all of A passes.
@@ -38,23 +39,23 @@ template <class T> class Product {
   }
 
   int64_t memory_bytes() const {
-    return segment_bytes() + step_bytes() + (a_items() * a_tile_ + b_items() * b_panel_) * int64_t(sizeof(T));
+    return segment_bytes() + chain_bytes() + (a_items() * a_tile_ + b_items() * b_panel_) * int64_t(sizeof(T));
   }
   void prepare(std::byte* memory) {
-    auto* segment = reinterpret_cast<Segment*>(memory);
-    auto* step = reinterpret_cast<Step*>(memory + segment_bytes());
-    a_packed_ = reinterpret_cast<T*>(memory + segment_bytes() + step_bytes());
+    auto* segment = reinterpret_cast<KSegment*>(memory);
+    auto* chain = reinterpret_cast<Chain*>(memory + segment_bytes());
+    a_packed_ = reinterpret_cast<T*>(memory + segment_bytes() + chain_bytes());
     b_packed_ = a_packed_ + a_items() * a_tile_;
-    ProgramWriter w(segment, step, a_step_, b_step_, kKBlock);
+    SumOrderWriter w(segment, chain, a_step_, b_step_, kKBlock);
     for (int64_t s = 0; s < shards(); s++) {
       const int64_t k = shard_k_[s];
       w.begin_leaf(s, shards());
       w.add(k * a_step_, k * b_step_, shard_k_[s + 1] - k);
       w.end_leaf();
     }
-    program_ = w.program();
-    if (p_.k > kChunk) chunk_ = std::max<int64_t>(1, program_.steps * kChunk / p_.k);
-    else chunk_ = program_.steps;
+    order_ = w.order();
+    if (p_.k > kChunk) chunk_ = std::max<int64_t>(1, order_.chains * kChunk / p_.k);
+    else chunk_ = order_.chains;
   }
 
   int64_t pack_items() const { return a_items() + b_items(); }
@@ -73,24 +74,24 @@ template <class T> class Product {
   // When no other task needs the panel it is packed here, into `own`.
   int64_t tasks() const { return parts_ * panels_; }
   int64_t own_count() const { return own_b_ ? b_panel_ : 0; }
-  int64_t stack_count() const { return tile_stack() * (chunk_ < program_.steps ? divide_up(tiles_, parts_) : 1); }
+  int64_t stack_count() const { return tile_stack() * (chunk_ < order_.chains ? divide_up(tiles_, parts_) : 1); }
   void run(int64_t task, T* own, T* stack) const {
     const int64_t part = task / panels_, panel = task % panels_;
     const T* b = !pack_b_ ? b_ + panel * kPanel<T> : own_b_ ? own : b_packed_ + panel * b_panel_;
     if (own_b_) pack_b(panel, own);
     const int64_t begin = part * tiles_ / parts_, end = (part + 1) * tiles_ / parts_;
-    const int64_t next = chunk_ < program_.steps ? tile_stack() : 0;
-    for (int64_t s = 0; s < program_.steps; s += chunk_)
+    const int64_t next = chunk_ < order_.chains ? tile_stack() : 0;
+    for (int64_t s = 0; s < order_.chains; s += chunk_)
       for (int64_t t = begin; t < end; t++) run_tile(t, panel, b, s, stack + (t - begin) * next);
   }
 
  private:
   int64_t shards() const { return int64_t(shard_k_.size()) - 1; }
-  int64_t segment_bytes() const { return align_up(max_steps_ * int64_t(sizeof(Segment))); }
-  int64_t step_bytes() const { return align_up(max_steps_ * int64_t(sizeof(Step))); }
+  int64_t segment_bytes() const { return align_up(max_chains_ * int64_t(sizeof(KSegment))); }
+  int64_t chain_bytes() const { return align_up(max_chains_ * int64_t(sizeof(Chain))); }
   int64_t a_items() const { return pack_a_ ? tiles_ : 0; }
   int64_t b_items() const { return pack_b_ && !own_b_ ? panels_ : 0; }
-  int64_t tile_stack() const { return program_.slots * kTileSize<T>; }
+  int64_t tile_stack() const { return order_.slots * kTileSize<T>; }
   int64_t row_of(int64_t tile) const { return tile * p_.m / tiles_; }
   int columns(int64_t panel) const { return int(std::min<int64_t>(kPanel<T>, p_.n - panel * kPanel<T>)); }
 
@@ -98,15 +99,15 @@ template <class T> class Product {
     pack_panel(b_ + panel * kPanel<T> * p_.b_col, p_.b_row, p_.b_col, p_.k, columns(panel), kPanel<T>, to);
   }
   void run_tile(int64_t tile, int64_t panel, const T* b, int64_t first, T* stack) const {
-    const int64_t i = row_of(tile), j = panel * kPanel<T>, last = std::min(program_.steps, first + chunk_);
+    const int64_t i = row_of(tile), j = panel * kPanel<T>, last = std::min(order_.chains, first + chunk_);
     const int rows = int(row_of(tile + 1) - i), n = columns(panel);
     TileCall<T> call{.a = pack_a_ ? a_packed_ + tile * a_tile_ : a_ + i * p_.a_row,
                      .a_step = a_step_,
                      .b = b,
                      .b_step = b_step_,
-                     .segment = program_.segment,
-                     .first = program_.step + first,
-                     .last = program_.step + last,
+                     .segment = order_.segment,
+                     .first = order_.chain + first,
+                     .last = order_.chain + last,
                      .stack = stack};
     const T* row[kTileRows];
     if (form_ == TileForm::rows) {
@@ -115,7 +116,7 @@ template <class T> class Product {
     }
     T* c = c_ + i * p_.c_row + j;
     const T* bias = bias_ ? bias_ + j : nullptr;
-    const bool done = last == program_.steps, edge = n % kLanes<T> != 0;
+    const bool done = last == order_.chains, edge = n % kLanes<T> != 0;
     if (done && !edge) {
       call.out = c;
       call.out_step = p_.c_row;
@@ -131,15 +132,16 @@ template <class T> class Product {
   const std::span<const int64_t> shard_k_;
   const T *a_, *b_, *bias_;
   T* c_;
-  int64_t tiles_, panels_, parts_, a_step_, b_step_, max_steps_, a_tile_, b_panel_, chunk_ = 0;
+  int64_t tiles_, panels_, parts_, a_step_, b_step_, max_chains_, a_tile_, b_panel_, chunk_ = 0;
   bool pack_a_, pack_b_, own_b_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;
-  Program program_;
+  SumOrder order_;
 };
 
 // Tasks of one product on all threads.
-template <class T> void run_shared(const Exec& exec, Product<T> product, double ns) {
+template <class T>
+void run_shared(const Exec& exec, Product<T> product, double ns) {
   product.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, product.memory_bytes()));
   exec.parallel(product.pack_items(), ns, [&](int64_t item, int) { product.pack(item); });
   exec.parallel(product.tasks(), ns, [&](int64_t task, int worker) {
@@ -148,7 +150,8 @@ template <class T> void run_shared(const Exec& exec, Product<T> product, double 
   });
 }
 // A whole product on one worker.
-template <class T> void run_alone(const Exec& exec, Product<T> product, int worker) {
+template <class T>
+void run_alone(const Exec& exec, Product<T> product, int worker) {
   product.prepare(exec.scratch<std::byte>(worker, Slot::a_pack, product.memory_bytes()));
   for (int64_t item = 0; item < product.pack_items(); item++) product.pack(item);
   T* own = exec.scratch<T>(worker, Slot::b_pack, product.own_count());
@@ -181,7 +184,8 @@ Matmul merge_batch(Matmul p) {
 
 }  // namespace
 
-template <class T> void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const T* bias, T* c) {
+template <class T>
+void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const T* bias, T* c) {
   if (whole.m == 0 || whole.n == 0 || whole.batch == 0) return;
   const Matmul p = merge_batch(whole);
   const int64_t one_shard[] = {0, p.k};

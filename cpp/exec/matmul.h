@@ -21,10 +21,12 @@ struct Matmul {
   int64_t batch = 1, a_batch = 0, b_batch = 0, c_batch = 0;
   bool accumulate = false;  // C += the product, one addition per element (the tangent planes of duals)
 };
-template <class T> void matmul(const Exec&, const Matmul&, const T* a, const T* b, const T* bias, T* c);
+template <class T>
+void matmul(const Exec&, const Matmul&, const T* a, const T* b, const T* bias, T* c);
 
 // C(i, j) = fold over the shards of sum_{k in shard} A(i, k) B(k, j). shards.rows() == k; batch == 1; no bias.
-template <class T> void matmul_fold(const Exec&, const Matmul&, const Shards&, const T* a, const T* b, T* c);
+template <class T>
+void matmul_fold(const Exec&, const Matmul&, const Shards&, const T* a, const T* b, T* c);
 
 double matmul_ns(const Matmul&, bool is_double);  // estimated cost on one thread
 

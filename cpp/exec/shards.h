@@ -28,10 +28,12 @@ struct Shards {
 // The tree over items 0..n-1 as a binary counter: after item i, while the low bits of i are ones, the two newest
 // equal-sized subtrees merge; at the end the rest merges from the newest to the oldest. For a power of two this is the
 // perfect binary tree; aligned runs of 2^k items are subtrees.
-//   leaf(i, level): compute item i into stack slot `level`;  merge(a, b): slot a = slot a + slot b (a holds older items)
+//   leaf(i, level): compute item i into stack slot `level`;  merge(a, b): slot a = slot a + slot b (a holds older
+//   items)
 // Uses slots 0 .. tree_slots(n) - 1; the result is in slot 0. n = 0 calls nothing.
 inline int tree_slots(int64_t n) { return std::bit_width(uint64_t(n > 0 ? n : 1)) + 1; }
-template <class Leaf, class Merge> void fold_tree(int64_t n, Leaf leaf, Merge merge) {
+template <class Leaf, class Merge>
+void fold_tree(int64_t n, Leaf leaf, Merge merge) {
   int top = 0;  // slots in use
   for (int64_t i = 0; i < n; i++) {
     leaf(i, top++);

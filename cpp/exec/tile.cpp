@@ -8,7 +8,8 @@ namespace {
 
 #define TW_UNROLL _Pragma("GCC unroll 16")
 
-template <class T, int kRows, int kVectors> struct Tile {
+template <class T, int kRows, int kVectors>
+struct Tile {
   static constexpr int W = kLanes<T>;
   Vector<T> acc[kRows][kVectors];
 
@@ -16,15 +17,16 @@ template <class T, int kRows, int kVectors> struct Tile {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] = Vector<T>{};
   }
   TW_INLINE void add(const T* p, int64_t step) {
-    TW_UNROLL for (int i = 0; i < kRows; i++)
-        TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] = load(p + i * step + v * W) + acc[i][v];
+    TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] =
+        load(p + i * step + v * W) + acc[i][v];
   }
   TW_INLINE void put(T* p, int64_t step) const {
-    TW_UNROLL for (int i = 0; i < kRows; i++)
-        TW_UNROLL for (int v = 0; v < kVectors; v++) store(p + i * step + v * W, acc[i][v]);
+    TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
+        store(p + i * step + v * W, acc[i][v]);
   }
   // One k: `at(i)` is A(i, k).
-  template <class At> TW_INLINE void multiply(At at, const T* b) {
+  template <class At>
+  TW_INLINE void multiply(At at, const T* b) {
     Vector<T> bv[kVectors];
     TW_UNROLL for (int v = 0; v < kVectors; v++) bv[v] = load(b + v * W);
     TW_UNROLL for (int i = 0; i < kRows; i++) {
@@ -45,11 +47,12 @@ template <class T, int kRows, int kVectors> struct Tile {
   }
 };
 
-template <class T, TileForm form, int kRows, int kVectors> void run_tile(const TileCall<T>& c) {
-  for (const Step* s = c.first; s != c.last; s++) {
+template <class T, TileForm form, int kRows, int kVectors>
+void run_tile(const TileCall<T>& c) {
+  for (const Chain* s = c.first; s != c.last; s++) {
     Tile<T, kRows, kVectors> t;
     t.zero();
-    for (const Segment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
+    for (const KSegment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
       if constexpr (form == TileForm::rows) t.run_rows(c.row, g->a, c.b + g->b, c.b_step, g->count);
       else t.run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
     }
@@ -66,27 +69,35 @@ template <class T, TileForm form, int kRows, int kVectors> void run_tile(const T
 }
 
 // How a vector or a number lies at any element address.
-template <class T, class V> struct Loose { using Type = typename VectorOf<T>::Memory; };
-template <class T> struct Loose<T, T> { using Type = T; };
+template <class T, class V>
+struct Loose {
+  using Type = typename VectorOf<T>::Memory;
+};
+template <class T>
+struct Loose<T, T> {
+  using Type = T;
+};
 
 template <class T, TileForm form, int kVectors, int... kIndex>
 TileFunction<T> pick(int rows, std::integer_sequence<int, kIndex...>) {
   static constexpr TileFunction<T> table[] = {&run_tile<T, form, kIndex + 1, kVectors>...};
   return table[rows - 1];
 }
-template <class T, TileForm form> TileFunction<T> pick(int rows, int vectors) {
+template <class T, TileForm form>
+TileFunction<T> pick(int rows, int vectors) {
   constexpr std::make_integer_sequence<int, kTileRows> heights{};
   return vectors == 1 ? pick<T, form, 1>(rows, heights) : pick<T, form, 2>(rows, heights);
 }
 
 // Channels first to first + count lanes of V, a vector or (for the last few channels) a number.
-template <class T, class V, int kCount> void run_lanes(const TileCall<T>& c, int first) {
+template <class T, class V, int kCount>
+void run_lanes(const TileCall<T>& c, int first) {
   constexpr int W = sizeof(V) / sizeof(T);
   auto read = [](const T* p, int i) { return *reinterpret_cast<const typename Loose<T, V>::Type*>(p + i * W); };
   auto write = [](T* p, int i, V v) { *reinterpret_cast<typename Loose<T, V>::Type*>(p + i * W) = v; };
-  for (const Step* s = c.first; s != c.last; s++) {
+  for (const Chain* s = c.first; s != c.last; s++) {
     V acc[kCount] = {};
-    for (const Segment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
+    for (const KSegment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
       const T *a = c.a + g->a + first, *b = c.b + g->b + first;
       for (int64_t k = 0; k < g->count; k++, a += c.a_step, b += c.b_step)
         TW_UNROLL for (int i = 0; i < kCount; i++) acc[i] = fma(read(a, i), read(b, i), acc[i]);
@@ -105,7 +116,8 @@ template <class T, class V, int kCount> void run_lanes(const TileCall<T>& c, int
 
 }  // namespace
 
-template <class T> void lane_tile(const TileCall<T>& c, int n) {
+template <class T>
+void lane_tile(const TileCall<T>& c, int n) {
   int j = 0;
   if (n == kLaneTile<T>) return run_lanes<T, Vector<T>, 4>(c, 0);
   for (; j + kLanes<T> <= n; j += kLanes<T>) run_lanes<T, Vector<T>, 1>(c, j);
@@ -114,7 +126,8 @@ template <class T> void lane_tile(const TileCall<T>& c, int n) {
 template void lane_tile(const TileCall<float>&, int);
 template void lane_tile(const TileCall<double>&, int);
 
-template <class T> TileFunction<T> tile_function(TileForm form, int rows, int vectors) {
+template <class T>
+TileFunction<T> tile_function(TileForm form, int rows, int vectors) {
   return form == TileForm::rows ? pick<T, TileForm::rows>(rows, vectors) : pick<T, TileForm::columns>(rows, vectors);
 }
 template TileFunction<float> tile_function(TileForm, int, int);

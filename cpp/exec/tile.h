@@ -1,7 +1,7 @@
 // tile.h: the one register tile behind every product, dense or convolutional, forward or gradient.
 //   acc(i, j) = fma(A(i, k), B(k, j), acc(i, j))   for kTileRows rows i and kPanel columns j
 // Which k follow each other, where a chain ends, and how finished chains are added is written down once per product in
-// a Program, which all its tiles execute. A program depends on the mathematics alone (shapes, shards), never on tiles,
+// a SumOrder, which all its tiles execute. It depends on the mathematics alone (shapes, shards), never on tiles,
 // so an output element has the same bits wherever it lies. An element is one lane of one accumulator.
 #pragma once
 #include <algorithm>
@@ -11,35 +11,38 @@
 
 namespace thalweg {
 
-template <class T> inline constexpr int kPanel = kTileVectors * kLanes<T>;  // columns of a packed panel of B
-template <class T> inline constexpr int kRowsWidth =                        // elements between packed k of a row tile
+template <class T>
+inline constexpr int kPanel = kTileVectors * kLanes<T>;  // columns of a packed panel of B
+template <class T>
+inline constexpr int kRowsWidth =  // elements between packed k of a row tile
     (kTileRows + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-template <class T> inline constexpr int kTileSize = kTileRows * kPanel<T>;
+template <class T>
+inline constexpr int kTileSize = kTileRows * kPanel<T>;
 
 // A run of k with constant strides: a and b are element offsets of its first k.
-struct Segment {
+struct KSegment {
   int64_t a, b, count;
 };
 // One chain from +0 over `segments` segments; then the sums in slots slot + adds - 1, ..., slot are added to it, newest
 // first, and the result goes to `slot`. Slots form the stack of fold_tree (shards.h); with adds = 1 a block of K joins
 // the blocks before it.
-struct Step {
+struct Chain {
   int64_t segment;
   int32_t segments, adds, slot;
 };
-struct Program {
-  const Segment* segment = nullptr;
-  const Step* step = nullptr;
-  int64_t steps = 0;
+struct SumOrder {
+  const KSegment* segment = nullptr;
+  const Chain* chain = nullptr;
+  int64_t chains = 0;
   int slots = 1;
 };
 
-// Writes a program into memory of the caller's. A leaf is a sum over some k, cut every `block` of them; a_step and
+// Writes a SumOrder into memory of the caller's. A leaf is a sum over some k, cut every `block` of them; a_step and
 // b_step are the strides of one k.
-class ProgramWriter {
+class SumOrderWriter {
  public:
-  ProgramWriter(Segment* segment, Step* step, int64_t a_step, int64_t b_step, int64_t block)
-      : segment_(segment), step_(step), a_step_(a_step), b_step_(b_step), block_(block) {}
+  SumOrderWriter(KSegment* segment, Chain* chain, int64_t a_step, int64_t b_step, int64_t block)
+      : segment_(segment), chain_(chain), a_step_(a_step), b_step_(b_step), block_(block) {}
   // Leaf i of the n of one fold_tree whose stack starts at slot `base`.
   void begin_leaf(int64_t i, int64_t n, int base = 0) {
     top_ = base + std::popcount(uint64_t(i));
@@ -57,70 +60,78 @@ class ProgramWriter {
     }
   }
   void end_leaf() {
-    Step& last = step_[steps_ - 1];
+    Chain& last = chain_[chains_ - 1];
     last.adds += merges_;
     last.slot -= merges_;
     slots_ = std::max(slots_, top_ + 1);
   }
-  int64_t steps() const { return steps_; }
-  Program program() const { return {segment_, step_, steps_, slots_}; }
+  int64_t chains() const { return chains_; }
+  SumOrder order() const { return {segment_, chain_, chains_, slots_}; }
 
  private:
   void open_block() {
-    step_[steps_++] = {segments_, 0, blocks_++ > 0, top_};
+    chain_[chains_++] = {segments_, 0, blocks_++ > 0, top_};
     left_ = block_;
   }
   void append(int64_t a, int64_t b, int64_t count) {
-    if (step_[steps_ - 1].segments > 0) {
-      Segment& last = segment_[segments_ - 1];
+    if (chain_[chains_ - 1].segments > 0) {
+      KSegment& last = segment_[segments_ - 1];
       if (last.a + last.count * a_step_ == a && last.b + last.count * b_step_ == b) {
         last.count += count;
         return;
       }
     }
     segment_[segments_++] = {a, b, count};
-    step_[steps_ - 1].segments++;
+    chain_[chains_ - 1].segments++;
   }
 
-  Segment* segment_;
-  Step* step_;
-  int64_t a_step_, b_step_, block_, left_ = 0, segments_ = 0, steps_ = 0;
+  KSegment* segment_;
+  Chain* chain_;
+  int64_t a_step_, b_step_, block_, left_ = 0, segments_ = 0, chains_ = 0;
   int top_ = 0, merges_ = 0, blocks_ = 0, slots_ = 1;
 };
 
 // What one tile reads and writes.
-template <class T> struct TileCall {
+template <class T>
+struct TileCall {
   const T* const* row = nullptr;  // form rows:     A(i, k) = row[i][segment.a + k]
   const T* a = nullptr;           // form columns:  A(i, k) = a[segment.a + k a_step + i]
   int64_t a_step = 0;
-  const T* b = nullptr;           // B(k, j) = b[segment.b + k b_step + j]
+  const T* b = nullptr;  // B(k, j) = b[segment.b + k b_step + j]
   int64_t b_step = 0;
-  const Segment* segment = nullptr;
-  const Step *first = nullptr, *last = nullptr;  // steps [first, last)
-  T* stack = nullptr;                            // slots of kTileSize elements
-  T* out = nullptr;  // if not null, the last step's sum goes to out[i out_step + j], not to its slot:
+  const KSegment* segment = nullptr;
+  const Chain *first = nullptr, *last = nullptr;  // chains [first, last)
+  T* stack = nullptr;                             // slots of kTileSize elements
+  T* out = nullptr;  // if not null, the last chain's sum goes to out[i out_step + j], not to its slot:
   int64_t out_step = 0;
   const T* bias = nullptr;  // + bias[j], where not null
   bool accumulate = false;  // + what out holds
 };
 
 enum class TileForm { rows, columns };
-template <class T> using TileFunction = void (*)(const TileCall<T>&);
+template <class T>
+using TileFunction = void (*)(const TileCall<T>&);
 // The tile of `rows` rows (1 to kTileRows) and `vectors` vectors of columns (1 to kTileVectors).
-template <class T> TileFunction<T> tile_function(TileForm form, int rows, int vectors);
+template <class T>
+TileFunction<T> tile_function(TileForm form, int rows, int vectors);
 
 // The tile of depthwise convolutions, where each channel is a product of its own: the sum over k of
-// a[segment.a + k a_step + j] b[segment.b + k b_step + j] for the n <= kLaneTile channels j, by the same programs.
-template <class T> inline constexpr int kLaneTile = 4 * kLanes<T>;
-template <class T> void lane_tile(const TileCall<T>&, int n);
+// a[segment.a + k a_step + j] b[segment.b + k b_step + j] for the n <= kLaneTile channels j, in the same orders.
+template <class T>
+inline constexpr int kLaneTile = 4 * kLanes<T>;
+template <class T>
+void lane_tile(const TileCall<T>&, int n);
 
 // A row of a finished sum on its way from a slot to C, where the tile itself cannot write: fewer columns than a vector,
 // or rows at uneven distances.
-template <class T> inline void put_row(const T* sum, int64_t n, const T* bias, bool accumulate, T* out) {
-  for (int64_t j = 0; j < n; j++) {
-    const T s = bias ? bias[j] + sum[j] : sum[j];
-    out[j] = accumulate ? out[j] + s : s;
-  }
+template <class T>
+inline void put_row(const T* sum, int64_t n, const T* bias, bool accumulate, T* out) {
+  if (accumulate)
+    for (int64_t j = 0; j < n; j++) out[j] += bias ? bias[j] + sum[j] : sum[j];
+  else if (bias)
+    for (int64_t j = 0; j < n; j++) out[j] = bias[j] + sum[j];
+  else
+    for (int64_t j = 0; j < n; j++) out[j] = sum[j];
 }
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }

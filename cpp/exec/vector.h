@@ -23,19 +23,26 @@ inline constexpr int kVectorBytes = 16, kTileRows = 4;
 #endif
 inline constexpr int kTileVectors = 2;
 
-template <class T> inline constexpr int kLanes = kVectorBytes / int(sizeof(T));
-template <class T> struct VectorOf {
+template <class T>
+inline constexpr int kLanes = kVectorBytes / int(sizeof(T));
+template <class T>
+struct VectorOf {
   typedef T Type __attribute__((vector_size(kVectorBytes)));
   typedef T Memory __attribute__((vector_size(kVectorBytes), aligned(sizeof(T)), may_alias));  // any element address
 };
-template <class T> using Vector = typename VectorOf<T>::Type;
+template <class T>
+using Vector = typename VectorOf<T>::Type;
 
 #define TW_INLINE inline __attribute__((always_inline))
 
-template <class T> TW_INLINE Vector<T> load(const T* p) {
+template <class T>
+TW_INLINE Vector<T> load(const T* p) {
   return *reinterpret_cast<const typename VectorOf<T>::Memory*>(p);
 }
-template <class T> TW_INLINE void store(T* p, Vector<T> v) { *reinterpret_cast<typename VectorOf<T>::Memory*>(p) = v; }
+template <class T>
+TW_INLINE void store(T* p, Vector<T> v) {
+  *reinterpret_cast<typename VectorOf<T>::Memory*>(p) = v;
+}
 
 // fma(a, b, c) = a b + c, rounded once; splat(s) = s in every lane.
 #if defined(__AVX512F__)
@@ -65,7 +72,8 @@ TW_INLINE Vector<double> fma(Vector<double> a, Vector<double> b, Vector<double> 
   for (int l = 0; l < kLanes<double>; l++) c[l] = fma(a[l], b[l], c[l]);
   return c;
 }
-template <class T> TW_INLINE Vector<T> splat(T s) {
+template <class T>
+TW_INLINE Vector<T> splat(T s) {
   Vector<T> v;
   for (int l = 0; l < kLanes<T>; l++) v[l] = s;
   return v;
@@ -73,7 +81,8 @@ template <class T> TW_INLINE Vector<T> splat(T s) {
 #endif
 
 // A square of vectors, transposed in registers: stage s swaps the off-diagonal blocks of s x s elements.
-template <class T, int s, int... l> TW_INLINE void transpose_stage(Vector<T>* row, std::integer_sequence<int, l...>) {
+template <class T, int s, int... l>
+TW_INLINE void transpose_stage(Vector<T>* row, std::integer_sequence<int, l...>) {
   constexpr int n = kLanes<T>;
 #pragma GCC unroll 16
   for (int i = 0; i < n; i++) {
@@ -83,7 +92,8 @@ template <class T, int s, int... l> TW_INLINE void transpose_stage(Vector<T>* ro
     row[i + s] = __builtin_shufflevector(a, b, (l & s ? n + l : l + s)...);
   }
 }
-template <class T, int s = 1> TW_INLINE void transpose(Vector<T>* row) {
+template <class T, int s = 1>
+TW_INLINE void transpose(Vector<T>* row) {
   if constexpr (s < kLanes<T>) {
     transpose_stage<T, s>(row, std::make_integer_sequence<int, kLanes<T>>{});
     transpose<T, 2 * s>(row);

@@ -12,17 +12,28 @@
 
 namespace thalweg {
 
-template <class N> TW_HD N inv_std(N var, RealOf<N> eps) { return N(1) / sqrt(var + eps); }
-template <class N> TW_HD N normalize(N x, N mean, N inv_std) { return (x - mean) * inv_std; }
-template <class N> TW_HD N affine(N x_hat, N gamma, N beta) { return fma(gamma, x_hat, beta); }
+template <class N>
+TW_HD N inv_std(N var, RealOf<N> eps) {
+  return N(1) / sqrt(var + eps);
+}
+template <class N>
+TW_HD N normalize(N x, N mean, N inv_std) {
+  return (x - mean) * inv_std;
+}
+template <class N>
+TW_HD N affine(N x_hat, N gamma, N beta) {
+  return fma(gamma, x_hat, beta);
+}
 
 // d_x of one element. mean_d = sum d_y / m, mean_d_x_hat = sum (d_y x_hat) / m; scale = gamma inv_std.
-template <class N> TW_HD N normalize_backward(N d_y, N x_hat, N mean_d, N mean_d_x_hat, N scale) {
+template <class N>
+TW_HD N normalize_backward(N d_y, N x_hat, N mean_d, N mean_d_x_hat, N scale) {
   return scale * ((d_y - mean_d) - x_hat * mean_d_x_hat);
 }
 
 // new = (1 - momentum) old + momentum batch.
-template <class N> TW_HD N running(N old, N batch, RealOf<N> momentum) {
+template <class N>
+TW_HD N running(N old, N batch, RealOf<N> momentum) {
   return (RealOf<N>(1) - momentum) * old + momentum * batch;
 }
 

@@ -6,8 +6,10 @@
 
 namespace thalweg {
 
-template <class T> struct Format;
-template <> struct Format<float> {
+template <class T>
+struct Format;
+template <>
+struct Format<float> {
   using Bits = uint32_t;
   static constexpr int kMantissa = 23;
   static constexpr Bits kBias = 127;
@@ -16,7 +18,8 @@ template <> struct Format<float> {
   static constexpr float kIntegral = 0x1p23f;  // from here on every number is an integer
   static constexpr float kInf = __builtin_huge_valf();
 };
-template <> struct Format<double> {
+template <>
+struct Format<double> {
   using Bits = uint64_t;
   static constexpr int kMantissa = 52;
   static constexpr Bits kBias = 1023;
@@ -25,67 +28,91 @@ template <> struct Format<double> {
   static constexpr double kIntegral = 0x1p52;
   static constexpr double kInf = __builtin_huge_val();
 };
-template <class T> using BitsOf = typename Format<T>::Bits;
+template <class T>
+using BitsOf = typename Format<T>::Bits;
 
-template <class T> TW_HD constexpr BitsOf<T> to_bits(T x) { return __builtin_bit_cast(BitsOf<T>, x); }
+template <class T>
+TW_HD constexpr BitsOf<T> to_bits(T x) {
+  return __builtin_bit_cast(BitsOf<T>, x);
+}
 TW_HD constexpr float from_bits(uint32_t b) { return __builtin_bit_cast(float, b); }
 TW_HD constexpr double from_bits(uint64_t b) { return __builtin_bit_cast(double, b); }
 
 TW_HD float copy_sign(float x, float sign) { return __builtin_copysignf(x, sign); }
 TW_HD double copy_sign(double x, double sign) { return __builtin_copysign(x, sign); }
-template <class T> TW_HD T not_a_number() { return T(__builtin_nanf("")); }
+template <class T>
+TW_HD T not_a_number() {
+  return T(__builtin_nanf(""));
+}
 
 // The integer nearest to x (ties to even), as a number and modulo 2^bits; |x| < 2^22 or 2^51.
-template <class T> struct Integer {
+template <class T>
+struct Integer {
   T value;
   BitsOf<T> bits;
 };
-template <class T> TW_HD Integer<T> round_to_integer(T x) {
+template <class T>
+TW_HD Integer<T> round_to_integer(T x) {
   constexpr T magic = Format<T>::kMagic;
   const T shifted = x + magic;
   return {shifted - magic, BitsOf<T>(to_bits(shifted) - to_bits(magic))};
 }
 // The number of an integer given modulo 2^bits; conversion instructions for 64 bits are missing in AVX2.
-template <class T> TW_HD T number_of(BitsOf<T> n) {
+template <class T>
+TW_HD T number_of(BitsOf<T> n) {
   constexpr T magic = Format<T>::kMagic;
   return from_bits(BitsOf<T>(to_bits(magic) + n)) - magic;
 }
 
 // 2^n for exponents of normal numbers.
-template <class T> TW_HD T power_of_two(BitsOf<T> n) {
+template <class T>
+TW_HD T power_of_two(BitsOf<T> n) {
   return from_bits(BitsOf<T>((n + Format<T>::kBias) << Format<T>::kMantissa));
 }
-// x 2^n for |n| < 2 kBias, in two factors, so that large results overflow and small ones become denormal in one rounding.
-template <class T> TW_HD T scale(T x, BitsOf<T> n) {
+// x 2^n for |n| < 2 kBias, in two factors, so that large results overflow and small ones become denormal in one
+// rounding.
+template <class T>
+TW_HD T scale(T x, BitsOf<T> n) {
   const BitsOf<T> both = n + 2 * Format<T>::kBias, first = both >> 1, second = both - first;
   return x * from_bits(BitsOf<T>(first << Format<T>::kMantissa)) * from_bits(BitsOf<T>(second << Format<T>::kMantissa));
 }
 
 // An unevaluated sum hi + lo.
-template <class T> struct Pair {
+template <class T>
+struct Pair {
   T hi, lo;
 };
 // a + b exactly; |a| >= |b| or a = 0.
-template <class T> TW_HD Pair<T> fast_two_sum(T a, T b) {
+template <class T>
+TW_HD Pair<T> fast_two_sum(T a, T b) {
   const T s = a + b;
   return {s, (a - s) + b};
 }
-template <class T> TW_HD Pair<T> two_sum(T a, T b) {
+template <class T>
+TW_HD Pair<T> two_sum(T a, T b) {
   const T s = a + b, c = s - a;
   return {s, (a - (s - c)) + (b - c)};
 }
-template <class T> TW_HD Pair<T> two_product(T a, T b) {
+template <class T>
+TW_HD Pair<T> two_product(T a, T b) {
   const T p = a * b;
   return {p, fma(a, b, -p)};
 }
 // (a.hi + a.lo) (b.hi + b.lo), without the last term.
-template <class T> TW_HD Pair<T> product(Pair<T> a, Pair<T> b) {
+template <class T>
+TW_HD Pair<T> product(Pair<T> a, Pair<T> b) {
   const Pair<T> p = two_product(a.hi, b.hi);
   return {p.hi, fma(a.hi, b.lo, fma(a.lo, b.hi, p.lo))};
 }
 
 // c0 + c1 x + c2 x^2 + ... by Horner's rule.
-template <class T> TW_HD T horner(T, T c0) { return c0; }
-template <class T, class... C> TW_HD T horner(T x, T c0, C... c) { return fma(horner(x, c...), x, c0); }
+template <class T>
+TW_HD T horner(T, T c0) {
+  return c0;
+}
+template <class T, class... C>
+TW_HD T horner(T x, T c0, C... c) {
+  return fma(horner(x, c...), x, c0);
+}
 
 }  // namespace thalweg

@@ -5,9 +5,13 @@
 
 namespace thalweg {
 
-template <class T> TW_HD T clip_scale(T norm, T max_norm) {
+template <class T>
+TW_HD T clip_scale(T norm, T max_norm) {
   return select((max_norm > T(0)) & (norm > max_norm), max_norm / norm, T(1));
 }
-template <class N> TW_HD N clip_value(N g, RealOf<N> limit) { return clamp(g, -limit, limit); }
+template <class N>
+TW_HD N clip_value(N g, RealOf<N> limit) {
+  return clamp(g, -limit, limit);
+}
 
 }  // namespace thalweg

@@ -6,8 +6,10 @@
 
 namespace thalweg {
 
-template <class T> struct ExpConstants;
-template <> struct ExpConstants<float> {
+template <class T>
+struct ExpConstants;
+template <>
+struct ExpConstants<float> {
   static constexpr float kLog2E = 0x1.715476p+0f, kLn2Hi = 0x1.62e4p-1f, kLn2Lo = 0x1.7f7d1cp-20f;
   static constexpr float kOverflow = 89.0f, kUnderflow = -104.0f;  // beyond: inf and 0
   static constexpr float kMinusOne = -18.0f;                       // expm1 is -1 below
@@ -17,7 +19,8 @@ template <> struct ExpConstants<float> {
     return horner(r, 0x1.555556p-2f, 0x1.555480p-4f, 0x1.11107cp-6f, 0x1.6d9684p-9f, 0x1.a1b7fep-12f);
   }
 };
-template <> struct ExpConstants<double> {
+template <>
+struct ExpConstants<double> {
   static constexpr double kLog2E = 0x1.71547652b82fep+0, kLn2Hi = 0x1.62e42fefa38p-1, kLn2Lo = 0x1.ef35793c7673p-45;
   static constexpr double kOverflow = 710.0, kUnderflow = -746.0;
   static constexpr double kMinusOne = -38.0, kTiny = 0x1p-60, kTanhOne = 20.0;
@@ -28,11 +31,13 @@ template <> struct ExpConstants<double> {
   }
 };
 
-template <class T> struct ExpParts {
-  T r, t;       // e^x = 2^k (1 + r + t)
+template <class T>
+struct ExpParts {
+  T r, t;  // e^x = 2^k (1 + r + t)
   BitsOf<T> k;
 };
-template <class T> TW_HD ExpParts<T> exp_parts(T x, T x_lo) {
+template <class T>
+TW_HD ExpParts<T> exp_parts(T x, T x_lo) {
   using C = ExpConstants<T>;
   const Integer<T> k = round_to_integer(x * C::kLog2E);
   const T exact = fma(-k.value, C::kLn2Hi, x);
@@ -43,36 +48,44 @@ template <class T> TW_HD ExpParts<T> exp_parts(T x, T x_lo) {
 }
 
 // e^(x + x_lo), where x_lo is a small correction; the door of pow.
-template <class T> TW_HD T exp_sum(T x, T x_lo) {
+template <class T>
+TW_HD T exp_sum(T x, T x_lo) {
   const ExpParts<T> e = exp_parts(clamp(x, ExpConstants<T>::kUnderflow, ExpConstants<T>::kOverflow), x_lo);
   const Pair<T> one = fast_two_sum(T(1), e.r);
   return scale(one.hi + (one.lo + e.t), e.k);
 }
 TW_HD float exp(float x) { return exp_sum(x, 0.0f); }
 TW_HD double exp(double x) { return exp_sum(x, 0.0); }
-template <class T> TW_HD Dual<T> exp(Dual<T> x) {
+template <class T>
+TW_HD Dual<T> exp(Dual<T> x) {
   const T y = exp(x.v);
   return {y, y * x.t};
 }
 
 // (e^x - 1) / 2, halved so that it does not overflow before e^x does.
-template <class T> TW_HD Pair<T> half_expm1(T x) {
+template <class T>
+TW_HD Pair<T> half_expm1(T x) {
   using C = ExpConstants<T>;
   const ExpParts<T> e = exp_parts(clamp(x, C::kMinusOne, C::kOverflow), T(0));
   const T s = power_of_two<T>(e.k - 1);
   const Pair<T> grown = fast_two_sum(s, s * e.r), difference = two_sum(grown.hi, T(-0.5));
   return fast_two_sum(difference.hi, fma(s, e.t, grown.lo + difference.lo));
 }
-template <class T> TW_HD T expm1_real(T x) {
+template <class T>
+TW_HD T expm1_real(T x) {
   const T y = T(2) * half_expm1(x).hi;
   return select(abs(x) < ExpConstants<T>::kTiny, x, y);
 }
 TW_HD float expm1(float x) { return expm1_real(x); }
 TW_HD double expm1(double x) { return expm1_real(x); }
-template <class T> TW_HD Dual<T> expm1(Dual<T> x) { return {expm1(x.v), exp(x.v) * x.t}; }
+template <class T>
+TW_HD Dual<T> expm1(Dual<T> x) {
+  return {expm1(x.v), exp(x.v) * x.t};
+}
 
 // tanh x = h / (1 + h), h = (e^2x - 1) / 2, the quotient corrected by its remainder.
-template <class T> TW_HD T tanh_real(T x) {
+template <class T>
+TW_HD T tanh_real(T x) {
   using C = ExpConstants<T>;
   const T a = abs(x);
   const Pair<T> h = half_expm1(T(2) * select(a > C::kTanhOne, C::kTanhOne, a)), d = two_sum(T(1), h.hi);
@@ -82,7 +95,8 @@ template <class T> TW_HD T tanh_real(T x) {
 }
 TW_HD float tanh(float x) { return tanh_real(x); }
 TW_HD double tanh(double x) { return tanh_real(x); }
-template <class T> TW_HD Dual<T> tanh(Dual<T> x) {
+template <class T>
+TW_HD Dual<T> tanh(Dual<T> x) {
   const T y = tanh(x.v);
   return {y, fma(-y, y, T(1)) * x.t};
 }

@@ -11,7 +11,9 @@
 namespace thalweg {
 
 TW_HD double lecun_std(double fan_in, double gain = 1) { return gain * sqrt(1.0 / fan_in); }
-TW_HD double glorot_std(double fan_in, double fan_out, double gain = 1) { return gain * sqrt(2.0 / (fan_in + fan_out)); }
+TW_HD double glorot_std(double fan_in, double fan_out, double gain = 1) {
+  return gain * sqrt(2.0 / (fan_in + fan_out));
+}
 TW_HD double he_std(double fan_in, double slope = 0) { return sqrt(2.0 / ((1.0 + slope * slope) * fan_in)); }
 TW_HD double uniform_bound(double std) { return 1.7320508075688772935 * std; }
 

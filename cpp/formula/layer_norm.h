@@ -9,11 +9,13 @@
 
 namespace thalweg {
 
-template <class N> TW_HD N layer_norm(N x, N mean, N inv_std, N gamma, N beta) {
+template <class N>
+TW_HD N layer_norm(N x, N mean, N inv_std, N gamma, N beta) {
   return affine(normalize(x, mean, inv_std), gamma, beta);
 }
 // mean_d, mean_d_x_hat: of d_x_hat = gamma d_y and of d_x_hat x_hat over the sample.
-template <class N> TW_HD N layer_norm_backward(N d_y, N gamma, N x_hat, N mean_d, N mean_d_x_hat, N inv_std) {
+template <class N>
+TW_HD N layer_norm_backward(N d_y, N gamma, N x_hat, N mean_d, N mean_d_x_hat, N inv_std) {
   return normalize_backward(gamma * d_y, x_hat, mean_d, mean_d_x_hat, inv_std);
 }
 

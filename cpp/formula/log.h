@@ -7,14 +7,17 @@
 
 namespace thalweg {
 
-template <class T> struct LogConstants;
-template <> struct LogConstants<float> {
+template <class T>
+struct LogConstants;
+template <>
+struct LogConstants<float> {
   static constexpr uint32_t kSqrtHalf = 0x3f3504f3;
   static constexpr float kLift = 0x1p25f, kTiny = 0x1p-30f;
   static constexpr uint32_t kLifted = 25;
   static TW_HD float l(float z) { return horner(z, 0x1.555554p-1f, 0x1.999a7ap-2f, 0x1.2438c0p-2f, 0x1.e2fa1ap-3f); }
 };
-template <> struct LogConstants<double> {
+template <>
+struct LogConstants<double> {
   static constexpr uint64_t kSqrtHalf = 0x3fe6a09e667f3bcd;
   static constexpr double kLift = 0x1p54, kTiny = 0x1p-60;
   static constexpr uint64_t kLifted = 54;
@@ -25,11 +28,13 @@ template <> struct LogConstants<double> {
 };
 
 // x = 2^k m, sqrt(1/2) <= m < sqrt 2; denormal x included.
-template <class T> struct Split {
+template <class T>
+struct Split {
   T k, m;
   BitsOf<T> k_bits;
 };
-template <class T> TW_HD Split<T> split_power(T x) {
+template <class T>
+TW_HD Split<T> split_power(T x) {
   using B = BitsOf<T>;
   using C = LogConstants<T>;
   constexpr int mantissa = Format<T>::kMantissa;
@@ -41,7 +46,8 @@ template <class T> TW_HD Split<T> split_power(T x) {
 }
 
 // k ln 2 + log(1 + f + f_lo), |f_lo| <= ulp(f) / 2.
-template <class T> TW_HD T log_sum(T k, T f, T f_lo) {
+template <class T>
+TW_HD T log_sum(T k, T f, T f_lo) {
   const T s = f / (T(2) + f), z = s * s;
   const T half = T(0.5) * f * f, half_lo = fma(T(0.5) * f, f, -half);
   const Pair<T> a = fast_two_sum(f, -half);
@@ -51,20 +57,26 @@ template <class T> TW_HD T log_sum(T k, T f, T f_lo) {
   return b.hi + (b.lo + fma(k, ExpConstants<T>::kLn2Lo, rest));
 }
 // The values at and beyond the ends: -inf at 0, NaN below, inf at inf.
-template <class T> TW_HD T log_ends(T x, T y) {
+template <class T>
+TW_HD T log_ends(T x, T y) {
   const T end = select(x == T(0), -Format<T>::kInf, select(x > T(0), x, not_a_number<T>()));
   return select((x > T(0)) & (x < Format<T>::kInf), y, end);
 }
-template <class T> TW_HD T log_real(T x) {
+template <class T>
+TW_HD T log_real(T x) {
   const Split<T> p = split_power(x);
   return log_ends(x, log_sum(p.k, p.m - T(1), T(0)));
 }
 TW_HD float log(float x) { return log_real(x); }
 TW_HD double log(double x) { return log_real(x); }
-template <class T> TW_HD Dual<T> log(Dual<T> x) { return {log(x.v), x.t / x.v}; }
+template <class T>
+TW_HD Dual<T> log(Dual<T> x) {
+  return {log(x.v), x.t / x.v};
+}
 
 // 1 + x = u + c exactly; the scaled c joins f.
-template <class T> TW_HD T log1p_real(T x) {
+template <class T>
+TW_HD T log1p_real(T x) {
   const Pair<T> u = two_sum(T(1), x);
   const Split<T> p = split_power(u.hi);
   constexpr BitsOf<T> most = Format<T>::kBias - 1;  // 2^-k stays normal; there u.lo no longer counts
@@ -75,6 +87,9 @@ template <class T> TW_HD T log1p_real(T x) {
 }
 TW_HD float log1p(float x) { return log1p_real(x); }
 TW_HD double log1p(double x) { return log1p_real(x); }
-template <class T> TW_HD Dual<T> log1p(Dual<T> x) { return {log1p(x.v), x.t / (T(1) + x.v)}; }
+template <class T>
+TW_HD Dual<T> log1p(Dual<T> x) {
+  return {log1p(x.v), x.t / (T(1) + x.v)};
+}
 
 }  // namespace thalweg

@@ -8,14 +8,19 @@
 
 namespace thalweg {
 
-template <class N> struct Moments {
-  N mean{}, m2{};    // m2: sum of (x - mean)^2
+template <class N>
+struct Moments {
+  N mean{}, m2{};  // m2: sum of (x - mean)^2
   RealOf<N> n{};
 };
 
-template <class N> TW_HD Moments<N> lift(N x) { return {x, N(0), RealOf<N>(1)}; }
+template <class N>
+TW_HD Moments<N> lift(N x) {
+  return {x, N(0), RealOf<N>(1)};
+}
 
-template <class N> TW_HD Moments<N> merge(Moments<N> a, Moments<N> b) {
+template <class N>
+TW_HD Moments<N> merge(Moments<N> a, Moments<N> b) {
   using T = RealOf<N>;
   const T n = a.n + b.n, inverse = T(1) / select(n > T(0), n, T(1));
   const N mean = (a.n * a.mean + b.n * b.mean) / select(n > T(0), n, T(1));
@@ -25,7 +30,13 @@ template <class N> TW_HD Moments<N> merge(Moments<N> a, Moments<N> b) {
 }
 
 // Of all n values / the unbiased estimate; n = 0 (or 1) gives NaN.
-template <class N> TW_HD N variance(Moments<N> m) { return m.m2 / m.n; }
-template <class N> TW_HD N unbiased_variance(Moments<N> m) { return m.m2 / (m.n - RealOf<N>(1)); }
+template <class N>
+TW_HD N variance(Moments<N> m) {
+  return m.m2 / m.n;
+}
+template <class N>
+TW_HD N unbiased_variance(Moments<N> m) {
+  return m.m2 / (m.n - RealOf<N>(1));
+}
 
 }  // namespace thalweg

@@ -1,16 +1,20 @@
 // pow.h: x^y = e^(y log x), the logarithm as a pair of numbers with about 10 bits to spare.
-// Bound (measured): 0.65 ulp. Ends as in C: x^0 = 1^y = 1; a negative x needs an integer y (else NaN), odd y keep its sign.
+// Bound (measured): 0.65 ulp. Ends as in C: x^0 = 1^y = 1; a negative x needs an integer y (else NaN), odd y keep its
+// sign.
 #pragma once
 #include "log.h"
 
 namespace thalweg {
 
-template <class T> struct PowConstants;  // log(1 + f) = 2 s + s z (2/3 + z M(z)),  s = f / (2 + f), z = s^2
-template <> struct PowConstants<float> {
+template <class T>
+struct PowConstants;  // log(1 + f) = 2 s + s z (2/3 + z M(z)),  s = f / (2 + f), z = s^2
+template <>
+struct PowConstants<float> {
   static constexpr float kTwoThirds = 0x1.555556p-1f, kTwoThirdsLo = -0x1.555556p-26f;
   static TW_HD float m(float z) { return horner(z, 0x1.999998p-2f, 0x1.249374p-2f, 0x1.c6592cp-3f, 0x1.8eb704p-3f); }
 };
-template <> struct PowConstants<double> {
+template <>
+struct PowConstants<double> {
   static constexpr double kTwoThirds = 0x1.5555555555555p-1, kTwoThirdsLo = 0x1.5555555555555p-55;
   static TW_HD double m(double z) {
     return horner(z, 0x1.9999999999996p-2, 0x1.249249249303ep-2, 0x1.c71c71c57f447p-3, 0x1.745d1832deb80p-3,
@@ -18,7 +22,8 @@ template <> struct PowConstants<double> {
   }
 };
 
-template <class T> TW_HD Pair<T> log_pair(T x) {
+template <class T>
+TW_HD Pair<T> log_pair(T x) {
   const Split<T> p = split_power(x);
   const T f = p.m - T(1);
   const Pair<T> d = fast_two_sum(T(2), f);
@@ -33,12 +38,14 @@ template <class T> TW_HD Pair<T> log_pair(T x) {
   return fast_two_sum(sum.hi, sum.lo + lo);
 }
 
-template <class T> TW_HD bool is_integer(T a) {  // a >= 0
+template <class T>
+TW_HD bool is_integer(T a) {  // a >= 0
   constexpr T integral = Format<T>::kIntegral;
   return ((a + integral) - integral == a) | (a >= integral);
 }
 
-template <class T> TW_HD T pow_real(T x, T y) {
+template <class T>
+TW_HD T pow_real(T x, T y) {
   constexpr T inf = Format<T>::kInf;
   const T a = abs(x);
   const Pair<T> log_a = log_pair(a);
@@ -54,7 +61,8 @@ template <class T> TW_HD T pow_real(T x, T y) {
 TW_HD float pow(float x, float y) { return pow_real(x, y); }
 TW_HD double pow(double x, double y) { return pow_real(x, y); }
 // d x^y = y x^(y-1) dx + x^y log x dy; the terms are 0 where y = 0, and where x = 0 and y >= 0.
-template <class T> TW_HD Dual<T> pow(Dual<T> x, Dual<T> y) {
+template <class T>
+TW_HD Dual<T> pow(Dual<T> x, Dual<T> y) {
   const T value = pow(x.v, y.v);
   const T d_x = select(y.v == T(0), T(0), y.v * pow(x.v, y.v - T(1)));
   const T d_y = select((y.t == T(0)) | ((x.v == T(0)) & (y.v >= T(0))), T(0), value * log(x.v));

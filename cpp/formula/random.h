@@ -1,6 +1,6 @@
-// random.h: random numbers by counting: Philox4x32-10 turns a key and a counter into four 32-bit words, so that a number
-// depends on its place alone, never on threads, ranks or the order of calls.
-// Source: Salmon, Moraes, Dror & Shaw 2011, Parallel random numbers: as easy as 1, 2, 3 (SC11).
+// random.h: random numbers by counting: Philox4x32-10 turns a key and a counter into four 32-bit words, so that a
+// number depends on its place alone, never on threads, ranks or the order of calls. Source: Salmon, Moraes, Dror & Shaw
+// 2011, Parallel random numbers: as easy as 1, 2, 3 (SC11).
 #pragma once
 #include "math.h"
 
@@ -49,7 +49,8 @@ TW_HD double uniform_double(uint32_t high, uint32_t low) {
   const uint64_t bits = (uint64_t(high) << 32 | low) >> 12;  // 52 bits, set as the mantissa of a number in [1, 2)
   return from_bits(uint64_t(bits | (uint64_t(1023) << 52))) - 1.0;
 }
-template <class T> TW_HD T uniform(Random4 x) {
+template <class T>
+TW_HD T uniform(Random4 x) {
   if constexpr (sizeof(T) == 4) return uniform_float(x.a);
   else return uniform_double(x.a, x.b);
 }

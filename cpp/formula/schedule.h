@@ -11,13 +11,9 @@
 
 namespace thalweg {
 
-TW_HD double step_factor(double t, double every, double factor) {
-  return pow(factor, double(int64_t(t / every)));
-}
+TW_HD double step_factor(double t, double every, double factor) { return pow(factor, double(int64_t(t / every))); }
 // From 1 at share = 0 to 0 at share = 1, along half a cosine.
-TW_HD double cosine_ramp(double share) {
-  return 0.5 * (1.0 + cos(3.141592653589793238 * clamp(share, 0.0, 1.0)));
-}
+TW_HD double cosine_ramp(double share) { return 0.5 * (1.0 + cos(3.141592653589793238 * clamp(share, 0.0, 1.0))); }
 TW_HD double cosine_factor(double t, double total, double floor) {
   return floor + (1.0 - floor) * cosine_ramp(t / total);
 }

@@ -6,8 +6,9 @@
 //   batch_norm_running          the statistics that evaluation uses;   batch_norm_inference normalises with them
 // Shapes: x, y (..., C) with at least one leading axis; stats, sums (2, C); gamma, beta, running_* (C).
 // Sums over rows: two passes over a block in cache, blocks and shards merged in the tree of shards.h.
-#include "../exec/reduce.h"
 #include "../formula/batch_norm.h"
+
+#include "../exec/reduce.h"
 #include "../formula/moments.h"
 #include "norm.h"
 #include "register.h"
@@ -31,7 +32,8 @@ Columns columns_of(const Site& s, const Type& x) {
 }
 
 // K constants of every channel, repeated until a row of few channels fills vectors.
-template <class N, int K, class F> State<N, K> per_channel(const Exec& exec, int64_t channels, F constants) {
+template <class N, int K, class F>
+State<N, K> per_channel(const Exec& exec, int64_t channels, F constants) {
   const int64_t width = channels * row_lanes(channels);
   const State<N, K> k = state_at<N, K>(exec.scratch<RealOf<N>>(0, Slot::shared_pack, K * kPlanes<N> * width), width);
   for (int64_t c = 0; c < channels; c++) {
@@ -43,7 +45,8 @@ template <class N, int K, class F> State<N, K> per_channel(const Exec& exec, int
 }
 
 // f(i, j) for every element i of a (rows, channels) matrix, j its place among the repeated channels.
-template <class F> void for_each_channel(const Exec& exec, int64_t rows, int64_t channels, F f) {
+template <class F>
+void for_each_channel(const Exec& exec, int64_t rows, int64_t channels, F f) {
   const int64_t lanes = row_lanes(channels), width = lanes * channels, whole = rows / lanes;
   for_each_row(exec, whole, width, f, 0.4);
   for (int64_t j = 0; j < (rows - whole * lanes) * channels; j++) f(whole * width + j, j);
@@ -51,7 +54,8 @@ template <class F> void for_each_channel(const Exec& exec, int64_t rows, int64_t
 
 // ---- statistics ----
 
-template <class N> Kernel moments_kernel(const Columns& plan) {
+template <class N>
+Kernel moments_kernel(const Columns& plan) {
   return [plan](const Launch& l) {
     const View<N> x(l.in[0]), out(l.out[0]);
     const int64_t channels = plan.channels;
@@ -63,7 +67,8 @@ template <class N> Kernel moments_kernel(const Columns& plan) {
       auto deviation = [=](int64_t r, int64_t c) { return std::array<N, 1>{square(x[r * channels + c] - mean[c])}; };
       fold_block<N, 1>(r0, r1, channels, c0, c1, deviation, State<N, 1>{s[1]});
     };
-    auto merge_states = [](const State<N, 2>& a, const State<N, 2>& b, int64_t n_a, int64_t n_b, int64_t c0, int64_t c1) {
+    auto merge_states = [](const State<N, 2>& a, const State<N, 2>& b, int64_t n_a, int64_t n_b, int64_t c0,
+                           int64_t c1) {
       const RealOf<N> na = RealOf<N>(n_a), nb = RealOf<N>(n_b);
 #pragma omp simd
       for (int64_t c = c0; c < c1; c++) {
@@ -80,10 +85,12 @@ Kernel kernel_moments(const Site& s) {
   return with_number(s.number, [&](auto zero) { return moments_kernel<decltype(zero)>(columns_of(s, s.in[0])); });
 }
 
-template <class N> Kernel running_kernel(const Rows& r, double momentum, bool unbiased) {
+template <class N>
+Kernel running_kernel(const Rows& r, double momentum, bool unbiased) {
   return [=](const Launch& l) {
     using T = RealOf<N>;
-    const View<N> mean(l.in[0]), var(l.in[1]), stats(l.in[2]), m2 = stats.at(r.channels), new_mean(l.out[0]), new_var(l.out[1]);
+    const View<N> mean(l.in[0]), var(l.in[1]), stats(l.in[2]), m2 = stats.at(r.channels), new_mean(l.out[0]),
+                                                               new_var(l.out[1]);
     const T rate = T(momentum), count = T(r.count);
     for_each(l.exec, r.channels, [=](int64_t c) {
       const Moments<N> batch{stats[c], m2[c], count};
@@ -108,7 +115,8 @@ Kernel kernel_running(const Site& s) {
 // ---- normalise ----
 
 // mean, inv_std of channel c, from moments or from running statistics.
-template <class N> struct Channel {
+template <class N>
+struct Channel {
   View<N> mean, second;
   RealOf<N> count, eps;  // count 0: `second` is the variance itself
   TW_HD N inv_std(int64_t c) const {
@@ -116,11 +124,13 @@ template <class N> struct Channel {
   }
 };
 
-template <class N> Kernel normalise_kernel(const Rows& r, double eps, bool is_running, bool has_affine) {
+template <class N>
+Kernel normalise_kernel(const Rows& r, double eps, bool is_running, bool has_affine) {
   return [=](const Launch& l) {
     using T = RealOf<N>;
     const View<N> x(l.in[0]), stats(l.in[1]), y(l.out[0]);
-    const Channel<N> channel{stats, is_running ? View<N>(l.in[2]) : stats.at(r.channels), T(is_running ? 0 : r.count), T(eps)};
+    const Channel<N> channel{stats, is_running ? View<N>(l.in[2]) : stats.at(r.channels), T(is_running ? 0 : r.count),
+                             T(eps)};
     const Buffer* gamma = l.in + (is_running ? 3 : 2);
     const auto k = per_channel<N, 4>(l.exec, r.channels, [&](int64_t c) {
       return std::array<N, 4>{channel.mean[c], channel.inv_std(c), has_affine ? View<N>(gamma[0])[c] : N(1),
@@ -149,15 +159,15 @@ Kernel kernel_inference(const Site& s) {
 
 // ---- backward ----
 
-template <class N> Kernel sums_kernel(const Columns& plan, const Rows& r, double eps) {
+template <class N>
+Kernel sums_kernel(const Columns& plan, const Rows& r, double eps) {
   return [=](const Launch& l) {
     using T = RealOf<N>;
     const int64_t channels = r.channels;
     const View<N> d_y(l.in[0]), x(l.in[1]), stats(l.in[2]), out(l.out[0]);
     const Channel<N> channel{stats, stats.at(channels), T(r.count), T(eps)};
-    const auto k = per_channel<N, 2>(l.exec, channels, [&](int64_t c) {
-      return std::array<N, 2>{channel.mean[c], channel.inv_std(c)};
-    });
+    const auto k = per_channel<N, 2>(l.exec, channels,
+                                     [&](int64_t c) { return std::array<N, 2>{channel.mean[c], channel.inv_std(c)}; });
     auto element = [=](int64_t row, int64_t c) {
       const int64_t i = row * channels + c;
       return std::array<N, 2>{d_y[i], d_y[i] * normalize(x[i], k[0][c], k[1][c])};
@@ -168,12 +178,12 @@ template <class N> Kernel sums_kernel(const Columns& plan, const Rows& r, double
 
 Kernel kernel_sums(const Site& s) {
   const Rows r = rows_of(s, s.in[1]);
-  return with_number(s.number, [&](auto zero) {
-    return sums_kernel<decltype(zero)>(columns_of(s, s.in[1]), r, s.attrs.real("eps"));
-  });
+  return with_number(
+      s.number, [&](auto zero) { return sums_kernel<decltype(zero)>(columns_of(s, s.in[1]), r, s.attrs.real("eps")); });
 }
 
-template <class N> Kernel input_kernel(const Rows& r, double eps, bool has_affine) {
+template <class N>
+Kernel input_kernel(const Rows& r, double eps, bool has_affine) {
   return [=](const Launch& l) {
     using T = RealOf<N>;
     const View<N> d_y(l.in[0]), x(l.in[1]), stats(l.in[2]), sums(l.in[3]), d_x(l.out[0]);
@@ -193,9 +203,8 @@ template <class N> Kernel input_kernel(const Rows& r, double eps, bool has_affin
 
 Kernel kernel_input(const Site& s) {
   const Rows r = rows_of(s, s.in[1]);
-  return with_number(s.number, [&](auto zero) {
-    return input_kernel<decltype(zero)>(r, s.attrs.real("eps"), s.in.size() == 5);
-  });
+  return with_number(s.number,
+                     [&](auto zero) { return input_kernel<decltype(zero)>(r, s.attrs.real("eps"), s.in.size() == 5); });
 }
 
 // ---- rules ----
@@ -295,10 +304,12 @@ std::vector<Value> backward_inference(Recorder& r, const Applied& n, std::span<c
   const Value d_y = d_out[0], x = n.in[0], mean = n.in[1];
   const Value var = r.apply("add", {n.in[2], r.constant(n.attrs.real("eps"))}), std = r.apply("sqrt", {var});
   const Value x_hat = r.apply("div", {r.apply("sub", {x, mean}), std});
-  const Value d_beta = r.apply("sum_to", {d_y, mean}), d_gamma = r.apply("sum_to", {r.apply("mul", {d_y, x_hat}), mean});
+  const Value d_beta = r.apply("sum_to", {d_y, mean}),
+              d_gamma = r.apply("sum_to", {r.apply("mul", {d_y, x_hat}), mean});
   const bool affine = n.in.size() == 5;
   auto times_gamma = [&](Value v) { return affine ? r.apply("mul", {v, n.in[3]}) : v; };
-  std::vector<Value> d{r.apply("div", {times_gamma(d_y), std}), r.apply("neg", {r.apply("div", {times_gamma(d_beta), std})}),
+  std::vector<Value> d{r.apply("div", {times_gamma(d_y), std}),
+                       r.apply("neg", {r.apply("div", {times_gamma(d_beta), std})}),
                        r.apply("mul", {r.apply("div", {times_gamma(d_gamma), var}), r.constant(-0.5)})};
   if (affine) d.insert(d.end(), {d_gamma, d_beta});
   return d;
@@ -312,10 +323,19 @@ void register_batch_norm(Registry& r) {
   r.add({.name = "moments", .infer = infer_moments, .kernel = kernel_moments, .cost = cost});
   r.add({.name = "batch_norm", .infer = infer, .kernel = kernel, .backward = backward, .cost = cost, .inplace = 1});
   r.add({.name = "batch_norm_backward_sums", .infer = infer_sums, .kernel = kernel_sums, .cost = cost});
-  r.add({.name = "batch_norm_backward_input", .infer = infer_input, .kernel = kernel_input, .cost = cost, .inplace = 3});
-  r.add({.name = "batch_norm_running", .infer = infer_running, .kernel = kernel_running, .shape_only = 1u << 3, .inplace = 1});
-  r.add({.name = "batch_norm_inference", .infer = infer_inference, .kernel = kernel_inference, .backward = backward_inference,
-         .cost = cost, .inplace = 1});
+  r.add(
+      {.name = "batch_norm_backward_input", .infer = infer_input, .kernel = kernel_input, .cost = cost, .inplace = 3});
+  r.add({.name = "batch_norm_running",
+         .infer = infer_running,
+         .kernel = kernel_running,
+         .shape_only = 1u << 3,
+         .inplace = 1});
+  r.add({.name = "batch_norm_inference",
+         .infer = infer_inference,
+         .kernel = kernel_inference,
+         .backward = backward_inference,
+         .cost = cost,
+         .inplace = 1});
 }
 
 }  // namespace thalweg

@@ -13,9 +13,22 @@ namespace {
 
 Conv conv_of(const Shape& x, const Shape& w, const Attrs& a) {
   const auto &stride = a.ints("stride"), &pad = a.ints("padding"), &dilation = a.ints("dilation");
-  return {.n = x[0], .h = x[1], .w = x[2], .c = x[3], .out = w[0], .kh = w[1], .kw = w[2],
-          .stride_h = stride[0], .stride_w = stride[1], .pad_top = pad[0], .pad_bottom = pad[1], .pad_left = pad[2],
-          .pad_right = pad[3], .dilation_h = dilation[0], .dilation_w = dilation[1], .groups = a.integer("groups")};
+  return {.n = x[0],
+          .h = x[1],
+          .w = x[2],
+          .c = x[3],
+          .out = w[0],
+          .kh = w[1],
+          .kw = w[2],
+          .stride_h = stride[0],
+          .stride_w = stride[1],
+          .pad_top = pad[0],
+          .pad_bottom = pad[1],
+          .pad_left = pad[2],
+          .pad_right = pad[3],
+          .dilation_h = dilation[0],
+          .dilation_w = dilation[1],
+          .groups = a.integer("groups")};
 }
 
 void check_attrs(const Inputs& in) {
@@ -32,10 +45,11 @@ void check_weight(const Inputs& in, const Shape& x, size_t i) {
   const int64_t groups = in.attrs.integer("groups");
   check(w[0] > 0 && w[1] > 0 && w[2] > 0, in, "weight has an empty axis: shape ", w);
   check(w[1] <= kLargestInt && w[2] <= kLargestInt, in, "weight is too large: shape ", w);
-  check(groups >= 1 && x[3] % groups == 0, in, "groups is ", groups, ", expected a divisor of ", x[3], " = channels of x ", x);
+  check(groups >= 1 && x[3] % groups == 0, in, "groups is ", groups, ", expected a divisor of ", x[3],
+        " = channels of x ", x);
   check(w[0] % groups == 0, in, "groups is ", groups, ", expected a divisor of ", w[0], " = outputs of weight ", w);
-  check(w[3] == x[3] / groups, in, "weight has ", w[3], " input channels, expected ", x[3] / groups, " = channels of x ", x,
-        groups > 1 ? text(" over ", groups, " groups") : "");
+  check(w[3] == x[3] / groups, in, "weight has ", w[3], " input channels, expected ", x[3] / groups,
+        " = channels of x ", x, groups > 1 ? text(" over ", groups, " groups") : "");
 }
 
 // The output's shape; a kernel that does not fit is an error.
@@ -131,7 +145,8 @@ std::vector<Value> backward_weight(Recorder& r, const Applied& n, std::span<cons
           r.apply("conv2d_backward_input", {n.in[0], d_out[0], n.in[1]}, n.attrs), kNone};
 }
 
-template <int X, int W> Cost cost(const Site& s) {
+template <int X, int W>
+Cost cost(const Site& s) {
   return product_cost(s, conv_of(s.in[X].shape, s.in[W].shape, s.attrs).flops() / 2);
 }
 
@@ -139,10 +154,18 @@ template <int X, int W> Cost cost(const Site& s) {
 
 void register_conv2d(Registry& r) {
   r.add({.name = "conv2d", .infer = infer, .kernel = kernel, .backward = backward, .cost = cost<0, 1>});
-  r.add({.name = "conv2d_backward_input", .infer = infer_input, .kernel = kernel_input, .backward = backward_input,
-         .cost = cost<2, 1>, .shape_only = 1u << 2});
-  r.add({.name = "conv2d_backward_weight", .infer = infer_weight, .kernel = kernel_weight, .backward = backward_weight,
-         .cost = cost<1, 2>, .shape_only = 1u << 2});
+  r.add({.name = "conv2d_backward_input",
+         .infer = infer_input,
+         .kernel = kernel_input,
+         .backward = backward_input,
+         .cost = cost<2, 1>,
+         .shape_only = 1u << 2});
+  r.add({.name = "conv2d_backward_weight",
+         .infer = infer_weight,
+         .kernel = kernel_weight,
+         .backward = backward_weight,
+         .cost = cost<1, 2>,
+         .shape_only = 1u << 2});
 }
 
 }  // namespace thalweg

@@ -2,8 +2,9 @@
 // The mask is a function of (seed, step, layer path, row in the global batch, index in the row): nothing is saved, and
 // the gradient is this very operator, run on d_y under the path of the forward node.
 // Shapes: x, y alike; axis 0 is the row. Attribute: p in [0, 1].
-#include "../exec/exec.h"
 #include "../formula/dropout.h"
+
+#include "../exec/exec.h"
 #include "common.h"
 #include "register.h"
 
@@ -20,7 +21,8 @@ TW_HD void random_block(PhiloxKey key, uint64_t row, uint64_t counter, uint32_t*
   }
 }
 
-template <class N> void drop_row(PhiloxKey key, uint64_t row, int64_t width, DropoutRates rates, View<N> x, View<N> y) {
+template <class N>
+void drop_row(PhiloxKey key, uint64_t row, int64_t width, DropoutRates rates, View<N> x, View<N> y) {
   alignas(64) uint32_t bits[kBlock];
   const RealOf<N> scale = RealOf<N>(rates.scale);
   for (int64_t i = 0; i < width; i += kBlock) {

@@ -5,8 +5,9 @@
 // gives d_x and the two sums over rows, sum of d_y and sum of d_y x_hat, which are d_beta and d_gamma.
 // Sums: along a row 16 lanes, over the rows the tree of shards.h.
 // Source: Ba, Kiros, Hinton 2016, arXiv:1607.06450.
-#include "../exec/reduce.h"
 #include "../formula/layer_norm.h"
+
+#include "../exec/reduce.h"
 #include "norm.h"
 #include "register.h"
 
@@ -15,18 +16,21 @@ namespace {
 
 int lead_of(const Type& x, const Attrs& a) { return x.shape.rank() - int(a.integer("dims")); }
 
-template <class N> struct RowStats {
+template <class N>
+struct RowStats {
   N mean, inv_std;
 };
 
-template <class N> RowStats<N> row_stats(View<N> x, int64_t width, RealOf<N> eps) {
+template <class N>
+RowStats<N> row_stats(View<N> x, int64_t width, RealOf<N> eps) {
   const N count = N(RealOf<N>(width));
   const N mean = fold_lanes<N, 1>(width, [=](int64_t i) { return std::array<N, 1>{x[i]}; })[0] / count;
   auto deviation = [=](int64_t i) { return std::array<N, 1>{square(x[i] - mean)}; };
   return {mean, inv_std(fold_lanes<N, 1>(width, deviation)[0] / count, eps)};
 }
 
-template <class N> Kernel forward_kernel(int64_t rows, int64_t width, double eps, bool has_affine) {
+template <class N>
+Kernel forward_kernel(int64_t rows, int64_t width, double eps, bool has_affine) {
   return [=](const Launch& l) {
     const View<N> x(l.in[0]), y(l.out[0]), gamma(l.in[has_affine ? 1 : 0]), beta(l.in[has_affine ? 2 : 0]);
     l.exec.parallel(rows, 0.7 * double(rows) * double(width), [&](int64_t row, int) {
@@ -47,13 +51,15 @@ Kernel kernel(const Site& s) {
   const int lead = lead_of(s.in[0], s.attrs);
   const Shape& x = s.in[0].shape;
   return with_number(s.number, [&](auto zero) {
-    return forward_kernel<decltype(zero)>(x.product(0, lead), x.product(lead, x.rank()), s.attrs.real("eps"), s.in.size() == 3);
+    return forward_kernel<decltype(zero)>(x.product(0, lead), x.product(lead, x.rank()), s.attrs.real("eps"),
+                                          s.in.size() == 3);
   });
 }
 
 // d_x of one row, and the row's share of the two sums.
 template <class N, bool kAffine>
-void row_backward(int64_t width, RealOf<N> eps, View<N> d_y, View<N> x, View<N> gamma, View<N> d_x, const State<N, 2>& sums) {
+void row_backward(int64_t width, RealOf<N> eps, View<N> d_y, View<N> x, View<N> gamma, View<N> d_x,
+                  const State<N, 2>& sums) {
   const RowStats<N> s = row_stats(x, width, eps);
   auto scale = [=](int64_t i) { return kAffine ? gamma[i] : N(1); };
   auto products = [=](int64_t i) {
@@ -71,7 +77,8 @@ void row_backward(int64_t width, RealOf<N> eps, View<N> d_y, View<N> x, View<N> 
   }
 }
 
-template <class N, bool kAffine> Kernel backward_kernel(const Columns& plan, double eps) {
+template <class N, bool kAffine>
+Kernel backward_kernel(const Columns& plan, double eps) {
   return [=](const Launch& l) {
     const int64_t width = plan.channels;
     const View<N> d_y(l.in[0]), x(l.in[1]), gamma(l.in[kAffine ? 2 : 1]), d_x(l.out[0]), sums(l.out[1]);
@@ -79,7 +86,8 @@ template <class N, bool kAffine> Kernel backward_kernel(const Columns& plan, dou
       for (int k = 0; k < 2; k++)
         for (int64_t c = c0; c < c1; c++) state[k].set(c, N(0));
       for (int64_t r = r0; r < r1; r++)
-        row_backward<N, kAffine>(width, RealOf<N>(eps), d_y.at(r * width), x.at(r * width), gamma, d_x.at(r * width), state);
+        row_backward<N, kAffine>(width, RealOf<N>(eps), d_y.at(r * width), x.at(r * width), gamma, d_x.at(r * width),
+                                 state);
     };
     auto add = [](const State<N, 2>& a, const State<N, 2>& b, int64_t, int64_t, int64_t c0, int64_t c1) {
       for (int k = 0; k < 2; k++) {
@@ -95,7 +103,8 @@ Kernel kernel_backward(const Site& s) {
   const Type& x = s.in[1];
   const int lead = lead_of(x, s.attrs);
   const Shards cut = lead == 0 ? Shards::whole(1) : s.cut(x);
-  Columns plan = columns(row_blocks(cut, lead == 0 ? 1 : x.shape.product(1, lead)), x.shape.product(lead, x.shape.rank()));
+  Columns plan =
+      columns(row_blocks(cut, lead == 0 ? 1 : x.shape.product(1, lead)), x.shape.product(lead, x.shape.rank()));
   plan.tile = std::max<int64_t>(1, plan.channels);  // a task has whole rows
   return with_number(s.number, [&, eps = s.attrs.real("eps")](auto zero) {
     using N = decltype(zero);

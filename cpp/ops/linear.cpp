@@ -33,14 +33,16 @@ std::vector<Type> infer(const Inputs& in) {
   check_features(in, 0, "x");
   check_weight(in, 1);
   const Shape &x = in[0].shape, &w = in[1].shape;
-  check(w[1] == x.back(), in, "weight has ", w[1], " inputs (shape ", w, "), expected ", x.back(), " = last axis of x ", x);
+  check(w[1] == x.back(), in, "weight has ", w[1], " inputs (shape ", w, "), expected ", x.back(), " = last axis of x ",
+        x);
   if (in.size() == 3) check_bias(in, 2, w[0]);
   return {like(in[0], with_last(x, w[0]))};
 }
 
 Kernel kernel(const Site& s) {
   const Shape &x = s.in[0].shape, &w = s.in[1].shape;
-  const Matmul p{.m = x.rows(), .n = w[0], .k = w[1], .a_row = w[1], .a_col = 1, .b_row = 1, .b_col = w[1], .c_row = w[0]};
+  const Matmul p{
+      .m = x.rows(), .n = w[0], .k = w[1], .a_row = w[1], .a_col = 1, .b_row = 1, .b_col = w[1], .c_row = w[0]};
   if (p.m * p.n == 0) return [](const Launch&) {};
   return with_number(s.number, [&, has_bias = s.in.size() == 3](auto zero) -> Kernel {
     using N = decltype(zero);
@@ -53,7 +55,8 @@ Kernel kernel(const Site& s) {
 
 std::vector<Value> backward(Recorder& r, const Applied& n, std::span<const Value> d_out) {
   const Value d_y = d_out[0];
-  std::vector<Value> d{r.apply("linear_backward_input", {d_y, n.in[1]}), r.apply("linear_backward_weight", {d_y, n.in[0]})};
+  std::vector<Value> d{r.apply("linear_backward_input", {d_y, n.in[1]}),
+                       r.apply("linear_backward_weight", {d_y, n.in[0]})};
   if (n.in.size() == 3) d.push_back(bias_gradient(r, d_y));
   return d;
 }
@@ -63,13 +66,15 @@ std::vector<Type> infer_input(const Inputs& in) {
   check_features(in, 0, "d_y");
   check_weight(in, 1);
   const Shape &d_y = in[0].shape, &w = in[1].shape;
-  check(w[0] == d_y.back(), in, "weight has ", w[0], " outputs (shape ", w, "), expected ", d_y.back(), " = last axis of d_y ", d_y);
+  check(w[0] == d_y.back(), in, "weight has ", w[0], " outputs (shape ", w, "), expected ", d_y.back(),
+        " = last axis of d_y ", d_y);
   return {like(in[0], with_last(d_y, w[1]))};
 }
 
 Kernel kernel_input(const Site& s) {
   const Shape &d_y = s.in[0].shape, &w = s.in[1].shape;
-  const Matmul p{.m = d_y.rows(), .n = w[1], .k = w[0], .a_row = w[0], .a_col = 1, .b_row = w[1], .b_col = 1, .c_row = w[1]};
+  const Matmul p{
+      .m = d_y.rows(), .n = w[1], .k = w[0], .a_row = w[0], .a_col = 1, .b_row = w[1], .b_col = 1, .c_row = w[1]};
   if (p.m * p.n == 0) return [](const Launch&) {};
   return with_number(s.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
@@ -122,8 +127,16 @@ Cost cost(const Site& s) { return product_cost(s, double(s.in[0].shape.size()) *
 
 void register_linear(Registry& r) {
   r.add({.name = "linear", .infer = infer, .kernel = kernel, .backward = backward, .cost = cost});
-  r.add({.name = "linear_backward_input", .infer = infer_input, .kernel = kernel_input, .backward = backward_input, .cost = cost});
-  r.add({.name = "linear_backward_weight", .infer = infer_weight, .kernel = kernel_weight, .backward = backward_weight, .cost = cost});
+  r.add({.name = "linear_backward_input",
+         .infer = infer_input,
+         .kernel = kernel_input,
+         .backward = backward_input,
+         .cost = cost});
+  r.add({.name = "linear_backward_weight",
+         .infer = infer_weight,
+         .kernel = kernel_weight,
+         .backward = backward_weight,
+         .cost = cost});
 }
 
 }  // namespace thalweg

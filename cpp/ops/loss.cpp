@@ -6,6 +6,7 @@
 // Shapes: logits, probabilities (..., C), labels (...) of integers, prediction and target (rows, ...); losses have the
 // shape of labels, or (rows). Nothing is saved for backward but the inputs. A label outside 0 .. C - 1 gives NaN.
 #include "../formula/loss.h"
+
 #include "register.h"
 #include "row_tile.h"
 
@@ -14,21 +15,27 @@ namespace {
 
 AxisRows classes_of(const Type& logits) { return AxisRows::of(logits.shape, logits.shape.rank() - 1); }
 
-template <class N> N not_a_number() { return N(std::numeric_limits<RealOf<N>>::quiet_NaN()); }
+template <class N>
+N not_a_number() {
+  return N(std::numeric_limits<RealOf<N>>::quiet_NaN());
+}
 
 // Per row: the largest logit, the sum of e^(z - max), and in y, where it is given, the e^(z - max) themselves.
-template <class N, class Rows> void softmax_sums(const Rows& rows, View<N> z, View<N> max, View<N> sum) {
+template <class N, class Rows>
+void softmax_sums(const Rows& rows, View<N> z, View<N> max, View<N> sum) {
   rows.template fold<N>([=](int64_t i, int64_t, int64_t) { return z[i]; }, max, Max{});
   rows.template fold<N>([=](int64_t i, int64_t row, int64_t) { return exp(z[i] - max[row]); }, sum);
 }
-template <class N, class Rows> void softmax_sums(const Rows& rows, View<N> z, View<N> max, View<N> sum, View<N> y) {
+template <class N, class Rows>
+void softmax_sums(const Rows& rows, View<N> z, View<N> max, View<N> sum, View<N> y) {
   rows.template fold<N>([=](int64_t i, int64_t, int64_t) { return z[i]; }, max, Max{});
   rows.each([=](int64_t i, int64_t row, int64_t) { y.set(i, exp(z[i] - max[row])); });
   rows.template fold<N>([=](int64_t i, int64_t, int64_t) { return y[i]; }, sum);
 }
 
 // The labels of a tile's rows; -1, which no class equals, for labels out of range and lanes without a row.
-template <int64_t kRows> struct Labels {
+template <int64_t kRows>
+struct Labels {
   int32_t label[kRows];
   Labels(const int32_t* from, int64_t count, int64_t classes) {
     for (int64_t l = 0; l < kRows; l++) label[l] = l < count && from[l] >= 0 && from[l] < classes ? from[l] : -1;
@@ -37,33 +44,37 @@ template <int64_t kRows> struct Labels {
 
 // ---- cross entropy with integer labels ----
 
-template <class N> Kernel cross_entropy_kernel(const AxisRows& a, double label_smoothing) {
+template <class N>
+Kernel cross_entropy_kernel(const AxisRows& a, double label_smoothing) {
   return [a, label_smoothing](const Launch& l) {
     using T = RealOf<N>;
     const T smoothing = T(label_smoothing);
     const int32_t* labels = l.in[1].as<int32_t>();
     const View<N> loss(l.out[0]);
-    along_axis<N, 1, 0>(l.exec, a, 1.5, {View<N>(l.in[0])}, {}, [=](auto rows, auto x, auto, int64_t first, int64_t count) {
-      RowValues<N> max_memory, lse_memory, mean_memory;
-      const View<N> z = x[0], max = max_memory.view(), lse = lse_memory.view(), mean = mean_memory.view();
-      softmax_sums(rows, z, max, lse);
-      if (smoothing != T(0)) rows.template fold<N>([=](int64_t i, int64_t row, int64_t) { return z[i] - max[row]; }, mean);
+    along_axis<N, 1, 0>(
+        l.exec, a, 1.5, {View<N>(l.in[0])}, {}, [=](auto rows, auto x, auto, int64_t first, int64_t count) {
+          RowValues<N> max_memory, lse_memory, mean_memory;
+          const View<N> z = x[0], max = max_memory.view(), lse = lse_memory.view(), mean = mean_memory.view();
+          softmax_sums(rows, z, max, lse);
+          if (smoothing != T(0))
+            rows.template fold<N>([=](int64_t i, int64_t row, int64_t) { return z[i] - max[row]; }, mean);
 #pragma omp simd
-      for (int64_t row = 0; row < rows.kRows; row++) {  // logits relative to their maximum, so that nothing cancels
-        lse.set(row, log_sum_exp(N(0), lse[row]));
-        mean.set(row, smoothing != T(0) ? mean[row] / N(T(rows.n)) : N(0));
-      }
-      const Labels<rows.kRows> at(labels + first, count, rows.n);
-      for (int64_t row = 0; row < count; row++) {
-        const int64_t i = rows.index(std::max(at.label[row], 0), row);
-        const N value = cross_entropy(lse[row], z[i] - max[row], mean[row], smoothing);
-        loss.set(first + row, at.label[row] >= 0 ? value : not_a_number<N>());
-      }
-    });
+          for (int64_t row = 0; row < rows.kRows; row++) {  // logits relative to their maximum, so that nothing cancels
+            lse.set(row, log_sum_exp(N(0), lse[row]));
+            mean.set(row, smoothing != T(0) ? mean[row] / N(T(rows.n)) : N(0));
+          }
+          const Labels<rows.kRows> at(labels + first, count, rows.n);
+          for (int64_t row = 0; row < count; row++) {
+            const int64_t i = rows.index(std::max(at.label[row], 0), row);
+            const N value = cross_entropy(lse[row], z[i] - max[row], mean[row], smoothing);
+            loss.set(first + row, at.label[row] >= 0 ? value : not_a_number<N>());
+          }
+        });
   };
 }
 
-template <class N> Kernel cross_entropy_backward_kernel(const AxisRows& a, double label_smoothing) {
+template <class N>
+Kernel cross_entropy_backward_kernel(const AxisRows& a, double label_smoothing) {
   return [a, label_smoothing](const Launch& l) {
     using T = RealOf<N>;
     const T smoothing = T(label_smoothing), classes = T(a.n);
@@ -87,7 +98,8 @@ template <class N> Kernel cross_entropy_backward_kernel(const AxisRows& a, doubl
 
 // ---- cross entropy with distributions ----
 
-template <class N> Kernel soft_kernel(const AxisRows& a) {
+template <class N>
+Kernel soft_kernel(const AxisRows& a) {
   return [a](const Launch& l) {
     const View<N> loss(l.out[0]);
     const State<N, 2> in{View<N>(l.in[0]), View<N>(l.in[1])};
@@ -103,7 +115,8 @@ template <class N> Kernel soft_kernel(const AxisRows& a) {
   };
 }
 
-template <class N> Kernel soft_backward_kernel(const AxisRows& a) {
+template <class N>
+Kernel soft_backward_kernel(const AxisRows& a) {
   return [a](const Launch& l) {
     const View<N> d_loss(l.in[0]);
     const State<N, 2> in{View<N>(l.in[1]), View<N>(l.in[2])};
@@ -124,7 +137,8 @@ template <class N> Kernel soft_backward_kernel(const AxisRows& a) {
 
 // ---- squared error ----
 
-template <class N> Kernel mse_kernel(const AxisRows& a) {
+template <class N>
+Kernel mse_kernel(const AxisRows& a) {
   return [a](const Launch& l) {
     const View<N> loss(l.out[0]);
     const State<N, 2> in{View<N>(l.in[0]), View<N>(l.in[1])};
@@ -137,7 +151,8 @@ template <class N> Kernel mse_kernel(const AxisRows& a) {
   };
 }
 
-template <class N> Kernel mse_backward_kernel(const AxisRows& a) {
+template <class N>
+Kernel mse_backward_kernel(const AxisRows& a) {
   return [a](const Launch& l) {
     const View<N> d_loss(l.in[0]);
     const State<N, 2> in{View<N>(l.in[1]), View<N>(l.in[2])};
@@ -154,24 +169,28 @@ template <class N> Kernel mse_backward_kernel(const AxisRows& a) {
 
 // ---- right answers ----
 
-template <class N> Kernel correct_kernel(const AxisRows& a) {
+template <class N>
+Kernel correct_kernel(const AxisRows& a) {
   return [a](const Launch& l) {
     const int32_t* labels = l.in[1].as<int32_t>();
     const View<N> out(l.out[0]);
-    along_axis<N, 1, 0>(l.exec, a, 0.4, {View<N>(l.in[0])}, {}, [=](auto rows, auto x, auto, int64_t first, int64_t count) {
-      RowValues<N> label_memory, beaten_memory;
-      const View<N> z = x[0], own = label_memory.view(), beaten = beaten_memory.view();
-      const Labels<rows.kRows> at(labels + first, count, rows.n);
-      for (int64_t row = 0; row < rows.kRows; row++) own.set(row, z[rows.index(std::max(at.label[row], 0), row)]);
-      rows.template fold<N>([=](int64_t i, int64_t row, int64_t j) {  // an equal logit before the label's wins
-        const bool below = value(z[i]) < value(own[row]), equal = value(z[i]) == value(own[row]);
-        return select(below | (equal & (j >= at.label[row])), N(0), N(1));
-      }, beaten);
-      for (int64_t row = 0; row < count; row++) {
-        const bool right = value(beaten[row]) == 0;
-        out.set(first + row, at.label[row] < 0 ? not_a_number<N>() : N(right ? 1 : 0));
-      }
-    });
+    along_axis<N, 1, 0>(
+        l.exec, a, 0.4, {View<N>(l.in[0])}, {}, [=](auto rows, auto x, auto, int64_t first, int64_t count) {
+          RowValues<N> label_memory, beaten_memory;
+          const View<N> z = x[0], own = label_memory.view(), beaten = beaten_memory.view();
+          const Labels<rows.kRows> at(labels + first, count, rows.n);
+          for (int64_t row = 0; row < rows.kRows; row++) own.set(row, z[rows.index(std::max(at.label[row], 0), row)]);
+          rows.template fold<N>(
+              [=](int64_t i, int64_t row, int64_t j) {  // an equal logit before the label's wins
+                const bool below = value(z[i]) < value(own[row]), equal = value(z[i]) == value(own[row]);
+                return select(below | (equal & (j >= at.label[row])), N(0), N(1));
+              },
+              beaten);
+          for (int64_t row = 0; row < count; row++) {
+            const bool right = value(beaten[row]) == 0;
+            out.set(first + row, at.label[row] < 0 ? not_a_number<N>() : N(right ? 1 : 0));
+          }
+        });
   };
 }
 
@@ -189,7 +208,8 @@ Shape without_last(const Shape& x) { return Shape(std::span(x.begin(), x.end() -
 void check_labels(const Inputs& in, size_t logits, size_t labels) {
   check_logits(in, logits, "logits");
   check_index(in, labels, "labels");
-  check_shape(in, labels, "labels", without_last(in[logits].shape), text("leading axes of logits ", in[logits].shape).c_str());
+  check_shape(in, labels, "labels", without_last(in[logits].shape),
+              text("leading axes of logits ", in[logits].shape).c_str());
   check_same_place(in, logits, labels);
 }
 
@@ -313,13 +333,23 @@ Cost cost_mse(const Site& s) { return moved_bytes(s, 3 * double(s.in[1].shape.si
 }  // namespace
 
 void register_loss(Registry& r) {
-  r.add({.name = "cross_entropy", .infer = infer_labels, .kernel = kernel_cross_entropy, .backward = backward_cross_entropy,
+  r.add({.name = "cross_entropy",
+         .infer = infer_labels,
+         .kernel = kernel_cross_entropy,
+         .backward = backward_cross_entropy,
          .cost = cost_classes});
-  r.add({.name = "cross_entropy_backward", .infer = infer_cross_entropy_backward, .kernel = kernel_cross_entropy_backward,
+  r.add({.name = "cross_entropy_backward",
+         .infer = infer_cross_entropy_backward,
+         .kernel = kernel_cross_entropy_backward,
          .cost = cost_classes});
-  r.add({.name = "cross_entropy_soft", .infer = infer_soft, .kernel = kernel_soft, .backward = backward_soft,
+  r.add({.name = "cross_entropy_soft",
+         .infer = infer_soft,
+         .kernel = kernel_soft,
+         .backward = backward_soft,
          .cost = cost_classes});
-  r.add({.name = "cross_entropy_soft_backward", .infer = infer_soft_backward, .kernel = kernel_soft_backward,
+  r.add({.name = "cross_entropy_soft_backward",
+         .infer = infer_soft_backward,
+         .kernel = kernel_soft_backward,
          .cost = cost_classes});
   r.add({.name = "mse", .infer = infer_mse, .kernel = kernel_mse, .backward = backward_mse, .cost = cost_mse});
   r.add({.name = "mse_backward", .infer = infer_mse_backward, .kernel = kernel_mse_backward, .cost = cost_mse});

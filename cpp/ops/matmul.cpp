@@ -12,8 +12,8 @@ namespace {
 
 struct Dims {
   bool ta, tb;
-  int64_t m, n, k, n_b_k;    // n_b_k: the k that b has
-  int64_t a_lead, b_lead;    // products of the leading axes; 1 for a plain matrix
+  int64_t m, n, k, n_b_k;  // n_b_k: the k that b has
+  int64_t a_lead, b_lead;  // products of the leading axes; 1 for a plain matrix
   bool a_plain, b_plain;
 };
 
@@ -39,11 +39,13 @@ void check_batch(const Inputs& in, const Dims& d) {
   const Type &a = in[0], &b = in[1];
   check(!(a.batched() && d.a_plain && d.ta), in, "the sum over k would run over the batch: a ", a.shape,
         " is transposed and its axis 0 is the batch");
-  check(!(b.batched() && d.b_plain), in, "b ", b.shape, " mixes the batch axis: it is a plain matrix and its axis 0 is the batch");
+  check(!(b.batched() && d.b_plain), in, "b ", b.shape,
+        " mixes the batch axis: it is a plain matrix and its axis 0 is the batch");
   check(!(a.batched() && d.a_plain) || d.b_plain, in, "the rows of a ", a.shape, " are the batch, so b ", b.shape,
         " must be a plain matrix");
   if (!d.a_plain && !d.b_plain)
-    check(a.batched() == b.batched(), in, "a ", a.shape, " and b ", b.shape, " must both have the batch as axis 0, or neither");
+    check(a.batched() == b.batched(), in, "a ", a.shape, " and b ", b.shape,
+          " must both have the batch as axis 0, or neither");
 }
 
 std::vector<Type> infer(const Inputs& in) {
@@ -69,8 +71,14 @@ std::vector<Type> infer(const Inputs& in) {
 
 Matmul plan_of(const Site& s) {
   const Dims d = dims_of(s.in[0].shape, s.in[1].shape, s.attrs);
-  Matmul p{.m = d.m, .n = d.n, .k = d.k, .a_row = d.ta ? 1 : d.k, .a_col = d.ta ? d.m : 1, .b_row = d.tb ? 1 : d.n,
-           .b_col = d.tb ? d.k : 1, .c_row = d.n};
+  Matmul p{.m = d.m,
+           .n = d.n,
+           .k = d.k,
+           .a_row = d.ta ? 1 : d.k,
+           .a_col = d.ta ? d.m : 1,
+           .b_row = d.tb ? 1 : d.n,
+           .b_col = d.tb ? d.k : 1,
+           .c_row = d.n};
   if (d.b_plain && !d.ta) {  // rows of all leading axes are rows of one product
     p.m *= d.a_lead;
     return p;

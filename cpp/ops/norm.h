@@ -25,7 +25,8 @@ inline void check_affine(const Inputs& in, size_t i, const Shape& expected, cons
 inline Value row_of(Recorder& r, Value sums, int64_t k, const Shape& shape) {
   using Ints = std::vector<int64_t>;
   const int64_t channels = r.type(sums).shape[1];
-  const Value row = r.apply("slice", {sums}, {{"begin", Ints{k, 0}}, {"end", Ints{k + 1, channels}}, {"step", Ints{1, 1}}});
+  const Value row =
+      r.apply("slice", {sums}, {{"begin", Ints{k, 0}}, {"end", Ints{k + 1, channels}}, {"step", Ints{1, 1}}});
   return r.apply("reshape", {row}, {{"shape", shape.vector()}});
 }
 

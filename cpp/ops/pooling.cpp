@@ -25,8 +25,19 @@ struct Span {  // the part of a window that lies inside the image
 
 Window window_of(const Shape& x, const Attrs& a) {
   const auto &k = a.ints("kernel"), &s = a.ints("stride"), &p = a.ints("padding");
-  return {x[0], x[1], x[2], x[3], k[0], k[1], s[0], s[1], p[0], p[2], (x[1] + p[0] + p[1] - k[0]) / s[0] + 1,
-          (x[2] + p[2] + p[3] - k[1]) / s[1] + 1, a.flag("count_include_pad", true)};
+  return {x[0],
+          x[1],
+          x[2],
+          x[3],
+          k[0],
+          k[1],
+          s[0],
+          s[1],
+          p[0],
+          p[2],
+          (x[1] + p[0] + p[1] - k[0]) / s[0] + 1,
+          (x[2] + p[2] + p[3] - k[1]) / s[1] + 1,
+          a.flag("count_include_pad", true)};
 }
 
 Span span_at(const Window& w, int64_t p, int64_t q) {
@@ -35,19 +46,22 @@ Span span_at(const Window& w, int64_t p, int64_t q) {
 }
 
 // f(span, output pixel) for the windows of rows [p0, p1) of outputs, in order.
-template <class F> void each_window(const Window& w, int64_t p0, int64_t p1, F f) {
+template <class F>
+void each_window(const Window& w, int64_t p0, int64_t p1, F f) {
   for (int64_t p = p0; p < p1; p++)
     for (int64_t q = 0; q < w.out_w; q++) f(span_at(w, p, q), p * w.out_w + q);
 }
 // f(pixel) for the pixels of a window, in order.
-template <class F> void each_pixel(const Window& w, const Span& s, F f) {
+template <class F>
+void each_pixel(const Window& w, const Span& s, F f) {
   for (int64_t h = s.h0; h < s.h1; h++)
     for (int64_t v = s.w0; v < s.w1; v++) f(h * w.w + v);
 }
 
 // ---- forward ----
 
-template <class N> void max_window(const Window& w, const Span& s, View<N> x, View<N> y) {
+template <class N>
+void max_window(const Window& w, const Span& s, View<N> x, View<N> y) {
   const int64_t c = w.c, first = (s.h0 * w.w + s.w0) * c;
   if (s.h1 - s.h0 == 2 && s.w1 - s.w0 == 2) {  // the usual window, in one pass
     const View<N> a = x.at(first), b = x.at(first + c), d = x.at(first + w.w * c), e = x.at(first + (w.w + 1) * c);
@@ -63,7 +77,8 @@ template <class N> void max_window(const Window& w, const Span& s, View<N> x, Vi
   });
 }
 
-template <class N> void mean_window(const Window& w, const Span& s, View<N> x, View<N> y) {
+template <class N>
+void mean_window(const Window& w, const Span& s, View<N> x, View<N> y) {
   const int64_t c = w.c;
   const RealOf<N> count = RealOf<N>(w.count_pad ? w.kh * w.kw : s.pixels());
   for (int64_t i = 0; i < c; i++) y.set(i, N(0));
@@ -76,7 +91,8 @@ template <class N> void mean_window(const Window& w, const Span& s, View<N> x, V
   for (int64_t i = 0; i < c; i++) y.set(i, y[i] / N(count));
 }
 
-template <class N, class F> void each_output_row(const Exec& exec, const Window& w, View<N> x, View<N> y, F f) {
+template <class N, class F>
+void each_output_row(const Exec& exec, const Window& w, View<N> x, View<N> y, F f) {
   const double ns = 0.2 * double(w.n * w.out_h * w.out_w) * double(w.c * w.kh * w.kw);
   exec.parallel(w.n * w.out_h, ns, [&](int64_t task, int) {
     const int64_t image = task / w.out_h, p = task % w.out_h;
@@ -85,7 +101,8 @@ template <class N, class F> void each_output_row(const Exec& exec, const Window&
   });
 }
 
-template <bool kMax> Kernel kernel(const Site& s) {
+template <bool kMax>
+Kernel kernel(const Site& s) {
   const Window w = window_of(s.in[0].shape, s.attrs);
   return with_number(s.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
@@ -99,7 +116,8 @@ template <bool kMax> Kernel kernel(const Site& s) {
 
 constexpr int64_t kStrip = 64;  // channels at a time; what waits for its pixel stays in L1
 
-// d_y waits until the first pixel that equals y takes it; `d` then holds zero. Pixels covered once are stored, not added.
+// d_y waits until the first pixel that equals y takes it; `d` then holds zero. Pixels covered once are stored, not
+// added.
 template <class N, bool kAdd>
 void max_window_backward(const Window& w, const Span& s, View<N> d_y, View<N> x, View<N> y, View<N> d_x) {
   RealOf<N> waiting[kIsDual<N> ? 2 : 1][kStrip];
@@ -133,18 +151,20 @@ void mean_window_backward(const Window& w, const Span& s, View<N> d_y, View<N> d
 }
 
 // f(image) for every image, d_x of it zeroed before.
-template <class N, class F> void each_image(const Exec& exec, const Window& w, View<N> d_x, F f) {
+template <class N, class F>
+void each_image(const Exec& exec, const Window& w, View<N> d_x, F f) {
   const int64_t in = w.h * w.w * w.c;
   exec.parallel(w.n, 0.5 * double(w.n * in) + 0.3 * double(w.n * w.out_h * w.out_w) * double(w.c * w.kh * w.kw),
                 [&](int64_t image, int) {
-    const View<N> to = d_x.at(image * in);
+                  const View<N> to = d_x.at(image * in);
 #pragma omp simd
-    for (int64_t i = 0; i < in; i++) to.set(i, N(0));
-    f(image);
-  });
+                  for (int64_t i = 0; i < in; i++) to.set(i, N(0));
+                  f(image);
+                });
 }
 
-template <class N, bool kAdd> Kernel max_kernel_backward(const Window& w) {
+template <class N, bool kAdd>
+Kernel max_kernel_backward(const Window& w) {
   return [w](const Launch& l) {
     const int64_t in = w.h * w.w * w.c, out = w.out_h * w.out_w * w.c;
     const View<N> d_y(l.in[0]), x(l.in[1]), y(l.in[2]), d_x(l.out[0]);
@@ -157,7 +177,8 @@ template <class N, bool kAdd> Kernel max_kernel_backward(const Window& w) {
   };
 }
 
-template <class N, bool kAdd> Kernel mean_kernel_backward(const Window& w) {
+template <class N, bool kAdd>
+Kernel mean_kernel_backward(const Window& w) {
   return [w](const Launch& l) {
     const int64_t in = w.h * w.w * w.c, out = w.out_h * w.out_w * w.c;
     const View<N> d_y(l.in[0]), d_x(l.out[0]);
@@ -239,8 +260,12 @@ void register_pooling(Registry& r) {
   r.add({.name = "max_pool2d", .infer = infer, .kernel = kernel<true>, .backward = backward_max, .cost = cost});
   r.add({.name = "max_pool2d_backward", .infer = infer_backward, .kernel = kernel_max_backward, .cost = cost});
   r.add({.name = "avg_pool2d", .infer = infer, .kernel = kernel<false>, .backward = backward_mean, .cost = cost});
-  r.add({.name = "avg_pool2d_backward", .infer = infer_backward, .kernel = kernel_mean_backward,
-         .backward = backward_mean_backward, .cost = cost, .shape_only = 1u << 1});
+  r.add({.name = "avg_pool2d_backward",
+         .infer = infer_backward,
+         .kernel = kernel_mean_backward,
+         .backward = backward_mean_backward,
+         .cost = cost,
+         .shape_only = 1u << 1});
 }
 
 }  // namespace thalweg

@@ -12,10 +12,12 @@
 
 namespace thalweg {
 
-template <class N> using Maybe = std::optional<View<N>>;  // an operand that may be absent: bias, gamma, beta
+template <class N>
+using Maybe = std::optional<View<N>>;  // an operand that may be absent: bias, gamma, beta
 
 // f(a, b, bias, c, accumulate) is one product on planes of the real type; bias may be null.
-template <class N, class F> void on_planes(View<N> a, View<N> b, const Maybe<N>& bias, View<N> c, F f) {
+template <class N, class F>
+void on_planes(View<N> a, View<N> b, const Maybe<N>& bias, View<N> c, F f) {
   if constexpr (kIsDual<N>) {
     f(a.v, b.v, bias ? bias->v : nullptr, c.v, false);
     f(a.v, b.t, bias ? bias->t : nullptr, c.t, false);

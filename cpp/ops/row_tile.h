@@ -36,7 +36,8 @@ struct AxisRows {
 };
 
 // One number for each row of a tile.
-template <class N> struct RowValues {
+template <class N>
+struct RowValues {
   alignas(64) RealOf<N> memory[kPlanes<N> * kRowTile];
   View<N> view() { return planar<N>(memory, kRowTile); }
 };
@@ -46,7 +47,8 @@ struct TileRows {
   static constexpr int64_t kRows = kRowTile;
   int64_t n;
   int64_t index(int64_t j, int64_t row) const { return j * kRowTile + row; }
-  template <class F> void each(F f) const {
+  template <class F>
+  void each(F f) const {
     for (int64_t j = 0; j < n; j++) {
 #pragma omp simd
       for (int64_t l = 0; l < kRowTile; l++) f(j * kRowTile + l, l, j);
@@ -84,7 +86,8 @@ struct OneRow {
   static constexpr int64_t kRows = 1;
   int64_t n;
   int64_t index(int64_t j, int64_t) const { return j; }
-  template <class F> void each(F f) const {
+  template <class F>
+  void each(F f) const {
 #pragma omp simd
     for (int64_t j = 0; j < n; j++) f(j, 0, j);
   }
@@ -95,7 +98,8 @@ struct OneRow {
 };
 
 // Rows into a tile; lanes without a row get zeros, so that every loop over lanes has sixteen.
-template <class N> void load_rows(const AxisRows& a, const AxisRows::Tile& t, View<N> x, View<N> tile) {
+template <class N>
+void load_rows(const AxisRows& a, const AxisRows::Tile& t, View<N> x, View<N> tile) {
   const int64_t stride = a.row_stride();
   for (int64_t j = 0; j < a.n; j++) {
     const View<N> from = x.at(t.base + j * a.inner), to = tile.at(j * kRowTile);
@@ -103,7 +107,8 @@ template <class N> void load_rows(const AxisRows& a, const AxisRows::Tile& t, Vi
     for (int64_t l = t.count; l < kRowTile; l++) to.set(l, N(0));
   }
 }
-template <class N> void store_rows(const AxisRows& a, const AxisRows::Tile& t, View<N> tile, View<N> y) {
+template <class N>
+void store_rows(const AxisRows& a, const AxisRows::Tile& t, View<N> tile, View<N> y) {
   const int64_t stride = a.row_stride();
   for (int64_t j = 0; j < a.n; j++) {
     const View<N> from = tile.at(j * kRowTile), to = y.at(t.base + j * a.inner);
@@ -113,7 +118,8 @@ template <class N> void store_rows(const AxisRows& a, const AxisRows::Tile& t, V
 
 // body(rows, x, y, first, count) for every tile of rows, or every row; x and y are the tensors' elements in it.
 template <class N, int K, int M, class Body>
-void along_axis(const Exec& exec, const AxisRows& a, double ns_per_element, const State<N, K>& x, const State<N, M>& y, Body body) {
+void along_axis(const Exec& exec, const AxisRows& a, double ns_per_element, const State<N, K>& x, const State<N, M>& y,
+                Body body) {
   const double work_ns = double(a.rows()) * (4 + double(a.n) * ns_per_element);
   if (!a.in_tiles()) {
     exec.parallel(a.rows(), work_ns, [&](int64_t row, int) {

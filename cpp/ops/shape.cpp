@@ -365,51 +365,24 @@ Values slice_rule(Recorder& g, const Applied& n, Flow d) {
 }
 Values slice_backward_rule(Recorder& g, const Applied& n, Flow d) { return {g.apply("slice", {d[0]}, n.attrs), kNone}; }
 
+// shape_only: the inputs that give their shape only.
+Operator mover(const char* name, decltype(Operator::infer) infer, decltype(Operator::kernel) kernel,
+               decltype(Operator::backward) backward, uint32_t shape_only = 0, uint32_t inplace = 0) {
+  return {name, infer, kernel, backward, shape_only ? read_one_cost : move_cost, shape_only, inplace};
+}
+
 }  // namespace
 
 void register_shape(Registry& r) {
-  r.add({.name = "reshape",
-         .infer = infer_reshape,
-         .kernel = reshape_kernel,
-         .backward = reshape_backward,
-         .cost = move_cost,
-         .inplace = 1});
-  r.add({.name = "reshape_like",
-         .infer = infer_reshape_like,
-         .kernel = reshape_kernel,
-         .backward = reshape_backward,
-         .cost = read_one_cost,
-         .shape_only = 2,
-         .inplace = 1});
-  r.add({.name = "transpose",
-         .infer = infer_transpose,
-         .kernel = transpose_kernel,
-         .backward = transpose_backward,
-         .cost = move_cost});
-  r.add({.name = "broadcast_to",
-         .infer = infer_broadcast_to,
-         .kernel = expand_kernel,
-         .backward = expand_backward,
-         .cost = move_cost});
-  r.add({.name = "expand",
-         .infer = infer_expand,
-         .kernel = expand_kernel,
-         .backward = expand_backward,
-         .cost = read_one_cost,
-         .shape_only = 2});
-  r.add({.name = "concat",
-         .infer = infer_concat,
-         .kernel = concat_kernel,
-         .backward = concat_backward,
-         .cost = move_cost});
-  r.add({.name = "split", .infer = infer_split, .kernel = split_kernel, .backward = split_backward, .cost = move_cost});
-  r.add({.name = "slice", .infer = infer_slice, .kernel = slice_kernel, .backward = slice_rule, .cost = move_cost});
-  r.add({.name = "slice_backward",
-         .infer = infer_slice_backward,
-         .kernel = slice_backward_kernel,
-         .backward = slice_backward_rule,
-         .cost = read_one_cost,
-         .shape_only = 2});
+  r.add(mover("reshape", infer_reshape, reshape_kernel, reshape_backward, 0, 1));
+  r.add(mover("reshape_like", infer_reshape_like, reshape_kernel, reshape_backward, 2, 1));
+  r.add(mover("transpose", infer_transpose, transpose_kernel, transpose_backward));
+  r.add(mover("broadcast_to", infer_broadcast_to, expand_kernel, expand_backward));
+  r.add(mover("expand", infer_expand, expand_kernel, expand_backward, 2));
+  r.add(mover("concat", infer_concat, concat_kernel, concat_backward));
+  r.add(mover("split", infer_split, split_kernel, split_backward));
+  r.add(mover("slice", infer_slice, slice_kernel, slice_rule));
+  r.add(mover("slice_backward", infer_slice_backward, slice_backward_kernel, slice_backward_rule, 2));
 }
 
 }  // namespace thalweg

@@ -15,7 +15,8 @@ AxisRows rows_of(const Site& s) {
   return AxisRows::of(x, int(axis < 0 ? axis + x.rank() : axis));
 }
 
-template <class N> Kernel softmax_kernel(const AxisRows& a) {
+template <class N>
+Kernel softmax_kernel(const AxisRows& a) {
   return [a](const Launch& l) {
     const State<N, 1> in{View<N>(l.in[0])}, out{View<N>(l.out[0])};
     along_axis<N, 1, 1>(l.exec, a, 1.5, in, out, [](auto rows, auto x, auto y, int64_t, int64_t) {
@@ -29,7 +30,8 @@ template <class N> Kernel softmax_kernel(const AxisRows& a) {
   };
 }
 
-template <class N> Kernel log_softmax_kernel(const AxisRows& a) {
+template <class N>
+Kernel log_softmax_kernel(const AxisRows& a) {
   return [a](const Launch& l) {
     const State<N, 1> in{View<N>(l.in[0])}, out{View<N>(l.out[0])};
     along_axis<N, 1, 1>(l.exec, a, 1.5, in, out, [](auto rows, auto x, auto y, int64_t, int64_t) {
@@ -43,7 +45,8 @@ template <class N> Kernel log_softmax_kernel(const AxisRows& a) {
   };
 }
 
-template <class N, bool kLog> Kernel backward_kernel(const AxisRows& a) {
+template <class N, bool kLog>
+Kernel backward_kernel(const AxisRows& a) {
   return [a](const Launch& l) {
     const State<N, 2> in{View<N>(l.in[0]), View<N>(l.in[1])};
     const State<N, 1> out{View<N>(l.out[0])};
@@ -61,13 +64,15 @@ template <class N, bool kLog> Kernel backward_kernel(const AxisRows& a) {
   };
 }
 
-template <bool kLog> Kernel kernel(const Site& s) {
+template <bool kLog>
+Kernel kernel(const Site& s) {
   return with_number(s.number, [&](auto zero) {
     using N = decltype(zero);
     return kLog ? log_softmax_kernel<N>(rows_of(s)) : softmax_kernel<N>(rows_of(s));
   });
 }
-template <bool kLog> Kernel kernel_backward(const Site& s) {
+template <bool kLog>
+Kernel kernel_backward(const Site& s) {
   return with_number(s.number, [&](auto zero) { return backward_kernel<decltype(zero), kLog>(rows_of(s)); });
 }
 

@@ -14,12 +14,23 @@ namespace {
 constexpr int64_t kBlock = 4096;
 constexpr int kLanes = 16;
 
-template <class F> void with_type(DType t, F f) { t == DType::f32 ? f(float{}) : f(double{}); }
-template <class T> const T* typed(const std::byte* p) { return reinterpret_cast<const T*>(p); }
-template <class T> T* typed(std::byte* p) { return reinterpret_cast<T*>(p); }
+template <class F>
+void with_type(DType t, F f) {
+  t == DType::f32 ? f(float{}) : f(double{});
+}
+template <class T>
+const T* typed(const std::byte* p) {
+  return reinterpret_cast<const T*>(p);
+}
+template <class T>
+T* typed(std::byte* p) {
+  return reinterpret_cast<T*>(p);
+}
 
-// The sum of squares of up to kBlock elements, accumulated in A: element i goes to lane i mod 16, the lanes fold in pairs.
-template <class A, class T> A block_squares(const T* x, int64_t n) {
+// The sum of squares of up to kBlock elements, accumulated in A: element i goes to lane i mod 16, the lanes fold in
+// pairs.
+template <class A, class T>
+A block_squares(const T* x, int64_t n) {
   A lane[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
@@ -31,7 +42,8 @@ template <class A, class T> A block_squares(const T* x, int64_t n) {
   return lane[0];
 }
 
-template <class T> double squares_of_block(const T* x, int64_t n) {
+template <class T>
+double squares_of_block(const T* x, int64_t n) {
   const double sum = double(block_squares<T>(x, n));
   return sum < Format<double>::kInf ? sum : block_squares<double>(x, n);
 }
@@ -97,7 +109,8 @@ void merge_moments(DType t, std::byte* into, double n_into, const std::byte* fro
     const T* __restrict__ x = typed<T>(from);
 #pragma omp simd
     for (int64_t c = 0; c < channels; c++) {
-      const Moments<T> m = merge(Moments<T>{to[c], to[channels + c], T(n_into)}, Moments<T>{x[c], x[channels + c], T(n_from)});
+      const Moments<T> m =
+          merge(Moments<T>{to[c], to[channels + c], T(n_into)}, Moments<T>{x[c], x[channels + c], T(n_from)});
       to[c] = m.mean, to[channels + c] = m.m2;
     }
   });

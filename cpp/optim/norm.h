@@ -10,8 +10,8 @@ double sum_of_squares(const Exec&, DType, const std::byte* x, int64_t n);
 void add(const Exec&, DType, std::byte* into, const std::byte* from, int64_t n);  // into += from
 int64_t first_non_finite(const Exec&, DType, const std::byte* x, int64_t n);      // its index; -1: all are finite
 
-// One merge of the tree over ranks: elements [begin, end) of sums; or moments (2, C) = (mean, m2) over n_into and n_from
-// rows. Both are bitwise commutative, so all ranks get the same.
+// One merge of the tree over ranks: elements [begin, end) of sums; or moments (2, C) = (mean, m2) over n_into and
+// n_from rows. Both are bitwise commutative, so all ranks get the same.
 void merge_sums(DType, std::byte* into, const std::byte* from, int64_t begin, int64_t end);
 void merge_moments(DType, std::byte* into, double n_into, const std::byte* from, double n_from, int64_t channels);
 

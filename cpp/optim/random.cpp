@@ -16,12 +16,14 @@ double truncated_normal(PhiloxKey key, uint64_t i) {
   return 0;
 }
 
-template <class T, class F> void fill(const Exec& exec, std::byte* out, int64_t n, F f) {
+template <class T, class F>
+void fill(const Exec& exec, std::byte* out, int64_t n, F f) {
   for_each(exec, n, [to = reinterpret_cast<T*>(out), f](int64_t i) { to[i] = T(f(uint64_t(i))); }, 10.0);
 }
 
 template <class T>
-void fill_typed(const Exec& exec, const std::string& name, double a, double b, PhiloxKey key, std::byte* out, int64_t n) {
+void fill_typed(const Exec& exec, const std::string& name, double a, double b, PhiloxKey key, std::byte* out,
+                int64_t n) {
   if (name == "normal") return fill<T>(exec, out, n, [=](uint64_t i) { return a + b * normal(philox(key, i, 0)); });
   if (name == "uniform") {
     return fill<T>(exec, out, n, [=](uint64_t i) {

@@ -8,7 +8,7 @@ namespace thalweg {
 
 struct TypeError : std::runtime_error {
   using std::runtime_error::runtime_error;
-};                                         // Python: TypeError
+};  // Python: TypeError
 using ValueError = std::invalid_argument;  // Python: ValueError
 struct NonFinite : std::runtime_error {
   using std::runtime_error::runtime_error;

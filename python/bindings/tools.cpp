@@ -1,5 +1,5 @@
-#include "../../cpp/plan/isa.h"
 #include "../../cpp/ops/kernels.h"
+#include "../../cpp/plan/isa.h"
 #include "arrays.h"
 
 namespace thalweg::bindings {

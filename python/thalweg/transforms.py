@@ -94,7 +94,9 @@ def evaluate(f: Callable[..., Any], *args: Any) -> Any:
 
 def trace(f: Callable[..., Any], *args: Any) -> Program:
     """Return f recorded at the arguments, to be run many times: change the program's `arrays` in between."""
-    return Program(f, args, tuple(range(len(args))), "trace")
+    program = Program(f, args, (), "trace")
+    program.wrt = [program.inputs]
+    return program
 
 
 class Program:

@@ -27,15 +27,18 @@ uint64_t hash = 14695981039346656037u;
 
 std::mt19937 random_bits(1);
 int64_t pick(int64_t low, int64_t high) { return low + int64_t(random_bits() % uint64_t(high - low + 1)); }
-template <class T> std::vector<T> values(int64_t n) {
+template <class T>
+std::vector<T> values(int64_t n) {
   std::vector<T> v(n);
   for (T& x : v) x = T(int32_t(random_bits())) * T(0x1p-31);
   return v;
 }
-template <class T> bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && (a.empty() || 0 == std::memcmp(a.data(), b.data(), a.size() * sizeof(T)));
 }
-template <class T> void add_to_hash(const std::vector<T>& v) {
+template <class T>
+void add_to_hash(const std::vector<T>& v) {
   for (T x : v) {
     uint64_t bits = 0;
     std::memcpy(&bits, &x, sizeof(T));
@@ -44,7 +47,8 @@ template <class T> void add_to_hash(const std::vector<T>& v) {
 }
 
 // The order of every sum over K: blocks of kKBlock, each a chain from zero, added in order.
-template <class T> class BlockSum {
+template <class T>
+class BlockSum {
  public:
   void add(T a, T b) {
     if (count_ == kKBlock) close();
@@ -64,7 +68,8 @@ template <class T> class BlockSum {
   T sum_ = 0, chain_ = 0;
   int64_t count_ = 0, blocks_ = 0;
 };
-template <class T, class Leaf> T ref_fold(int64_t n, Leaf leaf) {
+template <class T, class Leaf>
+T ref_fold(int64_t n, Leaf leaf) {
   std::vector<T> slot(tree_slots(n));
   fold_tree(n, [&](int64_t i, int level) { slot[level] = leaf(i); }, [&](int a, int b) { slot[a] += slot[b]; });
   return slot[0];
@@ -86,7 +91,8 @@ std::vector<T> ref_matmul(const Matmul& p, const T* a, const T* b, const T* bias
   return c;
 }
 
-template <class T> void check_matmul(const Exec& one, const Exec& two, Matmul p, bool with_bias, const char* what) {
+template <class T>
+void check_matmul(const Exec& one, const Exec& two, Matmul p, bool with_bias, const char* what) {
   const auto a = values<T>(p.batch * std::max<int64_t>(1, p.m) * (p.k + 3) * 2), bias = values<T>(p.n);
   const auto b = values<T>(p.batch * (p.n + 3) * (p.k + 3) * 2), c0 = values<T>(p.batch * p.m * p.c_row);
   const T* bias_or_null = with_bias ? bias.data() : nullptr;
@@ -100,7 +106,8 @@ template <class T> void check_matmul(const Exec& one, const Exec& two, Matmul p,
 }
 
 // Every layout of A and B: rows or columns contiguous, neither, and with gaps.
-template <class T> void check_strides(const Exec& one, const Exec& two, int64_t m, int64_t n, int64_t k) {
+template <class T>
+void check_strides(const Exec& one, const Exec& two, int64_t m, int64_t n, int64_t k) {
   const int64_t gap = pick(0, 3);
   for (int form = 0; form < 5; form++) {
     Matmul p{m, n, k, k + gap, 1, n + gap, 1, n + gap};
@@ -111,10 +118,12 @@ template <class T> void check_strides(const Exec& one, const Exec& two, int64_t 
     check_matmul<T>(one, two, p, random_bits() & 1, "strides");
   }
 }
-template <class T> void check_matmuls(const Exec& one, const Exec& two) {
+template <class T>
+void check_matmuls(const Exec& one, const Exec& two) {
   for (int64_t m = 1; m <= 31; m++) check_strides<T>(one, two, m, pick(1, 70), pick(0, 40));
   for (int64_t n = 1; n <= 67; n++) check_strides<T>(one, two, pick(1, 70), n, pick(1, 40));
-  for (int64_t k : {0, 1, 255, 256, 257, 511, 513, 2048, 2049, 4200}) check_strides<T>(one, two, pick(1, 60), pick(1, 300), k);
+  for (int64_t k : {0, 1, 255, 256, 257, 511, 513, 2048, 2049, 4200})
+    check_strides<T>(one, two, pick(1, 60), pick(1, 300), k);
   for (int64_t m : {0, 1, 200}) check_strides<T>(one, two, m, m ? 300 : 5, 300);
   check_strides<T>(one, two, 7, 0, 5);
   for (int64_t batch : {2, 3, 40}) {
@@ -126,7 +135,8 @@ template <class T> void check_matmuls(const Exec& one, const Exec& two) {
   }
 }
 
-template <class T> void check_fold(const Exec& one, const Exec& two, int64_t m, int64_t n, const Shards& shards) {
+template <class T>
+void check_fold(const Exec& one, const Exec& two, int64_t m, int64_t n, const Shards& shards) {
   const int64_t rows = shards.rows();
   const auto a = values<T>(rows * m), b = values<T>(rows * n), c0 = values<T>(m * n);
   Matmul p{m, n, rows, 1, m, n, 1, n};
@@ -148,7 +158,8 @@ template <class T> void check_fold(const Exec& one, const Exec& two, int64_t m, 
   add_to_hash(c1);
 }
 // Two ranks with half of the shards each, added, give the bits of one rank.
-template <class T> void check_fold_ranks(const Exec& exec, int64_t rows, int64_t total) {
+template <class T>
+void check_fold_ranks(const Exec& exec, int64_t rows, int64_t total) {
   const int64_t m = 19, n = 45;
   const auto a = values<T>(rows * m), b = values<T>(rows * n);
   auto product = [&](int64_t first, int64_t last) {
@@ -163,7 +174,8 @@ template <class T> void check_fold_ranks(const Exec& exec, int64_t rows, int64_t
   for (size_t i = 0; i < low.size(); i++) low[i] += high[i];
   CHECK(same_bits(low, all), "fold of %ld rows: two ranks differ from one", rows);
 }
-template <class T> void check_folds(const Exec& one, const Exec& two) {
+template <class T>
+void check_folds(const Exec& one, const Exec& two) {
   for (int64_t total : {1, 2, 3, 4, 8})
     for (int64_t rows : {0, 1, 3, 8, 33, 300, 2100})
       check_fold<T>(one, two, pick(1, 40), pick(1, 90), Shards::of(rows, total, 0, total));
@@ -172,20 +184,24 @@ template <class T> void check_folds(const Exec& one, const Exec& two) {
 }
 
 // y of one pixel and channel: K in the order kh, kw, in; pixels outside the image are +0.
-template <class T> T ref_forward(const Conv& v, const T* x, const T* w, int64_t n, int64_t p, int64_t q, int64_t o) {
+template <class T>
+T ref_forward(const Conv& v, const T* x, const T* w, int64_t n, int64_t p, int64_t q, int64_t o) {
   BlockSum<T> s;
   const int64_t in = v.group_in(), group = o / v.group_out();
   for (int64_t r = 0; r < v.kh; r++)
     for (int64_t t = 0; t < v.kw; t++)
       for (int64_t c = 0; c < in; c++) {
-        const int64_t h = p * v.stride_h + r * v.dilation_h - v.pad_top, u = q * v.stride_w + t * v.dilation_w - v.pad_left;
+        const int64_t h = p * v.stride_h + r * v.dilation_h - v.pad_top,
+                      u = q * v.stride_w + t * v.dilation_w - v.pad_left;
         const bool inside = h >= 0 && h < v.h && u >= 0 && u < v.w;
-        s.add(inside ? x[((n * v.h + h) * v.w + u) * v.c + group * in + c] : T(0), w[((o * v.kh + r) * v.kw + t) * in + c]);
+        s.add(inside ? x[((n * v.h + h) * v.w + u) * v.c + group * in + c] : T(0),
+              w[((o * v.kh + r) * v.kw + t) * in + c]);
       }
   return s.sum();
 }
 // d_x of one pixel and channel: taps that fit the stride with kh, kw falling, then out.
-template <class T> T ref_backward_input(const Conv& v, const T* d_y, const T* w, int64_t n, int64_t h, int64_t u, int64_t c) {
+template <class T>
+T ref_backward_input(const Conv& v, const T* d_y, const T* w, int64_t n, int64_t h, int64_t u, int64_t c) {
   BlockSum<T> s;
   const int64_t in = v.group_in(), out = v.group_out(), group = c / in;
   for (int64_t r = v.kh - 1; r >= 0; r--)
@@ -202,7 +218,8 @@ template <class T> T ref_backward_input(const Conv& v, const T* d_y, const T* w,
 }
 // d_w of one weight: an image is a leaf, its output pixels in order; images fold in their shard, then shards.
 template <class T>
-T ref_backward_weight(const Conv& v, const Shards& shards, const T* x, const T* d_y, int64_t o, int64_t r, int64_t t, int64_t c) {
+T ref_backward_weight(const Conv& v, const Shards& shards, const T* x, const T* d_y, int64_t o, int64_t r, int64_t t,
+                      int64_t c) {
   const int64_t group = o / v.group_out();
   return ref_fold<T>(shards.count(), [&](int64_t shard) {
     const int64_t first = shards.offset[shard];
@@ -210,7 +227,8 @@ T ref_backward_weight(const Conv& v, const Shards& shards, const T* x, const T* 
       BlockSum<T> s;
       for (int64_t p = 0; p < v.out_h(); p++)
         for (int64_t q = 0; q < v.out_w(); q++) {
-          const int64_t h = p * v.stride_h + r * v.dilation_h - v.pad_top, u = q * v.stride_w + t * v.dilation_w - v.pad_left;
+          const int64_t h = p * v.stride_h + r * v.dilation_h - v.pad_top,
+                        u = q * v.stride_w + t * v.dilation_w - v.pad_left;
           const bool inside = h >= 0 && h < v.h && u >= 0 && u < v.w;
           s.add(inside ? x[(((first + i) * v.h + h) * v.w + u) * v.c + group * v.group_in() + c] : T(0),
                 d_y[(((first + i) * v.out_h() + p) * v.out_w() + q) * v.out + o]);
@@ -227,13 +245,16 @@ struct ConvSizes {
 };
 std::string text_of(const Conv& v) {
   char s[200];
-  std::snprintf(s, sizeof s, "n %ld %ldx%ldx%ld out %ld kernel %ldx%ld stride %ld %ld pad %ld %ld %ld %ld dilation %ld %ld groups %ld",
-                v.n, v.h, v.w, v.c, v.out, v.kh, v.kw, v.stride_h, v.stride_w, v.pad_top, v.pad_bottom, v.pad_left,
-                v.pad_right, v.dilation_h, v.dilation_w, v.groups);
+  std::snprintf(
+      s, sizeof s,
+      "n %ld %ldx%ldx%ld out %ld kernel %ldx%ld stride %ld %ld pad %ld %ld %ld %ld dilation %ld %ld groups %ld", v.n,
+      v.h, v.w, v.c, v.out, v.kh, v.kw, v.stride_h, v.stride_w, v.pad_top, v.pad_bottom, v.pad_left, v.pad_right,
+      v.dilation_h, v.dilation_w, v.groups);
   return s;
 }
 
-template <class T> void check_forward(const Exec& one, const Exec& two, const Conv& v) {
+template <class T>
+void check_forward(const Exec& one, const Exec& two, const Conv& v) {
   const ConvSizes size(v);
   const auto x = values<T>(size.x), w = values<T>(size.w), bias = values<T>(v.out), y0 = values<T>(size.y);
   const bool accumulate = random_bits() & 1, with_bias = random_bits() & 1;
@@ -253,7 +274,8 @@ template <class T> void check_forward(const Exec& one, const Exec& two, const Co
   CHECK(same_bits(y1, y2), "forward %s: two threads differ", text_of(v).c_str());
   add_to_hash(y1);
 }
-template <class T> void check_backward_input(const Exec& one, const Exec& two, const Conv& v) {
+template <class T>
+void check_backward_input(const Exec& one, const Exec& two, const Conv& v) {
   const ConvSizes size(v);
   const auto d_y = values<T>(size.y), w = values<T>(size.w), d_x0 = values<T>(size.x);
   const bool accumulate = random_bits() & 1;
@@ -272,7 +294,8 @@ template <class T> void check_backward_input(const Exec& one, const Exec& two, c
   CHECK(same_bits(d_x1, d_x2), "backward_input %s: two threads differ", text_of(v).c_str());
   add_to_hash(d_x1);
 }
-template <class T> void check_backward_weight(const Exec& one, const Exec& two, const Conv& v, int64_t total) {
+template <class T>
+void check_backward_weight(const Exec& one, const Exec& two, const Conv& v, int64_t total) {
   const ConvSizes size(v);
   const Shards shards = Shards::of(v.n, total, 0, total);
   const auto x = values<T>(size.x), d_y = values<T>(size.y), d_w0 = values<T>(size.w);
@@ -292,13 +315,15 @@ template <class T> void check_backward_weight(const Exec& one, const Exec& two, 
   CHECK(same_bits(d_w1, d_w2), "backward_weight %s: two threads differ", text_of(v).c_str());
   add_to_hash(d_w1);
 }
-template <class T> void check_conv(const Exec& one, const Exec& two, const Conv& v) {
+template <class T>
+void check_conv(const Exec& one, const Exec& two, const Conv& v) {
   check_forward<T>(one, two, v);
   check_backward_input<T>(one, two, v);
   check_backward_weight<T>(one, two, v, int64_t(1) << pick(0, 3));
 }
 // Two ranks with half of the shards each, added, give the bits of one rank.
-template <class T> void check_conv_ranks(const Exec& exec, Conv v, int64_t total) {
+template <class T>
+void check_conv_ranks(const Exec& exec, Conv v, int64_t total) {
   const ConvSizes size(v);
   const auto x = values<T>(size.x), d_y = values<T>(size.y);
   auto gradient = [&](int64_t first, int64_t last) {
@@ -334,10 +359,12 @@ Conv same_conv(int64_t n, int64_t size, int64_t c, int64_t out, int64_t kernel) 
   v.pad_top = v.pad_bottom = v.pad_left = v.pad_right = kernel / 2;
   return v;
 }
-template <class T> void check_convs(const Exec& one, const Exec& two) {
+template <class T>
+void check_convs(const Exec& one, const Exec& two) {
   for (int i = 0; i < 150;) {
     const Conv v = random_conv();
-    if (v.h + v.pad_top + v.pad_bottom <= v.dilation_h * (v.kh - 1) || v.w + v.pad_left + v.pad_right <= v.dilation_w * (v.kw - 1))
+    if (v.h + v.pad_top + v.pad_bottom <= v.dilation_h * (v.kh - 1) ||
+        v.w + v.pad_left + v.pad_right <= v.dilation_w * (v.kw - 1))
       continue;
     check_conv<T>(one, two, v);
     i++;

@@ -37,7 +37,14 @@ def test_names_are_paths(tw):
             return self.head(self.features(x))
 
     t = trainer(tw, Net()).build(*rows())
-    expected = ["features.0.weight", "features.0.bias", "features.1.gamma", "features.1.beta", "head.weight", "head.bias"]
+    expected = [
+        "features.0.weight",
+        "features.0.bias",
+        "features.1.gamma",
+        "features.1.beta",
+        "head.weight",
+        "head.bias",
+    ]
     assert list(t.parameters()) == expected
     assert sorted(t.buffers()) == ["features.1.running_mean", "features.1.running_var"]
     assert t.parameters()["features.0.weight"].shape == (5, 4)

@@ -104,7 +104,7 @@ def test_the_first_of_equal_logits_wins(dtype, ops):
 
 @pytest.mark.parametrize("shape", [(4096, 3), (64, 8, 8, 5), (1000, 40)])
 def test_batch_norm_far_from_zero(shape, ops):
-    """Mean 1000, standard deviation 1, float32: E[x^2] - E[x]^2 has lost every digit there. The bound is that of merging
+    """Mean 1000, standard deviation 1, float32: E[x^2] - E[x]^2 has lost every digit. The bound is that of merging
     blocks whose means are rounded to float32 (6e-5 apart at 1000) and differ by about 0.1."""
     x = (1000 + np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
     axes = tuple(range(len(shape) - 1))

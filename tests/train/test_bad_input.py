@@ -13,7 +13,9 @@ def data(rows=20):
 
 def make(tw, **options):
     net = tw.nn.Sequential({"body": tw.nn.Linear(8), "act": tw.nn.ReLU(), "fc": tw.nn.Linear(3)})
-    return tw.Trainer(net, tw.losses.CrossEntropy(), tw.optim.SGD(0.1), metrics=["accuracy"], **{"threads": 1, **options})
+    return tw.Trainer(
+        net, tw.losses.CrossEntropy(), tw.optim.SGD(0.1), metrics=["accuracy"], **{"threads": 1, **options}
+    )
 
 
 def with_label(value):
@@ -29,7 +31,11 @@ def with_nan():
 
 
 BAD = [
-    (lambda: with_label(12), ValueError, r"\[cross_entropy\] label y\[17\] = 12 is outside \[0, 3\): layer 'fc' has 3 outputs"),
+    (
+        lambda: with_label(12),
+        ValueError,
+        r"\[cross_entropy\] label y\[17\] = 12 is outside \[0, 3\): layer 'fc' has 3 outputs",
+    ),
     (lambda: with_label(-1), ValueError, r"y\[17\] = -1 is outside"),
     (lambda: with_nan(), ValueError, r"x\[3, 2\] = nan: 1 of 100 values are not finite"),
     (lambda: (data()[0][:, :4], data()[1]), ValueError, r"x has shape \(20, 4\), expected \(rows, 5\)"),

@@ -20,7 +20,11 @@ def make(tw, lr=0.1, **options):
 
 def test_the_order_of_hooks(tw):
     calls = []
-    names = [n for n in dir(tw.callbacks.Callback) if n.startswith("on_") and n not in ("on_progress", "on_train_interrupted")]
+    names = [
+        n
+        for n in dir(tw.callbacks.Callback)
+        if n.startswith("on_") and n not in ("on_progress", "on_train_interrupted")
+    ]
     hooks = {n: lambda *a, n=n: calls.append(n) for n in names}
     make(tw).fit(*data(), epochs=2, batch_size=32, callbacks=[tw.callbacks.LambdaCallback(**hooks)])
     batch = ["on_train_batch_begin", "on_train_batch_end"]
@@ -46,7 +50,9 @@ def test_history_has_a_value_an_epoch(tw):
 def test_callbacks_do_not_change_the_training(tw):
     plain, watched = make(tw), make(tw)
     plain.fit(*data(), epochs=2, batch_size=7)
-    watched.fit(*data(), epochs=2, batch_size=7, callbacks=[tw.callbacks.LambdaCallback(on_train_batch_end=lambda b, l: 0)])
+    watched.fit(
+        *data(), epochs=2, batch_size=7, callbacks=[tw.callbacks.LambdaCallback(on_train_batch_end=lambda b, l: 0)]
+    )
     assert plain.digest() == watched.digest()
     plain_loss, watched_loss = plain.history["loss"], watched.history["loss"]
     assert plain_loss == watched_loss
@@ -67,7 +73,10 @@ def test_early_stopping_goes_on_counting_after_a_checkpoint(tw, tmp_path):
     x, y = data()
 
     def callbacks():
-        return [tw.callbacks.ModelCheckpoint(tmp_path / "run"), tw.callbacks.EarlyStopping("loss", patience=5, min_delta=1e-6)]
+        return [
+            tw.callbacks.ModelCheckpoint(tmp_path / "run"),
+            tw.callbacks.EarlyStopping("loss", patience=5, min_delta=1e-6),
+        ]
 
     first, whole = make(tw, lr=0.0), make(tw, lr=0.0)
     first.fit(x, y, epochs=3, batch_size=16, callbacks=callbacks())

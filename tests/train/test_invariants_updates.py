@@ -169,7 +169,7 @@ def test_memory_and_descriptors_stay_the_same_over_many_steps(world, tw):
 
     work(300)
     before, open_before = resident_bytes(), descriptors()
-    work(3000)
+    work(3000 if world == 1 else 600)
     assert resident_bytes() - before < 2 << 20
     assert descriptors() == open_before
 

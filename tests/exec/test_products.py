@@ -1,0 +1,92 @@
+"""Matrix products and convolutions: against NumPy in float64, and their bits. The order of every addition is checked
+by products_check.cpp, which is compiled here for each instruction set that the processor has."""
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = [
+    *(f"cpp/exec/{name}.cpp" for name in ("tile", "matmul", "conv_taps", "conv_forward", "conv_backward_input")),
+    *("cpp/exec/conv_backward_weight.cpp", "cpp/exec/pool.cpp", "cpp/tensor/arena.cpp"),
+    "tests/exec/products_check.cpp",
+]
+FLAGS = ["-std=c++20", "-O1", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-pthread", "-Icpp"]
+ISA_FLAGS = {
+    "generic": [],
+    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512cd", "-mavx2", "-mfma"],
+}
+EPS = {np.float32: 2e-7, np.float64: 4e-16}
+
+
+def hash_of_check(isa, folder):
+    program = folder / f"check_{isa}"
+    command = [os.environ.get("CXX", "c++"), *FLAGS, *ISA_FLAGS[isa], *SOURCES, "-o", str(program)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr[-2000:]
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "c++")), reason="no C++ compiler")
+def test_order_of_every_addition(tw, tmp_path):
+    isas = tw._core.isas()
+    with ThreadPoolExecutor() as pool:
+        hashes = dict(zip(isas, pool.map(lambda isa: hash_of_check(isa, tmp_path), isas), strict=True))
+    assert len(set(hashes.values())) == 1, hashes
+
+
+def arrays(dtype, *shapes):
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("m, n, k", [(1, 1, 1), (13, 31, 5), (14, 32, 256), (15, 33, 257), (200, 10, 700), (3, 129, 0)])
+def test_matmul(tw, dtype, m, n, k):
+    a, b = arrays(dtype, (m, k), (k, n))
+    y = tw.ops.matmul(a, b)
+    bound = EPS[dtype] * (4 + np.sqrt(k)) * (np.abs(a).astype(np.float64) @ np.abs(b) + 1)
+    assert y.dtype == dtype and y.shape == (m, n)
+    assert np.all(np.abs(y - a.astype(np.float64) @ b.astype(np.float64)) <= bound)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_element_depends_on_its_row_and_column_only(tw, dtype):
+    a, b = arrays(dtype, (71, 600), (600, 83))
+    y = tw.ops.matmul(a, b)
+    assert np.array_equal(tw.ops.matmul(a[3:12], b), y[3:12])
+    assert np.array_equal(tw.ops.matmul(a, np.ascontiguousarray(b[:, 40:51])), y[:, 40:51])
+    assert np.array_equal(tw.ops.linear(a, np.ascontiguousarray(b.T)), y)
+    assert np.array_equal(tw.ops.matmul(np.stack([a, a]), np.stack([b, b]))[1], y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_convolution_that_is_a_matrix_product_has_its_bits(tw, dtype):
+    x, weight = arrays(dtype, (3, 5, 7, 300), (20, 1, 1, 300))
+    y = tw.ops.conv2d(x, weight)
+    assert np.array_equal(y.reshape(-1, 20), tw.ops.linear(x.reshape(-1, 300), weight.reshape(20, 300)))
+    x, weight = arrays(dtype, (4, 3, 3, 40), (9, 3, 3, 40))  # the kernel covers the image
+    y = tw.ops.conv2d(x, weight)
+    assert np.array_equal(y.reshape(4, 9), tw.ops.linear(x.reshape(4, -1), weight.reshape(9, -1)))
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_an_image_depends_on_itself_only(tw, groups):
+    x, weight = arrays(np.float32, (7, 9, 10, 12), (24, 3, 3, 12 // groups))
+    options = {"stride": 2, "padding": 1, "groups": groups}
+    y = tw.ops.conv2d(x, weight, **options)
+    assert np.array_equal(tw.ops.conv2d(x[2:5], weight, **options), y[2:5])
+
+
+def test_no_rows(tw):
+    x, weight = arrays(np.float32, (0, 8, 8, 3), (4, 3, 3, 3))
+    assert tw.ops.conv2d(x, weight).shape == (0, 6, 6, 4)
+    assert tw.ops.matmul(np.zeros((0, 5), np.float32), np.zeros((5, 2), np.float32)).shape == (0, 2)
