@@ -84,6 +84,7 @@ class Function:
     ) -> list[np.ndarray] | tuple[list[np.ndarray], list[np.ndarray]]:
         """With tangents=True: returns (outputs, tangents of the outputs), the exact directional derivative."""
 
+__version__: str
 RATE_FIELDS: tuple[str, ...]
 """Columns of a table of rates: lr, momentum, dampening, beta1, beta2, decay, eps, weight_decay, previous_lr."""
 
