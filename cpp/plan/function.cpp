@@ -1,6 +1,6 @@
 #include "function.h"
 
-#include <unistd.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <cstring>
@@ -10,14 +10,18 @@
 namespace thalweg {
 namespace {
 
-const pid_t kLoadedBy = getpid();
+// Set in every child that a fork makes: a look at it costs nothing, unlike getpid().
+bool forked = [] {
+  pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  return false;
+}();
 
 bool contains(const std::vector<Value>& list, Value v) { return std::find(list.begin(), list.end(), v) != list.end(); }
 
 }  // namespace
 
 void check_not_forked() {
-  if (getpid() != kLoadedBy)
+  if (forked)
     throw std::runtime_error(
         "this process was forked after thalweg was imported, and its compute threads did not survive; import thalweg "
         "in the child, or start processes with the 'spawn' method");

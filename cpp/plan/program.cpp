@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "../ops/kernels.h"
 
@@ -17,6 +18,7 @@ int64_t Program::external_bytes(Value v) const { return block_of_[v] < 0 ? 0 : b
 
 void Program::bind(const Memory& m) {
   gradients_ = m.gradients;
+  moved_ = true;
   for (Block& b : blocks_) {
     switch (b.home) {
       case Home::activation: b.data = m.activations + b.offset; break;
@@ -30,10 +32,13 @@ void Program::bind(const Memory& m) {
 }
 
 void Program::bind_external(Value v, Buffer b) {
-  if (block_of_[v] >= 0) blocks_[block_of_[v]].data = b.data;
+  if (block_of_[v] < 0 || blocks_[block_of_[v]].data == b.data) return;
+  blocks_[block_of_[v]].data = b.data;
+  moved_ = true;
 }
 
 void Program::resolve() {
+  if (!std::exchange(moved_, false)) return;
   for (Instruction& i : code_) {
     const Node* n = i.node >= 0 ? &graph_.nodes()[i.node] : nullptr;
     i.in.resize(i.in_block.size());

@@ -93,6 +93,7 @@ class Program {
   std::vector<Instruction> code_;
   Arena constants_;
   std::byte* gradients_ = nullptr;
+  bool moved_ = true;  // some memory, since resolve()
   int64_t activation_bytes_ = 0;
   CommTime comm_;
 };

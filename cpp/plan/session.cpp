@@ -83,6 +83,7 @@ Session::Session(Recording train, Recording evaluate, const std::map<std::string
     replicas_.push_back(std::make_unique<Replica>(layout_, config_.dtype, states(), config_.threads));
   plans_.resize(config_.world);
   carried_.resize(config_.world);
+  reports_.resize(config_.world);
   if (config_.world > 1) team_ = make_pool(config_.world);
   connect();
 }
@@ -96,9 +97,7 @@ void Session::connect() {
   for (int r = 0; r < config_.world; r++) replicas_[r]->comm = std::move(comms[r]);
 }
 
-// Runs the body on every rank. One rank's exception ends the others' collectives; it is the one that is rethrown.
-void Session::run_ranks(const std::function<void(int)>& body) {
-  if (config_.world == 1) return body(0);
+void Session::run_team(const std::function<void(int)>& body) {
   std::vector<std::exception_ptr> errors(config_.world);
   auto task = [&](int64_t rank, int) {
     try {
@@ -136,28 +135,26 @@ Plan& Session::plan(int rank, Mode mode, int64_t rows) {
   return *slot;
 }
 
-StepReport Session::run_micro(const Batch& micro, StepSettings settings) {
-  std::vector<StepReport> reports(config_.world);
+const StepReport& Session::run_micro(const Batch& micro, const StepSettings& settings) {
   run_ranks(
-      [&](int rank) { reports[rank] = plan(rank, Mode::train, micro.rows).step(micro, settings, carried_[rank]); });
-  raise_if_bad(reports);
-  return reports[0];
+      [&](int rank) { reports_[rank] = plan(rank, Mode::train, micro.rows).step(micro, settings, carried_[rank]); });
+  raise_if_bad();
+  return reports_[0];
 }
 
-void Session::raise_if_bad(const std::vector<StepReport>& reports) {
+void Session::raise_if_bad() {
+  if (!reports_[0].skipped || config_.skip_nonfinite) return;
   int first = -1;
   for (int r = 0; r < config_.world; r++) {
-    const int at = reports[r].bad_instruction;
-    if (at >= 0 && (first < 0 || at < reports[first].bad_instruction)) first = r;
+    const int at = reports_[r].bad_instruction;
+    if (at >= 0 && (first < 0 || at < reports_[first].bad_instruction)) first = r;
   }
-  const bool stopped = reports[0].skipped && !config_.skip_nonfinite;
+  const std::string head = text("the training diverged at update ", t + 1, ": ");
   if (first >= 0)
-    throw NonFinite(text("the training diverged at update ", t + 1, ": ", reports[first].bad,
-                         config_.world > 1 ? text(" (rank ", first, ")") : std::string(),
+    throw NonFinite(text(head, reports_[first].bad, config_.world > 1 ? text(" (rank ", first, ")") : std::string(),
                          "; parameters are those of the update before. Lower the learning rate, or set max_norm"));
-  if (stopped)
-    throw NonFinite(text("the training diverged at update ", t + 1, ": the gradient norm is ", reports[0].grad_norm,
-                         " and the loss ", reports[0].sums.loss / reports[0].sums.count));
+  throw NonFinite(text(head, "the gradient norm is ", reports_[0].grad_norm, " and the loss ",
+                       reports_[0].sums.loss / reports_[0].sums.count));
 }
 
 StepReport Session::step(const Batch& batch, std::span<const Rates> rates) {
@@ -198,6 +195,7 @@ std::vector<StepReport> Session::run_epoch(const Batch& data, int64_t batch_size
                                            double interval, const Progress& progress) {
   using Clock = std::chrono::steady_clock;
   std::vector<StepReport> reports;
+  reports.reserve(size_t((data.rows + batch_size - 1) / batch_size));
   auto last = Clock::now();
   for (int64_t at = 0, k = 0; at < data.rows; at += batch_size, k++) {
     Batch batch = data;

@@ -62,10 +62,16 @@ class Session {
  private:
   enum class Mode : uint8_t { train, evaluate, predict };
   Plan& plan(int rank, Mode mode, int64_t rows);
-  void run_ranks(const std::function<void(int rank)>& body);
+  // Runs the body on every rank. One rank's exception ends the others' collectives; it is the one that is rethrown.
+  template <class Body>
+  void run_ranks(const Body& body) {
+    if (config_.world == 1) return body(0);
+    run_team(body);
+  }
+  void run_team(const std::function<void(int rank)>& body);
   void connect();
-  StepReport run_micro(const Batch& micro, StepSettings settings);
-  void raise_if_bad(const std::vector<StepReport>& reports);
+  const StepReport& run_micro(const Batch& micro, const StepSettings& settings);
+  void raise_if_bad();
 
   SessionConfig config_;
   Layout layout_;
@@ -73,8 +79,9 @@ class Session {
   int groups_ = 1;
   std::vector<std::unique_ptr<Replica>> replicas_;
   std::vector<std::map<std::pair<Mode, int64_t>, std::unique_ptr<Plan>>> plans_;
-  std::unique_ptr<Pool> team_;  // one thread for each rank; the caller is rank 0
-  std::vector<Sums> carried_;   // of each rank, between micro-batches
+  std::unique_ptr<Pool> team_;       // one thread for each rank; the caller is rank 0
+  std::vector<StepReport> reports_;  // of each rank, of the last micro-batch
+  std::vector<Sums> carried_;        // of each rank, between micro-batches
   std::mutex mutex_;
 };
 

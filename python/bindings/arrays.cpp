@@ -1,5 +1,7 @@
 #include "arrays.h"
 
+#include "../../cpp/tensor/arena.h"
+
 namespace thalweg::bindings {
 namespace {
 
@@ -7,6 +9,37 @@ py::dtype numpy_dtype(DType dtype, Kind kind) {
   if (kind == Kind::index) return py::dtype::of<int32_t>();
   return dtype == DType::f32 ? py::dtype::of<float>() : py::dtype::of<double>();
 }
+
+// Memory of large result arrays, kept for the next one of the same size: fresh pages cost about half of the time of an
+// operator that only moves memory. Used under the interpreter lock.
+class Reused {
+ public:
+  static constexpr int64_t kSmallest = 64 << 10, kMostKept = 256 << 20;
+  static Reused& get() {
+    static auto* one = new Reused;  // never destroyed: arrays may outlive everything else
+    return *one;
+  }
+  Arena* take(int64_t bytes) {
+    auto& same = free_[align_up(bytes)];
+    if (same.empty()) return new Arena(bytes);
+    Arena* memory = same.back();
+    same.pop_back();
+    kept_ -= memory->bytes();
+    return memory;
+  }
+  void give(Arena* memory) {
+    if (kept_ + memory->bytes() > kMostKept) {
+      delete memory;
+      return;
+    }
+    kept_ += memory->bytes();
+    free_[memory->bytes()].push_back(memory);
+  }
+
+ private:
+  std::map<int64_t, std::vector<Arena*>> free_;
+  int64_t kept_ = 0;
+};
 
 }  // namespace
 
@@ -23,7 +56,12 @@ Shape shape_of(const py::array& a) {
 }
 
 py::array empty(const Shape& shape, DType dtype, Kind kind) {
-  return py::array(numpy_dtype(dtype, kind), shape.vector());
+  const py::dtype element = numpy_dtype(dtype, kind);
+  const int64_t bytes = shape.size() * element.itemsize();
+  if (bytes < Reused::kSmallest) return py::array(element, shape.vector());
+  Arena* memory = Reused::get().take(bytes);
+  const py::capsule owner(memory, [](void* p) { Reused::get().give(static_cast<Arena*>(p)); });
+  return py::array(element, shape.vector(), memory->data(), owner);
 }
 
 const std::byte* address(const py::array& a, DType dtype, Kind kind, const Shape& expected, const std::string& what) {

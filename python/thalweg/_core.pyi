@@ -28,7 +28,7 @@ def permutation(n: int, seed: int, stream: str) -> np.ndarray: ...  # int64
 def self_check() -> dict[str, Any]: ...
 
 class Communicator:
-    """How the ranks of a world talk; each is used from its own thread. Arrays: contiguous float32 or float64, in place."""
+    """How the ranks of a world talk; each is used from its own thread. Arrays are contiguous float32 or float64."""
     @property
     def rank(self) -> int: ...
     @property

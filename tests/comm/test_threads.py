@@ -4,7 +4,6 @@ import threading
 
 import numpy as np
 import pytest
-
 from thalweg import _core
 
 pytestmark = pytest.mark.timeout(60)

@@ -1,17 +1,18 @@
-"""Prints a digest of every formula's results, value and tangent, on fixed arguments: run once for each instruction set."""
+"""Prints a digest of every formula, value and tangent, on fixed arguments: run once for each instruction set."""
 
 import hashlib
 import json
 
 import numpy as np
-
 from thalweg import _core
 
 ARGUMENTS = {
     1: "exp expm1 tanh log log1p erf sin cos sqrt abs relu sigmoid gelu gelu_tanh softplus normal_cdf normal_pdf",
     2: "pow maximum minimum leaky_relu relu_backward tanh_backward sigmoid_backward gelu_backward gelu_tanh_backward "
     "softplus_backward inv_std log_sum_exp softmax squared_error variance clip_scale",
-    3: "clamp fma leaky_relu_backward normalize affine running softmax_backward log_softmax_backward cross_entropy_term sgd",
+    3: "clamp fma leaky_relu_backward normalize affine running softmax_backward log_softmax_backward "
+    "cross_entropy_term "
+    "sgd",
     4: "cross_entropy cross_entropy_backward mse_backward",
     5: "normalize_backward layer_norm gradient one_cycle_factor",
     6: "layer_norm_backward merge_n merge_mean merge_m2 sgd_momentum_w sgd_momentum_v sgd_nesterov_w heavy_ball_w",

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from thalweg import _core
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from thalweg import _core
 
 from .measure import DTYPES, close, tangent_by_differences
@@ -57,7 +56,11 @@ def test_softmax_and_log_softmax_backward():
         return np.exp(v - v.max(1, keepdims=True)) / np.exp(v - v.max(1, keepdims=True)).sum(1, keepdims=True)
 
     d_z = whole("softmax_backward", d_y, p, (d_y * p).sum(1, keepdims=True))
-    close(np.sum(d_z * direction), tangent_by_differences(lambda v: np.sum(d_y * soft(v)), [z], [direction], h=1e-3), rtol=1e-9)
+    close(
+        np.sum(d_z * direction),
+        tangent_by_differences(lambda v: np.sum(d_y * soft(v)), [z], [direction], h=1e-3),
+        rtol=1e-9,
+    )
     d_z = whole("log_softmax_backward", d_y, np.log(p), d_y.sum(1, keepdims=True))
     moved = tangent_by_differences(lambda v: np.sum(d_y * np.log(soft(v))), [z], [direction], h=1e-3)
     close(np.sum(d_z * direction), moved, rtol=1e-9)

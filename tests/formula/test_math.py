@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-
 from thalweg import _core
 
 from .measure import DTYPES, close, exact, spread, tangent_by_differences, ulps
@@ -78,7 +77,9 @@ def test_erf_golden_numbers():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_pow_error_in_ulp(dtype):
     rng, limit = np.random.default_rng(4), 87 if dtype == np.float32 else 708
-    x = np.concatenate([np.exp(rng.uniform(-limit, limit, 30_000)), rng.uniform(0.1, 3, 30_000), 1 + rng.normal(size=30_000) / 1e3])
+    x = np.concatenate(
+        [np.exp(rng.uniform(-limit, limit, 30_000)), rng.uniform(0.1, 3, 30_000), 1 + rng.normal(size=30_000) / 1e3]
+    )
     x = x.astype(dtype)
     logs = np.log(exact(x))
     y = (rng.uniform(-limit, limit, x.size) / np.where(logs == 0, 1, logs)).astype(dtype)

@@ -4,7 +4,6 @@ import functools
 
 import numpy as np
 import pytest
-
 from thalweg import _core
 
 from .measure import DTYPES, close, same_bits, tangent_by_differences
@@ -54,7 +53,10 @@ def test_merged_variance_survives_a_large_mean(dtype, rtol):
 def test_merge_in_any_order_is_the_whole():
     rng = np.random.default_rng(3)
     parts = [rng.normal(3, 2, size) for size in (0, 1, 7, 0, 64, 3)]
-    moments = [(np.array([len(p) * 1.0]), np.array([p.mean() if len(p) else 0]), np.array([p.var() * len(p) if len(p) else 0])) for p in parts]
+    moments = [
+        tuple(np.array([float(x)]) for x in (len(p), p.mean() if len(p) else 0, p.var() * len(p) if len(p) else 0))
+        for p in parts
+    ]
     n, mean, m2 = functools.reduce(merge, moments)
     whole = np.concatenate(parts)
     close([n[0], mean[0], m2[0]], [whole.size, whole.mean(), whole.var() * whole.size])
@@ -66,7 +68,12 @@ def test_tangent_of_merge():
     directions = [np.zeros(50), *rng.normal(size=(2, 50)), np.zeros(50), *rng.normal(size=(2, 50))]
     for name in ("merge_mean", "merge_m2"):
         _, d = _core.formula_jvp(name, args, directions)
-        close(d, tangent_by_differences(functools.partial(_core.formula, name), args, directions, h=1e-3), rtol=1e-9, atol=1e-10)
+        close(
+            d,
+            tangent_by_differences(functools.partial(_core.formula, name), args, directions, h=1e-3),
+            rtol=1e-9,
+            atol=1e-10,
+        )
 
 
 def normalized(x, gamma, beta, axis, eps=1e-5):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from thalweg import _core
 
 # Random123, kat_vectors, philox4x32-10: counter, key, result
@@ -47,7 +46,9 @@ def test_an_element_depends_on_its_place_alone():
 def test_float32_is_float64_rounded():
     for name in ("normal", "uniform", "truncated_normal"):
         wide = _core.fill_random(name, 0.0, 1.0, 3, "w", (1000,), "float64")
-        np.testing.assert_array_equal(_core.fill_random(name, 0.0, 1.0, 3, "w", (1000,), "float32"), wide.astype(np.float32))
+        np.testing.assert_array_equal(
+            _core.fill_random(name, 0.0, 1.0, 3, "w", (1000,), "float32"), wide.astype(np.float32)
+        )
 
 
 def test_unknown_distributions_are_refused():

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-
 from thalweg import _core
 
 from .measure import close
@@ -34,7 +33,8 @@ def test_one_cycle_against_torch(torch):
     p = torch.nn.Parameter(torch.zeros(()))
     optimizer = torch.optim.SGD([p], lr=1.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=1.0, total_steps=101, pct_start=31 / 101, div_factor=25, final_div_factor=1e4, cycle_momentum=False
+        optimizer, max_lr=1.0, total_steps=101, pct_start=31 / 101, div_factor=25, final_div_factor=1e4,
+        cycle_momentum=False,
     )  # fmt: skip
     rates = []
     for _ in range(101):

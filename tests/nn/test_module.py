@@ -197,5 +197,5 @@ def test_python_cannot_look_into_symbolic_tensors(tw):
         def forward(self, x):
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(TypeError, match="ops.where"):
+    with pytest.raises(TypeError, match=r"ops\.where"):
         trainer(tw, Branching()).build(*rows())

@@ -51,7 +51,10 @@ def test_callbacks_do_not_change_the_training(tw):
     plain, watched = make(tw), make(tw)
     plain.fit(*data(), epochs=2, batch_size=7)
     watched.fit(
-        *data(), epochs=2, batch_size=7, callbacks=[tw.callbacks.LambdaCallback(on_train_batch_end=lambda b, l: 0)]
+        *data(),
+        epochs=2,
+        batch_size=7,
+        callbacks=[tw.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: 0)],
     )
     assert plain.digest() == watched.digest()
     plain_loss, watched_loss = plain.history["loss"], watched.history["loss"]
@@ -111,7 +114,7 @@ def test_learning_rate_scheduler_and_csv(tw, tmp_path):
 
 
 def test_a_diverged_run_names_what_happened(tw):
-    x, y = data()
+    x, _ = data()
 
     def diverging():
         net = tw.nn.Sequential(tw.nn.Linear(8), tw.nn.Linear(1))

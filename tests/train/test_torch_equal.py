@@ -1,5 +1,5 @@
-"""Training equals torch's: same weights, same batches, 200 steps. In float64 to 1e-8; in float32 as near to torch's float64
-run as three times torch's own float32 run."""
+"""Training equals torch's: same weights, same batches, 200 steps. In float64 to 1e-8; in float32 as near to torch's
+float64 run as three times torch's own float32 run."""
 
 import copy
 
