@@ -75,18 +75,13 @@ TW_HD Dual<T> operator/(Dual<T> a, Dual<T> b) {
   return {q, (a.t - q * b.t) / b.v};
 }
 // Plain numbers mix with duals as constants (tangent 0).
-#define TW_MIXED(op)                                                \
-  template <class T>                                                \
-  TW_HD Dual<T> operator op(Dual<T> a, std::type_identity_t<T> b) { \
-    return a op Dual<T>(b);                                         \
-  }                                                                 \
-  template <class T>                                                \
-  TW_HD Dual<T> operator op(std::type_identity_t<T> a, Dual<T> b) { \
-    return Dual<T>(a) op b;                                         \
-  }
-TW_MIXED(+)
-TW_MIXED(-) TW_MIXED(*) TW_MIXED(/)
+// clang-format off
+#define TW_MIXED(op)                                                                                                    \
+  template <class T> TW_HD Dual<T> operator op(Dual<T> a, std::type_identity_t<T> b) { return a op Dual<T>(b); }         \
+  template <class T> TW_HD Dual<T> operator op(std::type_identity_t<T> a, Dual<T> b) { return Dual<T>(a) op b; }
+TW_MIXED(+) TW_MIXED(-) TW_MIXED(*) TW_MIXED(/)
 #undef TW_MIXED
+    // clang-format on
     template <class T>
     TW_HD Dual<T>& operator+=(Dual<T>& a, Dual<T> b) {
   return a = a + b;
