@@ -235,7 +235,7 @@ class Progress(Callback):
     """Show a bar on a terminal, and a line for each epoch everywhere."""
 
     def __init__(self) -> None:
-        from .cli.console import Screen
+        from .console import Screen
 
         self._screen = Screen()
 
@@ -246,7 +246,7 @@ class Progress(Callback):
         self._screen.advance(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        from .cli.console import progress_text
+        from .console import progress_text
 
         self._screen.end_epoch()
         self._screen.line(f"epoch {epoch + 1:>3}/{self.params['epochs']}  {progress_text(logs or {})}")

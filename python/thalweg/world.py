@@ -1,9 +1,13 @@
-"""How many ranks trainers use by default."""
+"""Ranks as threads of this process: for trainers by default, and for functions of one's own."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
+
+from . import _core, fork
 
 
 class _Default(threading.local):
@@ -17,7 +21,8 @@ _default = _Default()
 class world:
     """`with thalweg.world(4):` lets every Trainer made inside run its plans on four ranks, as threads of this process.
 
-    The body itself runs once. Results have the same bits as on one rank when the number of ranks divides the shards.
+    The body itself runs once; run() calls a function on every rank instead. Results have the same bits as on one rank
+    when the number of ranks divides the shards.
     Raises: TypeError or ValueError for a size that is no integer of at least 1.
     """
 
@@ -30,6 +35,35 @@ class world:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         _default.sizes.pop()
+
+    def run(self, function: Callable[..., Any], *args: Any) -> list[Any]:
+        """Call function(comm, *args) on every rank, each in a thread with its own communicator.
+
+        comm has rank, size, barrier, all_reduce (a sum, in place, the same bits everywhere), reduce_scatter,
+        all_gather, broadcast, send, recv and split, all on contiguous float32 or float64 arrays.
+        Returns: what the ranks returned, by rank.
+        Raises: the first exception of a rank; the others' collectives end with LostError instead of waiting.
+        """
+        fork.check()
+        results: list[Any] = [None] * self.size
+        errors: list[BaseException] = []
+
+        def work(comm: Any) -> None:
+            try:
+                results[comm.rank] = function(comm, *args)
+            except BaseException as error:
+                errors.append(error)
+                comm.abort(f"rank {comm.rank} failed: {error!r}")
+
+        threads = [threading.Thread(target=work, args=(c,), daemon=True) for c in _core.make_threads(self.size)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        causes = [e for e in errors if not isinstance(e, _core.LostError)] or errors
+        if causes:
+            raise causes[0]
+        return results
 
 
 def default_size() -> int:

@@ -14,10 +14,10 @@ import thalweg as tw
 
 from .. import checkpoint
 from ..callbacks import Callback
+from ..console import Screen, bytes_text, progress_text, quantity
 from ..run import COLUMNS, RunFolder, new_folder
 from . import networks
 from .config import CHANGEABLE, ConfigError, TrainConfig, UsageError
-from .console import Screen, bytes_text, progress_text, quantity
 from .interrupt import StopFlag, Stopped
 
 
@@ -128,6 +128,7 @@ class Job(Callback):
             epochs=self.config.epochs,
             batch_size=self.config.batch_size,
             validation_data=self.validation,
+            verbose=0,  # the screen of this job shows more
             callbacks=[self],
         )
 

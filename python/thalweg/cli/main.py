@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..console import Output, open_standard_streams
 from .config import MODELS, OPTIMIZERS, ConfigError, TrainConfig
-from .console import Output, open_standard_streams
 from .interrupt import Stopped
 
 OUT_OF_RESOURCES = 7

@@ -15,7 +15,7 @@ from .record import Spec
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-_OPTIONS = ("seed", "dtype", "shards", "max_norm", "clip_value", "on_nonfinite", "accumulate")
+_OPTIONS = ("seed", "dtype", "shards", "max_norm", "max_layer_norm", "clip_value", "on_nonfinite", "accumulate")
 
 
 def collect(trainer: Trainer) -> dict[str, Any]:

@@ -32,7 +32,8 @@ class Trainer:
     seed keys initial values, the order of rows and dropout. dtype: "float32" or "float64". world: ranks as threads of
     this process (by default that of `with thalweg.world(n)`, or 1); shards: fixed slices of every batch, a power of
     two, whose sums fold in a fixed tree: results are the same on 1, 2, 4, ... up to `shards` ranks. threads: of each
-    rank, 0 for the cores shared evenly. max_norm, clip_value: limits of the gradient's norm and elements.
+    rank, 0 for the cores shared evenly. max_norm: limit of the whole gradient's norm; max_layer_norm: then of each
+    parameter's; clip_value: then of every element.
     on_nonfinite: "raise" (DivergedError) or "skip" the update. accumulate: pieces that a batch is computed in, to
     save memory. The network is recorded when the first data come (or by build), which fixes the shapes of rows.
     Raises: TypeError and ValueError for arguments of other types or outside their ranges.
@@ -51,6 +52,7 @@ class Trainer:
         shards: int = 8,
         threads: int = 0,
         max_norm: float | None = None,
+        max_layer_norm: float | None = None,
         clip_value: float | None = None,
         on_nonfinite: str = "raise",
         accumulate: int = 1,
@@ -65,6 +67,7 @@ class Trainer:
         self.shards = checks.power_of_two(shards)
         self.threads = integer(threads, "Trainer", "threads", 0)
         self.max_norm = checks.limit(max_norm, "max_norm")
+        self.max_layer_norm = checks.limit(max_layer_norm, "max_layer_norm")
         self.clip_value = checks.limit(clip_value, "clip_value")
         if on_nonfinite not in ("raise", "skip"):
             raise ValueError(f"[Trainer] on_nonfinite is {on_nonfinite!r}, expected 'raise' or 'skip'")
@@ -120,6 +123,7 @@ class Trainer:
             "rule": self.optimizer.rule,
             "groups": groups,
             "max_norm": self.max_norm or 0.0,
+            "clip_layer_norm": self.max_layer_norm or 0.0,
             "clip_value": self.clip_value or 0.0,
             "on_nonfinite": self.on_nonfinite,
             "accumulate": self.accumulate,
@@ -167,14 +171,14 @@ class Trainer:
         validation_data: tuple[Any, Any] | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Callback] = (),
-        verbose: int = 0,
+        verbose: int = 1,
     ) -> History:
         """Train until `epochs` epochs are done in all, counted from the beginning of the training.
 
         A call after an interruption (Ctrl-C, an exception in a callback, a checkpoint that was loaded) goes on at the
         very row where the training stood, with the same bits as if nothing had happened; for five more epochs say
         fit(epochs=trainer.epoch + 5). The order of rows depends on the seed and the epoch only; the last batch may be
-        short. verbose: 1 shows progress.
+        short. verbose: 1 shows progress, a bar on a terminal and a line for each epoch elsewhere; 0 shows nothing.
         Returns: the history (one for the trainer's life).
         Raises: TypeError, ValueError for data or arguments that don't fit; DivergedError as step; KeyboardInterrupt
         at a step's edge.
@@ -338,9 +342,8 @@ class Trainer:
 
     def steps_per_epoch(self, rows: int, batch_size: int) -> int:
         """Return how many updates an epoch over so many rows takes."""
-        return -(
-            -integer(rows, "steps_per_epoch", "rows", 0) // integer(batch_size, "steps_per_epoch", "batch_size", 1)
-        )
+        batch_size = integer(batch_size, "steps_per_epoch", "batch_size", 1)
+        return -(-integer(rows, "steps_per_epoch", "rows", 0) // batch_size)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a run needs to go on with the same bits: parameters, buffers, optimizer and meta."""
@@ -380,15 +383,8 @@ class Trainer:
         """
         from .. import checkpoint
 
-        return cls.from_state(
-            checkpoint.load(path, resume=resume),
-            net=net,
-            loss=loss,
-            optimizer=optimizer,
-            metrics=metrics,
-            world=world,
-            threads=threads,
-        )
+        parts = {"net": net, "loss": loss, "optimizer": optimizer, "metrics": metrics, "world": world}
+        return cls.from_state(checkpoint.load(path, resume=resume), threads=threads, **parts)
 
     @classmethod
     def from_state(cls, given: dict[str, Any], **parts: Any) -> Trainer:

@@ -1,4 +1,4 @@
-"""What the command line shows: a header, the network's table, progress, the result.
+"""What a person sees of a run: a header, the network's table, progress, the result.
 
 A bar on a terminal, a line for each epoch elsewhere; output that is closed or full ends the output, never the run.
 """
