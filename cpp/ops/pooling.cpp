@@ -16,7 +16,25 @@ struct Window {
   int64_t n, h, w, c, kh, kw, sh, sw, top, left, out_h, out_w;
   bool count_pad;
   bool covers_once() const { return sh >= kh && sw >= kw; }  // no pixel lies in two windows
+  bool all_inside() const { return top == 0 && left == 0 && (out_h - 1) * sh + kh <= h && (out_w - 1) * sw + kw <= w; }
 };
+
+// With few channels, and windows that lie inside the image, vectors run along a whole row of outputs: element j of the
+// row has its window's first pixel at element first[j] of the image's rows, and the others at fixed distances from it.
+constexpr int64_t kFewChannels = 32;
+using RowTable = std::vector<int32_t>;
+RowTable row_table(const Window& w) {
+  RowTable first;
+  if (!w.all_inside() || w.c >= kFewChannels) return first;  // empty: vectors run along the channels
+  for (int64_t j = 0; j < w.out_w * w.c; j++) first.push_back(int32_t(j / w.c * w.sw * w.c + j % w.c));
+  return first;
+}
+// f(distance) for the pixels of such a window, in order.
+template <class F>
+void each_distance(const Window& w, F f) {
+  for (int64_t h = 0; h < w.kh; h++)
+    for (int64_t v = 0; v < w.kw; v++) f((h * w.w + v) * w.c);
+}
 
 struct Span {  // the part of a window that lies inside the image
   int64_t h0, h1, w0, w1;
@@ -101,11 +119,37 @@ void each_output_row(const Exec& exec, const Window& w, View<N> x, View<N> y, F 
   });
 }
 
+// One row of outputs; x at the first pixel of its first window. Pixels count in the order of max_window.
+template <class N>
+void max_row(const Window& w, const RowTable& first, View<N> x, View<N> y) {
+  const int64_t n = int64_t(first.size());
+  const int32_t* at = first.data();
+  for (int64_t j = 0; j < n; j++) y.set(j, x[at[j]]);
+  each_distance(w, [=](int64_t distance) {
+    const View<N> a = x.at(distance);
+#pragma omp simd
+    for (int64_t j = 0; j < n; j++) y.set(j, maximum(y[j], a[at[j]]));
+  });
+}
+
+template <class N>
+Kernel max_rows_kernel(const Window& w, const RowTable& first) {
+  return [w, first](const Launch& l) {
+    const View<N> x(l.in[0]), y(l.out[0]);
+    const int64_t row = w.out_w * w.c, rows = w.n * w.out_h;
+    l.exec.parallel(rows, 0.4 * double(rows * row * w.kh * w.kw), [&](int64_t r, int) {
+      const int64_t image = r / w.out_h, p = r % w.out_h;
+      max_row<N>(w, first, x.at((image * w.h + p * w.sh) * w.w * w.c), y.at(r * row));
+    });
+  };
+}
+
 template <bool kMax>
 Kernel kernel(const Site& s) {
   const Window w = window_of(s.in[0].shape, s.attrs);
   return with_number(s.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
+    if (const RowTable first = row_table(w); kMax && !first.empty()) return max_rows_kernel<N>(w, first);
     return [w](const Launch& l) {
       each_output_row<N>(l.exec, w, View<N>(l.in[0]), View<N>(l.out[0]), kMax ? max_window<N> : mean_window<N>);
     };
@@ -163,6 +207,43 @@ void each_image(const Exec& exec, const Window& w, View<N> d_x, F f) {
                 });
 }
 
+// max_window_backward for a row of outputs whose windows share no pixel.
+template <class N>
+void max_row_backward(const Window& w, const RowTable& first, View<N> d_y, View<N> x, View<N> y, View<N> d_x) {
+  RealOf<N> waiting[kIsDual<N> ? 2 : 1][kStrip];
+  const View<N> d(Buffer{reinterpret_cast<std::byte*>(waiting), kStrip});
+  for (int64_t j0 = 0; j0 < int64_t(first.size()); j0 += kStrip) {
+    const int64_t n = std::min(kStrip, int64_t(first.size()) - j0);
+    const int32_t* at = first.data() + j0;
+    const View<N> top = y.at(j0), from = d_y.at(j0);
+    for (int64_t i = 0; i < n; i++) d.set(i, from[i]);
+    each_distance(w, [=](int64_t distance) {
+      const View<N> a = x.at(distance), to = d_x.at(distance);
+#pragma omp simd
+      for (int64_t i = 0; i < n; i++) {
+        const auto p = value(a[at[i]]), q = value(top[i]);
+        const bool hit = (p == q) | ((p != p) & (q != q));
+        to.set(at[i], select(hit, d[i], N(0)));
+        d.set(i, select(hit, N(0), d[i]));
+      }
+    });
+  }
+}
+
+template <class N>
+Kernel max_rows_kernel_backward(const Window& w, const RowTable& first) {
+  return [w, first](const Launch& l) {
+    const int64_t in = w.h * w.w * w.c, row = w.out_w * w.c;
+    const View<N> d_y(l.in[0]), x(l.in[1]), y(l.in[2]), d_x(l.out[0]);
+    each_image<N>(l.exec, w, d_x, [&](int64_t image) {
+      for (int64_t p = 0; p < w.out_h; p++) {
+        const int64_t i = image * in + p * w.sh * w.w * w.c, o = (image * w.out_h + p) * row;
+        max_row_backward<N>(w, first, d_y.at(o), x.at(i), y.at(o), d_x.at(i));
+      }
+    });
+  };
+}
+
 template <class N, bool kAdd>
 Kernel max_kernel_backward(const Window& w) {
   return [w](const Launch& l) {
@@ -194,6 +275,8 @@ Kernel kernel_max_backward(const Site& s) {
   const Window w = window_of(s.in[1].shape, s.attrs);
   return with_number(s.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
+    const RowTable first = row_table(w);
+    if (w.covers_once() && !first.empty()) return max_rows_kernel_backward<N>(w, first);
     return w.covers_once() ? max_kernel_backward<N, false>(w) : max_kernel_backward<N, true>(w);
   });
 }
