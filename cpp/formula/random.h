@@ -43,7 +43,7 @@ TW_HD constexpr PhiloxKey random_key(uint64_t seed, uint64_t stream, uint64_t st
   return random_key(uint64_t(k.k1) << 32 | k.k0, step);
 }
 
-// In [0, 1), a multiple of 2^-24 or 2^-53.
+// In [0, 1), a multiple of 2^-24 or 2^-52.
 TW_HD float uniform_float(uint32_t bits) { return float(int32_t(bits >> 8)) * 0x1p-24f; }
 TW_HD double uniform_double(uint32_t high, uint32_t low) {
   const uint64_t bits = (uint64_t(high) << 32 | low) >> 12;  // 52 bits, set as the mantissa of a number in [1, 2)

@@ -45,7 +45,8 @@ A block_squares(const T* x, int64_t n) {
 template <class T>
 double squares_of_block(const T* x, int64_t n) {
   const double sum = double(block_squares<T>(x, n));
-  return sum < Format<double>::kInf ? sum : block_squares<double>(x, n);
+  const bool in_range = sum > 0x1p-80 && sum < Format<double>::kInf;  // below, squares of floats lose digits or vanish
+  return in_range ? sum : block_squares<double>(x, n);
 }
 
 // The fold of sums [first, first + n) of an aligned run, in the tree of shards.h.

@@ -5,7 +5,8 @@
 namespace thalweg {
 
 // Sum of squares: blocks of 4096 elements in 16 lanes, the blocks' sums in double in the tree of exec/shards.h. A block
-// whose sum overflows is added again in double, so that only non-finite elements (or squares beyond double) show.
+// whose sum overflows or nearly vanishes is added again in double, so that only non-finite elements (or squares beyond
+// double) show.
 double sum_of_squares(const Exec&, DType, const std::byte* x, int64_t n);
 void add(const Exec&, DType, std::byte* into, const std::byte* from, int64_t n);  // into += from
 int64_t first_non_finite(const Exec&, DType, const std::byte* x, int64_t n);      // its index; -1: all are finite

@@ -110,8 +110,10 @@ class Optimizer:
 
     def _lrs(self, first: int, steps: int, group: int) -> np.ndarray:
         schedule = self._schedule if group == 0 else self.groups[group - 1].get("schedule", self._schedule)
-        if isinstance(schedule, schedules.Constant):
-            return np.full(steps + 1, self.lr_at(first, group))
+        if isinstance(schedule, schedules.Schedule):
+            lrs = schedule.at(np.maximum(np.arange(first - 1, first + steps, dtype=np.float64), 0))
+            if np.isfinite(lrs).all() and (lrs >= 0).all():
+                return lrs
         return np.array([self.lr_at(max(t, 0), group) for t in range(first - 1, first + steps)])
 
     def _checked_group(self, group: Any) -> dict[str, Any]:

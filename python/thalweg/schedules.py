@@ -11,11 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
+from . import _core
+
 
 class Schedule:
-    """A built-in schedule; call it with a step."""
+    """A built-in schedule; call it with a step. The formulas are the engine's (cpp/formula/schedule.h)."""
 
     def __call__(self, step: int) -> float:
+        return float(self.at(np.array([step], np.float64))[0])
+
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        """Return the learning rates of an array of steps (float64)."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
@@ -33,8 +41,8 @@ class Constant(Schedule):
 
     lr: float
 
-    def __call__(self, step: int) -> float:
-        return self.lr
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        return np.full_like(steps, self.lr)
 
 
 @dataclass(frozen=True)
@@ -50,10 +58,11 @@ class Step(Schedule):
         every = self.milestones if isinstance(self.milestones, int) else 1
         _check(every >= 1, "Step", f"milestones is {every}, expected at least 1")
 
-    def __call__(self, step: int) -> float:
+    def at(self, steps: np.ndarray) -> np.ndarray:
         if isinstance(self.milestones, int):
-            return self.lr * self.gamma ** (step // self.milestones)
-        return self.lr * self.gamma ** sum(step >= m for m in self.milestones)
+            return self.lr * _factor("step_factor", steps, self.milestones, self.gamma)
+        reached = np.searchsorted(np.sort(np.asarray(self.milestones, np.float64)), steps, side="right")
+        return self.lr * _factor("step_factor", reached.astype(np.float64), 1, self.gamma)
 
 
 @dataclass(frozen=True)
@@ -68,9 +77,8 @@ class Cosine(Schedule):
     def __post_init__(self) -> None:
         _check(self.steps >= 1, "Cosine", f"steps is {self.steps}, expected at least 1")
 
-    def __call__(self, step: int) -> float:
-        share = min(step / self.steps, 1.0)
-        return self.lr_min + (self.lr - self.lr_min) * (1 + math.cos(math.pi * share)) / 2
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        return self.lr_min + (self.lr - self.lr_min) * _factor("cosine_factor", steps, self.steps, 0)
 
 
 @dataclass(frozen=True)
@@ -93,12 +101,9 @@ class OneCycle(Schedule):
             f"steps is {self.steps} and warm {self.warm}, expected at least 2 steps and 0 < warm < 1",
         )
 
-    def __call__(self, step: int) -> float:
-        top = self.warm * self.steps - 1
-        low = self.lr / self.div
-        if step < top:
-            return _between(low, self.lr, step / top)
-        return _between(self.lr, low / self.final_div, min((step - top) / (self.steps - 1 - top), 1.0))
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        rise = self.warm * self.steps - 1
+        return self.lr * _factor("one_cycle_factor", steps, self.steps - 1, rise, self.div, self.final_div)
 
 
 @dataclass(frozen=True)
@@ -113,9 +118,9 @@ class WarmUp(Schedule):
         _check(self.steps >= 1, "WarmUp", f"steps is {self.steps}, expected at least 1")
         object.__setattr__(self, "then", as_schedule(self.then))
 
-    def __call__(self, step: int) -> float:
-        share = min((step + 1) / self.steps, 1.0)
-        return (self.start + (1 - self.start) * share) * self.then(step)
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        then = values(self.then, steps)
+        return (self.start + (1 - self.start) * _factor("warmup_factor", steps, self.steps)) * then
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,8 @@ class InverseTime(Schedule):
     def __post_init__(self) -> None:
         _check(self.c > 0, "InverseTime", f"c is {self.c}, expected above 0")
 
-    def __call__(self, step: int) -> float:
-        return self.lr * self.c / (self.c + step)
+    def at(self, steps: np.ndarray) -> np.ndarray:
+        return self.lr * _factor("inverse_time_factor", steps, self.c)
 
 
 _SCHEDULES: dict[str, type[Schedule]] = {c.__name__: c for c in (Constant, Step, Cosine, OneCycle, WarmUp, InverseTime)}
@@ -162,8 +167,15 @@ def build(description: dict[str, Any]) -> Schedule:
     return cls(**options)
 
 
-def _between(a: float, b: float, share: float) -> float:
-    return b + (a - b) * (1 + math.cos(math.pi * share)) / 2
+def values(schedule: Callable[[int], float], steps: np.ndarray) -> np.ndarray:
+    """Return what a schedule, or a function of the step, gives at an array of steps."""
+    if isinstance(schedule, Schedule):
+        return schedule.at(steps)
+    return np.array([schedule(int(t)) for t in steps], np.float64)
+
+
+def _factor(formula: str, steps: np.ndarray, *constants: float) -> np.ndarray:
+    return _core.formula(formula, steps, *(np.full_like(steps, c) for c in constants))
 
 
 def _check(ok: bool, where: str, message: str) -> None:
