@@ -79,15 +79,15 @@ Shape reshaped_batch(const Inputs& in, const std::vector<int64_t>& to) {
 Shape reshaped(const Inputs& in, const std::vector<int64_t>& to) {
   const Shape& x = in[0].shape;
   Shape out = shape_of(to);
-  int64_t known = 1;
   int open = -1;
   for (int i = 0; i < out.rank(); i++) {
     check(to[i] >= -1, in, "the new shape has ", to[i], " as axis ", i, ", expected an extent, or -1 once");
     check(to[i] != -1 || open < 0, in, "the new shape has -1 twice");
     if (to[i] == -1) open = i;
-    else known *= to[i];
   }
   if (open >= 0) {
+    out[open] = 1;
+    const int64_t known = out.size();
     check(known > 0 && x.size() % known == 0, in, "x ", x, " of ", x.size(), " elements does not fill axes of ", known);
     out[open] = x.size() / known;
   }
