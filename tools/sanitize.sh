@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+# A finding ends the process, and with it what pytest captured: it is written to a file and shown at the end.
+trap 'cat "$folder"/report.* 2>/dev/null || true; rm -rf "$folder"' EXIT
 
 best_isa() {
   if grep -qw avx512vl /proc/cpuinfo; then echo "generic;avx512"; elif grep -qw avx2 /proc/cpuinfo; then echo "generic;avx2"; else echo generic; fi
@@ -18,12 +19,14 @@ cmake -S . -B "$folder/build" -G Ninja -DTHALWEG_SANITIZE=ON -DTHALWEG_ISAS="${I
   -DPython_EXECUTABLE="$(command -v "$python")" -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" \
   -DSKBUILD_PROJECT_VERSION="$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
 cmake --build "$folder/build"
-cmake --install "$folder/build" --prefix "$folder/site"
+mkdir -p "$folder/site/thalweg"
 cp -r python/thalweg/. "$folder/site/thalweg/"
+cmake --install "$folder/build" --prefix "$folder/site"  # after the copy: a development tree holds libraries too
 
 # The sanitizers' runtime must be loaded before Python. Python's own allocator hides errors, and what the interpreter
 # keeps until its end is no leak of ours.
 export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so)"
-export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:abort_on_error=1:log_path="$folder/report"
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:log_path="$folder/report"
 export PYTHONMALLOC=malloc PYTHONPATH="$folder/site" PYTHONDONTWRITEBYTECODE=1 THALWEG_SANITIZED=1
 "$python" -m pytest -p no:cacheprovider --timeout=1800 "$@"
