@@ -8,8 +8,7 @@ cd "$(dirname "$0")/.."
 
 python=${PYTHON:-python3}
 folder=$(mktemp -d)
-# A finding ends the process, and with it what pytest captured: it is written to a file and shown at the end.
-trap 'cat "$folder"/report.* 2>/dev/null || true; rm -rf "$folder"' EXIT
+trap 'rm -rf "$folder"' EXIT
 
 best_isa() {
   if grep -qw avx512vl /proc/cpuinfo; then echo "generic;avx512"; elif grep -qw avx2 /proc/cpuinfo; then echo "generic;avx2"; else echo generic; fi
@@ -26,7 +25,8 @@ cmake --install "$folder/build" --prefix "$folder/site"  # after the copy: a dev
 # The sanitizers' runtime must be loaded before Python. Python's own allocator hides errors, and what the interpreter
 # keeps until its end is no leak of ours.
 export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so)"
-export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:abort_on_error=1:log_path="$folder/report"
-export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:log_path="$folder/report"
+export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:abort_on_error=1
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export PYTHONMALLOC=malloc PYTHONPATH="$folder/site" PYTHONDONTWRITEBYTECODE=1 THALWEG_SANITIZED=1
-"$python" -m pytest -p no:cacheprovider --timeout=1800 "$@"
+# -s: a finding ends the process, and with it what pytest would have captured.
+"$python" -m pytest -s -p no:cacheprovider --timeout=1800 "$@"

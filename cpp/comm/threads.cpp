@@ -65,6 +65,7 @@ class Threads final : public Communicator {
   }
 
   void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) override {
+    if (elements == 0) return barrier();
     if (elements * element_bytes <= kWholeBytes || elements < size()) {
       std::vector<std::byte>& whole = buffer(0, elements * element_bytes);
       publish(data);
