@@ -53,15 +53,6 @@ struct Min {
 // K planes of per-channel state; state[k][c] and state[k].set(c, x) with c the channel of the matrix.
 template <class N, int K>
 using State = std::array<View<N>, K>;
-template <class N>
-inline constexpr int kPlanes = kIsDual<N> ? 2 : 1;
-
-// The view of planes of `width` elements that lie one after the other at p, indexed from channel c0 on.
-template <class N>
-TW_HD View<N> planar(RealOf<N>* p, int64_t width, int64_t c0 = 0) {
-  if constexpr (kIsDual<N>) return View<N>(p - c0, p + width - c0);
-  else return View<N>(p - c0);
-}
 template <class N, int K>
 State<N, K> state_at(RealOf<N>* p, int64_t width, int64_t c0 = 0) {
   return [&]<size_t... k>(std::index_sequence<k...>) {
@@ -113,17 +104,20 @@ TW_HD std::array<N, K> after(const std::array<N, K>& sum, int64_t r, int64_t c, 
 }
 
 // state(c) = combine(state(c), at(r, c)) for rows [r, r + kRows), or starting from row r itself when kFirst.
+// A function of its own: arrays that are declared in a simd loop's body stay in memory, and the loop stays scalar.
+template <class N, int K, int kRows, bool kFirst, class Combine, class At>
+TW_HD void take_channel(int64_t r, int64_t c, const At& at, const State<N, K>& state, Combine combine) {
+  constexpr auto all = std::make_index_sequence<K>{};
+  const std::array<N, K> first = kFirst ? at(r, c) : loaded<N>(state, c, all);
+  const std::array<N, K> sum = after<N, K, kFirst ? kRows - 1 : kRows>(first, r + kFirst, c, at, combine);
+  for (int k = 0; k < K; k++) state[k].set(c, sum[k]);
+}
 template <class N, int K, int kRows, bool kFirst, class Combine, class At>
 TW_HD void take_rows(int64_t r, int64_t c0, int64_t c1, const At& rows, const State<N, K>& planes, Combine combine) {
-  constexpr auto all = std::make_index_sequence<K>{};
   const At at = rows;  // copies: through references the compiler would reload pointers and scatter
   const State<N, K> state = planes;
 #pragma omp simd
-  for (int64_t c = c0; c < c1; c++) {
-    const std::array<N, K> first = kFirst ? at(r, c) : loaded<N>(state, c, all);
-    const std::array<N, K> sum = after<N, K, kFirst ? kRows - 1 : kRows>(first, r + kFirst, c, at, combine);
-    for (int k = 0; k < K; k++) state[k].set(c, sum[k]);
-  }
+  for (int64_t c = c0; c < c1; c++) take_channel<N, K, kRows, kFirst>(r, c, at, state, combine);
 }
 
 // One chain a channel over rows [r0, r1), r0 < r1; four rows a pass keep the state out of the way.

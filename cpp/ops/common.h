@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "../exec/for_each.h"
 #include "operator.h"
 
 namespace thalweg {
@@ -47,6 +48,14 @@ Value zeros_for(Recorder& record, Value x);  // a zero gradient of x's type
 // The attribute `shape` that keeps what a value's type says: -1 stands for the rows of a batched value.
 std::vector<int64_t> shape_attr(const Type& t);
 Shape shape_of(const std::vector<int64_t>& extents);
+
+// Output 0 of a kernel, n elements, made from the first `operands` inputs: far when it is large and none of them.
+template <class N>
+Result<N> result(const Launch& l, int64_t n, int operands) {
+  bool far = n * int64_t(sizeof(RealOf<N>)) > kFarBytes;
+  for (int i = 0; i < operands; i++) far &= l.in[i].data != l.out[0].data;
+  return {View<N>(l.out[0]), far};
+}
 
 Cost moved_bytes(const Site& site, double flops = 0);  // every tensor moved once
 double bytes_of(const Type& t, Number number);

@@ -20,6 +20,7 @@ Registry all_operators() {
   register_conv2d(r);
   register_pooling(r);
   register_batch_norm(r);
+  register_batch_norm_inference(r);
   register_layer_norm(r);
   register_dropout(r);
   register_softmax(r);

@@ -1,8 +1,9 @@
 // layer_norm.cpp: normalise every row over its trailing axes, forward and backward.
 //   y = gamma (x - mean) / sqrt(var + eps) + beta        mean, var over the `dims` trailing axes of one row (biased)
 // Shapes: x, y (..., D), where D stands for the trailing axes; gamma, beta (D).
-// Nothing is saved: backward takes the statistics again while the row is in cache, and in the same pass over memory
-// gives d_x and the two sums over rows, sum of d_y and sum of d_y x_hat, which are d_beta and d_gamma.
+//         stats (..., 2): mean and inv_std of every row, the second output; saved for backward, as x is.
+// Backward gives, in one pass over memory, d_x and the two sums over rows, sum of d_y and sum of d_y x_hat, which are
+// d_beta and d_gamma.
 // Sums: along a row 16 lanes, over the rows the tree of shards.h.
 // Source: Ba, Kiros, Hinton 2016, arXiv:1607.06450.
 #include "../formula/layer_norm.h"
@@ -29,20 +30,34 @@ RowStats<N> row_stats(View<N> x, int64_t width, RealOf<N> eps) {
   return {mean, inv_std(fold_lanes<N, 1>(width, deviation)[0] / count, eps)};
 }
 
+// Asks for the next row of x, a part at a time, between the passes over this one.
 template <class N>
-Kernel forward_kernel(int64_t rows, int64_t width, double eps, bool has_affine) {
+struct NextRow {
+  View<N> x;
+  int64_t part;  // 0: there is none
+  void ask(int64_t k) const {
+    if constexpr (!kIsDual<N>) prefetch(x.p + k * part, part);
+  }
+};
+
+template <class N, bool kAffine>
+Kernel forward_kernel(int64_t rows, int64_t width, double eps) {
   return [=](const Launch& l) {
-    const View<N> x(l.in[0]), y(l.out[0]), gamma(l.in[has_affine ? 1 : 0]), beta(l.in[has_affine ? 2 : 0]);
+    const View<N> x(l.in[0]), gamma(l.in[kAffine ? 1 : 0]), beta(l.in[kAffine ? 2 : 0]), stats(l.out[1]);
+    const Result<N> y = result<N>(l, rows * width, 1);
     l.exec.parallel(rows, 0.7 * double(rows) * double(width), [&](int64_t row, int) {
-      const View<N> from = x.at(row * width), to = y.at(row * width);
+      const View<N> from = x.at(row * width);
+      const NextRow<N> next{from.at(width), row + 1 < rows ? width / 2 : 0};
+      next.ask(0);
       const RowStats<N> s = row_stats(from, width, RealOf<N>(eps));
-      if (has_affine) {
-#pragma omp simd
-        for (int64_t i = 0; i < width; i++) to.set(i, layer_norm(from[i], s.mean, s.inv_std, gamma[i], beta[i]));
-      } else {
-#pragma omp simd
-        for (int64_t i = 0; i < width; i++) to.set(i, normalize(from[i], s.mean, s.inv_std));
-      }
+      stats.set(2 * row, s.mean);
+      stats.set(2 * row + 1, s.inv_std);
+      next.ask(1);
+      fill_range(Result<N>{y.y.at(row * width), y.far}, 0, width, [=](int64_t i) {
+        if constexpr (kAffine) return layer_norm(from[i], s.mean, s.inv_std, gamma[i], beta[i]);
+        else return normalize(from[i], s.mean, s.inv_std);
+      });
+      if (y.far) end_far();
     });
   };
 }
@@ -50,17 +65,17 @@ Kernel forward_kernel(int64_t rows, int64_t width, double eps, bool has_affine) 
 Kernel kernel(const Site& s) {
   const int lead = lead_of(s.in[0], s.attrs);
   const Shape& x = s.in[0].shape;
-  return with_number(s.number, [&](auto zero) {
-    return forward_kernel<decltype(zero)>(x.product(0, lead), x.product(lead, x.rank()), s.attrs.real("eps"),
-                                          s.in.size() == 3);
+  const int64_t rows = x.product(0, lead), width = x.product(lead, x.rank());
+  return with_number(s.number, [&, eps = s.attrs.real("eps")](auto zero) {
+    using N = decltype(zero);
+    return s.in.size() == 3 ? forward_kernel<N, true>(rows, width, eps) : forward_kernel<N, false>(rows, width, eps);
   });
 }
 
 // d_x of one row, and the row's share of the two sums.
 template <class N, bool kAffine>
-void row_backward(int64_t width, RealOf<N> eps, View<N> d_y, View<N> x, View<N> gamma, View<N> d_x,
+void row_backward(int64_t width, const RowStats<N>& s, View<N> d_y, View<N> x, View<N> gamma, Result<N> d_x,
                   const State<N, 2>& sums) {
-  const RowStats<N> s = row_stats(x, width, eps);
   auto scale = [=](int64_t i) { return kAffine ? gamma[i] : N(1); };
   auto products = [=](int64_t i) {
     const N d = scale(i) * d_y[i];
@@ -68,26 +83,33 @@ void row_backward(int64_t width, RealOf<N> eps, View<N> d_y, View<N> x, View<N> 
   };
   const auto [sum, sum_x_hat] = fold_lanes<N, 2>(width, products);
   const N count = N(RealOf<N>(width)), mean_d = sum / count, mean_d_x_hat = sum_x_hat / count;
-#pragma omp simd
-  for (int64_t i = 0; i < width; i++) {
+  const View<N> sum_d = sums[0], sum_d_x_hat = sums[1];
+  fill_range(d_x, 0, width, [=](int64_t i) {
     const N x_hat = normalize(x[i], s.mean, s.inv_std), d = d_y[i];
-    d_x.set(i, layer_norm_backward(d, scale(i), x_hat, mean_d, mean_d_x_hat, s.inv_std));
-    sums[0].set(i, sums[0][i] + d);
-    sums[1].set(i, sums[1][i] + d * x_hat);
-  }
+    sum_d.set(i, sum_d[i] + d);
+    sum_d_x_hat.set(i, sum_d_x_hat[i] + d * x_hat);
+    return layer_norm_backward(d, scale(i), x_hat, mean_d, mean_d_x_hat, s.inv_std);
+  });
 }
 
 template <class N, bool kAffine>
-Kernel backward_kernel(const Columns& plan, double eps) {
+Kernel backward_kernel(const Columns& plan) {
   return [=](const Launch& l) {
     const int64_t width = plan.channels;
-    const View<N> d_y(l.in[0]), x(l.in[1]), gamma(l.in[kAffine ? 2 : 1]), d_x(l.out[0]), sums(l.out[1]);
+    const View<N> d_y(l.in[0]), x(l.in[1]), stats(l.in[2]), gamma(l.in[kAffine ? 3 : 2]), sums(l.out[1]);
+    const Result<N> d_x = result<N>(l, plan.blocks.rows() * width, 2);
     auto leaf = [&](int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& state) {
       for (int k = 0; k < 2; k++)
         for (int64_t c = c0; c < c1; c++) state[k].set(c, N(0));
-      for (int64_t r = r0; r < r1; r++)
-        row_backward<N, kAffine>(width, RealOf<N>(eps), d_y.at(r * width), x.at(r * width), gamma, d_x.at(r * width),
-                                 state);
+      for (int64_t r = r0; r < r1; r++) {
+        const NextRow<N> next_x{x.at((r + 1) * width), r + 1 < r1 ? width : 0},
+            next_d_y{d_y.at((r + 1) * width), r + 1 < r1 ? width : 0};
+        next_x.ask(0);
+        next_d_y.ask(0);
+        row_backward<N, kAffine>(width, {stats[2 * r], stats[2 * r + 1]}, d_y.at(r * width), x.at(r * width), gamma,
+                                 Result<N>{d_x.y.at(r * width), d_x.far}, state);
+      }
+      if (d_x.far) end_far();
     };
     auto add = [](const State<N, 2>& a, const State<N, 2>& b, int64_t, int64_t, int64_t c0, int64_t c1) {
       for (int k = 0; k < 2; k++) {
@@ -106,9 +128,9 @@ Kernel kernel_backward(const Site& s) {
   Columns plan =
       columns(row_blocks(cut, lead == 0 ? 1 : x.shape.product(1, lead)), x.shape.product(lead, x.shape.rank()));
   plan.tile = std::max<int64_t>(1, plan.channels);  // a task has whole rows
-  return with_number(s.number, [&, eps = s.attrs.real("eps")](auto zero) {
+  return with_number(s.number, [&](auto zero) {
     using N = decltype(zero);
-    return s.in.size() == 3 ? backward_kernel<N, true>(plan, eps) : backward_kernel<N, false>(plan, eps);
+    return s.in.size() == 4 ? backward_kernel<N, true>(plan) : backward_kernel<N, false>(plan);
   });
 }
 
@@ -126,29 +148,39 @@ Shape trailing(const Inputs& in, size_t i, const char* name) {
   return d;
 }
 
+// mean and inv_std of every row of input i.
+Type stats_type(const Inputs& in, size_t i) {
+  const Shape& x = in[i].shape;
+  Shape stats{std::span(x.begin(), x.end() - in.attrs.integer("dims"))};
+  stats.push_back(2);
+  return like(in[i], stats);
+}
+
 std::vector<Type> infer(const Inputs& in) {
   check_count(in, 1, 3);
   check_affine(in, 1, trailing(in, 0, "x"), text("trailing axes of x ", in[0].shape));
-  return {like(in[0])};
+  return {like(in[0]), stats_type(in, 0)};
 }
 
 std::vector<Type> infer_backward(const Inputs& in) {
-  check_count(in, 2, 3);
+  check_count(in, 3, 4);
   const Shape d = trailing(in, 1, "x");
   check_real(in, 0, "d_y");
   check_shape(in, 0, "d_y", in[1].shape, "shape of x");
   check_same_place(in, 0, 1);
-  if (in.size() == 3) {
-    check_real(in, 2, "gamma");
-    check_shape(in, 2, "gamma", d, "trailing axes of x");
-    check_replicated(in, 2, "gamma");
+  check_real(in, 2, "stats");
+  check_shape(in, 2, "stats", stats_type(in, 1).shape, "mean and inv_std of every row of x");
+  if (in.size() == 4) {
+    check_real(in, 3, "gamma");
+    check_shape(in, 3, "gamma", d, "trailing axes of x");
+    check_replicated(in, 3, "gamma");
   }
   return {like(in[1]), {{2, d.size()}, Kind::real, place_of_sum(in[1], true)}};
 }
 
 std::vector<Value> backward(Recorder& r, const Applied& n, std::span<const Value> d_out) {
   const bool affine = n.in.size() == 3;
-  std::vector<Value> in{d_out[0], n.in[0]};
+  std::vector<Value> in{d_out[0], n.in[0], n.out[1]};
   if (affine) in.push_back(n.in[1]);
   const std::vector<Value> d = r.apply_all("layer_norm_backward", in, n.attrs);
   if (!affine) return {d[0]};

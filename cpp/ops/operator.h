@@ -90,6 +90,9 @@ struct Operator {
   Cost (*cost)(const Site&) = nullptr;  // null: one flop an output element, every tensor moved once
   uint32_t shape_only = 0;              // bit i: input i gives its shape only; its memory is not read
   uint32_t inplace = 0;                 // bit i: output 0 may take the memory of input i
+  // An elementwise operator that the kernel applies to its result itself, told by the attribute "activation"; in a
+  // backward operator: whose derivative it applies to d_y, input 0, first. Programs fuse the two (plan/fuse.h).
+  const char* activations = "";
 };
 
 class Registry {

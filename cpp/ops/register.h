@@ -13,6 +13,7 @@ void register_linear(Registry&);
 void register_conv2d(Registry&);
 void register_pooling(Registry&);
 void register_batch_norm(Registry&);
+void register_batch_norm_inference(Registry&);
 void register_layer_norm(Registry&);
 void register_dropout(Registry&);
 void register_softmax(Registry&);

@@ -40,7 +40,7 @@ void Program::bind_external(Value v, Buffer b) {
 void Program::resolve() {
   if (!std::exchange(moved_, false)) return;
   for (Instruction& i : code_) {
-    const Node* n = i.node >= 0 ? &graph_.nodes()[i.node] : nullptr;
+    const Node* n = i.node >= 0 ? &nodes_[i.node] : nullptr;
     i.in.resize(i.in_block.size());
     i.out.resize(i.out_block.size());
     for (size_t k = 0; k < i.in.size(); k++)
@@ -105,7 +105,7 @@ int Program::inspect(const Exec& exec, Communicator& comm, const StepInfo& step,
     run(k, k + 1, exec, comm, step);
     const Instruction& i = code_[k];
     if (found >= 0 || i.node < 0) continue;  // the other ranks go on, so this one does too
-    const Node& n = graph_.nodes()[i.node];
+    const Node& n = nodes_[i.node];
     for (size_t o = 0; o < n.out.size(); o++) {
       const Type& t = types_[n.out[o]];
       if (t.kind != Kind::real) continue;

@@ -47,7 +47,7 @@ struct Instruction {
   std::vector<Buffer> in, out;           // resolved by bind()
   int64_t elements = 0, inner = 0;       // all_reduce: elements; merge_moments: channels, rows under one batch row
   std::vector<Range> ranges;             // bucket
-  int node = -1;                         // in the graph; -1: of the plan itself
+  int node = -1;                         // in the program's nodes; -1: of the plan itself
 };
 
 struct CommTime {
@@ -87,6 +87,7 @@ class Program {
 
   const Graph& graph_;
   BuildSpec spec_;
+  std::vector<Node> nodes_;  // of the graph, some of them joined
   std::vector<Type> types_;
   std::vector<int> block_of_;  // value -> block; -1: pruned
   std::vector<Block> blocks_;

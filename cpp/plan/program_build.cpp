@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "../ops/kernels.h"
+#include "fuse.h"
 #include "memory.h"
 #include "program.h"
 
@@ -31,12 +32,16 @@ BatchCut BatchCut::of(int64_t rows, int shards, int rank, int world) {
 
 class ProgramBuilder {
  public:
-  ProgramBuilder(const Graph& g, Program& p) : g_(g), p_(p), live_(g.nodes().size(), 0), uses_(g.values(), 0) {}
+  ProgramBuilder(const Graph& g, Program& p)
+      : g_(g), p_(p), nodes_(p.nodes_), live_(g.nodes().size(), 0), uses_(g.values(), 0) {
+    nodes_ = g.nodes();
+  }
 
   void build() {
     give_rows();
     prune();
     count_uses();
+    fuse(nodes_, live_, uses_);
     emit_nodes();
     place_gradients();
     add_buckets();
@@ -67,7 +72,7 @@ class ProgramBuilder {
       const int n = g_.info(v).node;
       if (n < 0 || live_[n]) continue;
       live_[n] = 1;
-      const Node& node = g_.nodes()[n];
+      const Node& node = nodes_[n];
       for (size_t i = 0; i < node.in.size(); i++)
         if (reads(node, i)) todo.push_back(node.in[i]);
     }
@@ -78,8 +83,8 @@ class ProgramBuilder {
   void count_uses() {
     for (size_t n = 0; n < live_.size(); n++)
       if (live_[n])
-        for (size_t i = 0; i < g_.nodes()[n].in.size(); i++)
-          if (reads(g_.nodes()[n], i)) uses_[g_.nodes()[n].in[i]]++;
+        for (size_t i = 0; i < nodes_[n].in.size(); i++)
+          if (reads(nodes_[n], i)) uses_[nodes_[n].in[i]]++;
     for (Value v : p_.spec_.outputs) uses_[v]++;
     for (auto& [value, offset] : p_.spec_.gradients) uses_[value]++;
   }
@@ -135,7 +140,7 @@ class ProgramBuilder {
   }
 
   void emit(int index) {
-    const Node& n = g_.nodes()[index];
+    const Node& n = nodes_[index];
     Instruction ins;
     ins.node = index;
     for (size_t i = 0; i < n.in.size(); i++) ins.in_block.push_back(reads(n, i) ? source_block(n.in[i]) : -1);
@@ -288,6 +293,7 @@ class ProgramBuilder {
 
   const Graph& g_;
   Program& p_;
+  std::vector<Node>& nodes_;
   std::vector<char> live_;
   std::vector<int> uses_;        // of each value, in all
   std::vector<int> block_uses_;  // of each block, still to come

@@ -42,4 +42,14 @@ struct View<Dual<T>> {
   View at(int64_t i) const { return View(v + i, t + i); }
 };
 
+template <class N>
+inline constexpr int kPlanes = kIsDual<N> ? 2 : 1;
+
+// The view of planes of `width` elements that lie one after the other at p, indexed from element i0 on.
+template <class N>
+TW_HD View<N> planar(RealOf<N>* p, int64_t width, int64_t i0 = 0) {
+  if constexpr (kIsDual<N>) return View<N>(p - i0, p + width - i0);
+  else return View<N>(p - i0);
+}
+
 }  // namespace thalweg
