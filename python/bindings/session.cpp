@@ -3,8 +3,7 @@
 namespace thalweg::bindings {
 namespace {
 
-constexpr const char* kRateFields[] = {"lr",    "momentum", "dampening",    "beta1",      "beta2",
-                                       "decay", "eps",      "weight_decay", "previous_lr"};
+constexpr const char* kRateFields[] = {"lr", "momentum", "dampening", "beta1", "beta2", "decay", "eps", "weight_decay"};
 constexpr int64_t kFields = std::size(kRateFields);
 using RateTable = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
@@ -85,7 +84,7 @@ std::vector<Rates> parse_rates(const Session& s, const RateTable& table, int64_t
   std::vector<Rates> rates(size_t(steps * groups));
   const double* p = table.data();
   for (auto& r : rates) {
-    r = {p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]};
+    r = {p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]};
     p += kFields;
   }
   return rates;

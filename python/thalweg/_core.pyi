@@ -86,7 +86,7 @@ class Function:
 
 __version__: str
 RATE_FIELDS: tuple[str, ...]
-"""Columns of a table of rates: lr, momentum, dampening, beta1, beta2, decay, eps, weight_decay, previous_lr."""
+"""Columns of a table of rates: lr, momentum, dampening, beta1, beta2, decay, eps, weight_decay."""
 
 class Session:
     """A training run: parameters, optimizer state and compiled plans of every rank of this process.

@@ -77,7 +77,6 @@ class Trainer:
         self.stop_training = False
         self._native: Any = None
         self._position = Position(list(self.metrics))
-        self._previous_lr: np.ndarray | None = None
         self._callback_states: list[dict[str, Any]] = []
         self._callbacks: Sequence[Callback] = ()
 
@@ -151,14 +150,13 @@ class Trainer:
         session = self._session
         xs = self._door.x(x, "step", finite=False)
         ys = self._door.y(y, xs[0].shape[0], "step", finite=False)
-        rates = self._rates(session.t, 1)
+        rates = self.optimizer.table(session.t, 1)
         try:
             raw = session.step([*xs, *ys], rates[0])
         except _core.DivergedError:
             self._door.x(x, "step")
             self._door.y(y, xs[0].shape[0], "step")
             raise
-        self._previous_lr = rates[0, :, 0].copy()
         return StepReport(raw, list(self.metrics), float(rates[0, 0, 0]))
 
     def fit(
@@ -237,9 +235,6 @@ class Trainer:
         if not isinstance(given, (tuple, list)) or len(given) != 2:
             raise TypeError("[fit] validation_data must be a pair (x, y)")
         return self._data(given[0], given[1], "fit, validation_data")
-
-    def _rates(self, first: int, steps: int) -> np.ndarray:
-        return self.optimizer.table(first, steps, self._previous_lr)
 
     # Using
 
