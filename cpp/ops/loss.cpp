@@ -56,12 +56,15 @@ Kernel cross_entropy_kernel(const AxisRows& a, double label_smoothing) {
           RowValues<N> max_memory, lse_memory, mean_memory;
           const View<N> z = x[0], max = max_memory.view(), lse = lse_memory.view(), mean = mean_memory.view();
           softmax_sums(rows, z, max, lse);
-          if (smoothing != T(0))
-            rows.template fold<N>([=](int64_t i, int64_t row, int64_t) { return z[i] - max[row]; }, mean);
 #pragma omp simd
           for (int64_t row = 0; row < rows.kRows; row++) {  // logits relative to their maximum, so that nothing cancels
             lse.set(row, log_sum_exp(N(0), lse[row]));
-            mean.set(row, smoothing != T(0) ? mean[row] / N(T(rows.n)) : N(0));
+            mean.set(row, N(0));
+          }
+          if (smoothing != T(0)) {
+            rows.template fold<N>([=](int64_t i, int64_t row, int64_t) { return z[i] - max[row]; }, mean);
+#pragma omp simd
+            for (int64_t row = 0; row < rows.kRows; row++) mean.set(row, mean[row] / N(T(rows.n)));
           }
           const Labels<rows.kRows> at(labels + first, count, rows.n);
           for (int64_t row = 0; row < count; row++) {
