@@ -66,11 +66,11 @@ void bind_comm(py::module_& m) {
       .def_property_readonly("seconds_waiting", &Communicator::seconds_waiting)
       .def("barrier", &Communicator::barrier, Release())
       .def("abort", &Communicator::abort, py::arg("why"), Release())
-      .def("all_reduce", &summed<&Communicator::all_reduce>,
+      .def("all_reduce", &summed<&Communicator::all_reduce>, py::arg("array"),
            "Sums the array over the ranks, in place; every rank ends with the same bits.")
-      .def("reduce_scatter", &summed<&Communicator::reduce_scatter>,
+      .def("reduce_scatter", &summed<&Communicator::reduce_scatter>, py::arg("array"),
            "Sums the array over the ranks; rank r keeps its even share of the elements, in place.")
-      .def("all_gather", &all_gather, "The arrays of all ranks, stacked.")
+      .def("all_gather", &all_gather, py::arg("array"), "The arrays of all ranks, stacked.")
       .def("broadcast", &transfer<&Communicator::broadcast>, py::arg("array"), py::arg("root") = 0)
       .def("send", &transfer<&Communicator::send>, py::arg("array"), py::arg("to"))
       .def("recv", &transfer<&Communicator::recv>, py::arg("array"), py::arg("from_"))
