@@ -62,7 +62,7 @@ class Optimizer:
 
     def lr_schedules(self) -> list[Callable[[int], float]]:
         """Return the schedule of every group, from group 0 on."""
-        return [self._schedule, *(g.get("schedule", self._schedule) for g in self.groups)]
+        return [self._schedule, *[g.get("schedule", self._schedule) for g in self.groups]]
 
     def lr_at(self, step: int, group: int = 0) -> float:
         """Return the learning rate of the update after `step` updates; group 0 holds what no group takes."""
