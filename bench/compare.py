@@ -6,6 +6,8 @@ malloc). Before anything is timed the results must agree. The floor is what the 
 
   python bench/compare.py --threads 1 2 --json results.json
   python bench/compare.py --only mlp resnet --rounds 5
+
+"others" is the share of the machine that other processes took meanwhile. check.py compares a run with stored ratios.
 """
 
 import argparse
@@ -23,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     if not options.plain_malloc and any(os.environ.get(k) != v for k, v in TUNED_MALLOC.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **TUNED_MALLOC})
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    from compare_lib import report, timing, workloads
+    from compare_lib import machine, report, timing, workloads
 
     chosen = [w for w in workloads.WORKLOADS if not options.only or any(part in w.name for part in options.only)]
     if not chosen:
@@ -32,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(w.name for w in chosen))
         return 0
     print(report.header(options.plain_malloc))
+    watch = machine.Watch()
     rows = []
     for threads in options.threads:
         peaks = timing.measure_peaks(threads)
@@ -41,8 +44,9 @@ def main(argv: list[str] | None = None) -> int:
             rows.append(row)
             print(report.line(row), flush=True)
             if options.json:
-                Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
-    print(report.footer(rows))
+                document = {"machine": machine.describe(), "rows": rows}
+                Path(options.json).write_text(json.dumps(document, indent=1) + "\n")
+    print(report.footer(rows, watch.others()))
     return 0
 
 
@@ -52,7 +56,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N")
     parser.add_argument("--rounds", type=int, default=15, help="at most this many rounds a workload (default 15)")
     parser.add_argument("--seconds", type=float, default=20.0, help="about this long a workload at most (default 20)")
-    parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
+    parser.add_argument("--json", metavar="FILE", help="write the machine and the rows to FILE")
     parser.add_argument("--list", action="store_true", help="print the names of the workloads")
     parser.add_argument("--plain-malloc", action="store_true", help="leave malloc as it is")
     return parser.parse_args(argv)

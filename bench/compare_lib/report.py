@@ -17,7 +17,7 @@ def header(plain_malloc: bool) -> str:
         f"thalweg {thalweg.__version__} ({thalweg._core.isa()}) beside torch {torch.__version__}, {malloc}, "
         f"{platform.machine()} with {len(os.sched_getaffinity(0))} cores, {datetime.date.today()}\n{idle_line()}\n"
         f"{'workload':38} {'thr':>3} {'ours':>10} {'torch':>10} {'ratio':>7} {'target':>6} {'x floor':>7}  "
-        "best of torch"
+        "others  best peer"
     )
 
 
@@ -47,15 +47,20 @@ def line(row: dict[str, Any]) -> str:
     ours, peer = duration(row["seconds_ours"]), duration(row["seconds_peer"])
     return (
         f"{row['workload']:38} {row['threads']:3} {ours:>10} {peer:>10} "
-        f"{row['ratio']:7.2f} {target:>6} {row['floor_ratio']:7.2f}{below}{row['peer']}"
+        f"{row['ratio']:7.2f} {target:>6} {row['floor_ratio']:7.2f}{below}{share(row['others']):>6}  {row['peer']}"
     )
 
 
-def footer(rows: list[dict[str, Any]]) -> str:
+def share(others: float | None) -> str:
+    return "?" if others is None else f"{others:.0%}"
+
+
+def footer(rows: list[dict[str, Any]], others: float | None) -> str:
     done = [row for row in rows if "error" not in row]
     slower = [row["workload"] for row in done if row["ratio"] < 1]
     short = [row["workload"] for row in done if row["target"] and row["ratio"] < row["target"]]
     return (
-        f"{idle_line()}\n{len(done)} of {len(rows)} measured; slower than torch: {', '.join(slower) or 'none'}; "
+        f"other processes took {share(others)} of the machine\n{len(done)} of {len(rows)} measured; "
+        f"slower than the best peer: {', '.join(slower) or 'none'}; "
         f"below the target: {', '.join(short) or 'none'}"
     )

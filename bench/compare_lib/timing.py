@@ -43,9 +43,18 @@ class Measured:
     def median(self, name: str) -> float:
         return statistics.median(self.rounds[name])
 
+    def ratios(self, over: str, name: str) -> list[float]:
+        """Time of `over` / time of `name`, in every round."""
+        return [a / b for a, b in zip(self.rounds[over], self.rounds[name], strict=True)]
+
     def ratio(self, over: str, name: str) -> float:
-        """Median over the rounds of (time of `over` / time of `name`)."""
-        return statistics.median(a / b for a, b in zip(self.rounds[over], self.rounds[name], strict=True))
+        return statistics.median(self.ratios(over, name))
+
+    def spread(self, over: str, name: str) -> float:
+        """Median absolute deviation of the ratios of the rounds from their median."""
+        ratios = self.ratios(over, name)
+        middle = statistics.median(ratios)
+        return statistics.median(abs(r - middle) for r in ratios)
 
 
 def seconds(step: Step, count: int) -> float:

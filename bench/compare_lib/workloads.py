@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import networks as n
+from .machine import Watch
 from .timing import Peaks, Repeated, interleave
 
 SMALL_FLOPS = 1e8  # below this a whole epoch is one call, which is how such networks are trained
@@ -19,6 +20,7 @@ class Workload:
     name: str
     build: Callable[[int], Built]  # (threads)
     targets: dict[int, float] = field(default_factory=dict)
+    peer: str = ""  # who the peers are; default: torch and its version
 
 
 class Disagreement(RuntimeError):
@@ -45,6 +47,21 @@ def training(network: n.Network, optimizer: str, rows: int) -> Callable[[int], B
         small = n.flops(network, rows) < SMALL_FLOPS
         run: Any = Repeated(epoch, ours.EPOCH) if small else step
         return run, peers, lambda peaks: n.flops(network, rows) / peaks.flops
+
+    return build
+
+
+def shards(network: n.Network, rows: int) -> Callable[[int], Built]:
+    """The price of the default 8 shards, which is what the same bits on several ranks cost: beside one shard."""
+
+    def build(threads: int) -> Built:
+        from . import ours
+
+        x, y = n.batch(network, rows)
+        eight, _, _ = ours.training(network, "sgd", x, y, threads)
+        one, _, _ = ours.training(network, "sgd", x, y, threads, shards=1)
+        agree([eight() for _ in range(3)], [one() for _ in range(3)], "the loss of three steps (one shard)")
+        return eight, {"one shard": one}, lambda peaks: n.flops(network, rows) / peaks.flops
 
     return build
 
@@ -135,16 +152,17 @@ def activation(name: str, size: int = 1_000_000) -> Callable[[int], Built]:
     return build
 
 
+MLP = n.dense(784, 512, 512, 10, norm=True)
 WORKLOADS = [
     Workload("mlp 64-128-10 b32 sgd", training(n.dense(64, 128, 10), "sgd", 32), {1: 15}),
     Workload("mlp 64-128-10 b32 adam", training(n.dense(64, 128, 10), "adam", 32), {1: 15}),
-    Workload(
-        "mlp 784-512-512-10 bn b128", training(n.dense(784, 512, 512, 10, norm=True), "sgd", 128), {1: 1.4, 2: 1.85}
-    ),
+    Workload("mlp 784-512-512-10 bn b128", training(MLP, "sgd", 128), {1: 1.4, 2: 1.85}),
     Workload("mlp 784-2048-2048-10 b512", training(n.dense(784, 2048, 2048, 10), "sgd", 512), {1: 1.05, 2: 1.15}),
     Workload("conv 32-64-128 bn b64", training(n.conv_net(32, 64, 128), "sgd", 64), {1: 1.3, 2: 1.3}),
     Workload("lenet5 b128", training(n.lenet5(), "sgd", 128), {1: 1.5, 2: 1.5}),
     Workload("resnet20 b128", training(n.resnet20(), "sgd", 128), {1: 1.1, 2: 1.1}),
+    Workload("8 shards: mlp 784-512-512-10 bn b128", shards(MLP, 128), {1: 0.91, 2: 0.91}, "thalweg"),
+    Workload("8 shards: conv 32-64-128 bn b64", shards(n.conv_net(32, 64, 128), 64), {1: 0.91, 2: 0.91}, "thalweg"),
     Workload("batch norm + relu [128,32,32,64]", operator("batch_norm_relu", (128, 32, 32, 64), 8), {1: 1.6, 2: 1.6}),
     Workload("layer norm [8192,1024]", operator("layer_norm", (8192, 1024), 5), {1: 2, 2: 2}),
     Workload("softmax cross-entropy [128,10]", cross_entropy(128, 10), {1: 12}),
@@ -168,12 +186,16 @@ def run(workload: Workload, threads: int, peaks: Peaks, rounds: int, limit_secon
         ours, peers, floor = workload.build(threads)
     except Disagreement as error:
         return {**row, "error": str(error)}
+    watch = Watch()
     measured = interleave({"ours": ours, **peers}, rounds, limit_seconds)
+    others = watch.others()
     best = min(peers, key=measured.median)
     return {
         **row,
-        "peer": f"torch {torch.__version__.split('+')[0]} {best}",
+        "peer": f"{workload.peer or 'torch ' + torch.__version__.split('+')[0]} {best}",
         "ratio": measured.ratio(best, "ours"),
+        "spread": measured.spread(best, "ours"),
+        "others": others,
         "floor_ratio": measured.median("ours") / floor(peaks),
         "seconds_ours": measured.median("ours"),
         "seconds_peer": measured.median(best),

@@ -36,6 +36,12 @@ struct Group {
   };
   std::vector<Split> splits;
   std::map<int, std::shared_ptr<Group>> children;
+
+  // As changed.wait: but that symbol is newer (GLIBCXX_3.4.30) than the systems of manylinux_2_34.
+  template <class Ready>
+  void wait(std::unique_lock<std::mutex>& lock, Ready ready) {
+    while (!changed.wait_for(lock, std::chrono::hours(1), ready)) {}
+  }
 };
 
 class Threads final : public Communicator {
@@ -110,7 +116,7 @@ class Threads final : public Communicator {
   void recv(std::byte* data, int64_t bytes, int from) override {
     std::unique_lock lock(group_->mutex);
     auto& box = group_->mail[{from, rank_}];
-    group_->changed.wait(lock, [&] { return !box.empty() || group_->aborted; });
+    group_->wait(lock, [&] { return !box.empty() || group_->aborted; });
     check();
     if (int64_t(box.front().size()) != bytes)
       throw Lost("rank " + std::to_string(rank_) + " expects " + std::to_string(bytes) + " bytes from rank " +
@@ -162,7 +168,7 @@ class Threads final : public Communicator {
     }
     if (g.generation.load(std::memory_order_acquire) == seen) {
       std::unique_lock lock(g.mutex);
-      g.changed.wait(lock, [&] { return g.generation.load(std::memory_order_relaxed) != seen; });
+      g.wait(lock, [&] { return g.generation.load(std::memory_order_relaxed) != seen; });
     }
     if (g.aborted) {
       std::lock_guard lock(g.mutex);

@@ -1,13 +1,15 @@
 // optimizer.h: one element's update by each rule: (w, state), g -> (w, state). Rates are computed in double once a
 // step.
 //   before every rule:  g = clip(grad_scale g) + l2 w;  w = shrink w          (shrink = 1 - lr weight_decay: AdamW)
-//   sgd         v = momentum v + (1 - dampening) g (first step: v = g);  w -= lr v, or lr (g + momentum v) with
-//   Nesterov heavy_ball  u = momentum u - lr g;                                   w += u       u = w - w_previous duda
-//   u = momentum u - (1 - momentum) lr g;                    w += u       u: the previous *update* adagrad     s +=
-//   g^2;                                                w -= lr g / root(s) rmsprop     s = decay s + (1 - decay) g^2;
-//   w -= lr g / root(s), or v = momentum v + g / root(s) adam        m = beta1 m + (1 - beta1) g, s = beta2 s + (1 -
-//   beta2) g^2;
-//               w -= lr c1 m / root(c2 s)         c = 1 / (1 - beta^t), or 1 without bias correction
+//   sgd         v = momentum v + (1 - dampening) g (first step: v = g)        w -= lr v
+//   nesterov    the same v                                                    w -= lr (g + momentum v)
+//   heavy_ball  u = momentum u - lr g                                         w += u       u = w - w_previous
+//   duda        u = momentum u - (1 - momentum) lr g                          w += u       u: the previous *update*
+//   adagrad     s += g^2                                                      w -= lr g / root(s)
+//   rmsprop     s = decay s + (1 - decay) g^2                                 w -= lr g / root(s)
+//               with momentum: v = momentum v + g / root(s)                   w -= lr v
+//   adam        m = beta1 m + (1 - beta1) g; s = beta2 s + (1 - beta2) g^2    w -= lr c1 m / root(c2 s)
+//               c = 1 / (1 - beta^t), or 1 without bias correction
 //   root(s) = sqrt(s) + eps, or sqrt(s + eps) with eps inside, which floors it at sqrt(eps).
 // The lecture's forms: adagrad and adam with eps inside, adam without bias correction, momentum as duda or heavy_ball.
 // Uncorrected Adam multiplies the step by up to 6.57 (at t = 12) with the usual betas.

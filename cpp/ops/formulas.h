@@ -27,8 +27,7 @@
 //   formulas_scalar.cpp, in double:
 //     schedules   step_factor (t, every, factor);  cosine_factor (t, total, floor);  warmup_factor (t, steps)
 //                 inverse_time_factor (t, c);  one_cycle_factor (t, total, rise, start, end)
-//     initial     lecun_std (fan_in, gain);  glorot_std (fan_in, fan_out, gain);  he_std (fan_in, slope)
-//                 uniform_bound (std);  gain_leaky_relu (slope);  conv_fan (channels, kh, kw)
+//     initial     scaled_std (scale, fan);  uniform_bound (std)
 //     random      philox_{0,1,2,3} random_uniform random_normal (k0, k1, c0, c1, c2, c3): integers below 2^32
 //                 random_key_{0,1} (seed, stream)
 #pragma once

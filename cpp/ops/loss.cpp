@@ -5,10 +5,8 @@
 //   correct              1 where the largest logit (the first of equals) is the label's, else 0
 // Shapes: logits, probabilities (..., C), labels (...) of integers, prediction and target (rows, ...); losses have the
 // shape of labels, or (rows). Nothing is saved for backward but the inputs. A label outside 0 .. C - 1 gives NaN.
-#include "../formula/loss.h"
-
 #include "register.h"
-#include "row_tile.h"
+#include "softmax.h"
 
 namespace thalweg {
 namespace {
@@ -18,19 +16,6 @@ AxisRows classes_of(const Type& logits) { return AxisRows::of(logits.shape, logi
 template <class N>
 N not_a_number() {
   return N(std::numeric_limits<RealOf<N>>::quiet_NaN());
-}
-
-// Per row: the largest logit, the sum of e^(z - max), and in y, where it is given, the e^(z - max) themselves.
-template <class N, class Rows>
-void softmax_sums(const Rows& rows, View<N> z, View<N> max, View<N> sum) {
-  rows.template fold<N>([=](int64_t i, int64_t, int64_t) { return z[i]; }, max, Max{});
-  rows.template fold<N>([=](int64_t i, int64_t row, int64_t) { return exp(z[i] - max[row]); }, sum);
-}
-template <class N, class Rows>
-void softmax_sums(const Rows& rows, View<N> z, View<N> max, View<N> sum, View<N> y) {
-  rows.template fold<N>([=](int64_t i, int64_t, int64_t) { return z[i]; }, max, Max{});
-  rows.each([=](int64_t i, int64_t row, int64_t) { y.set(i, exp(z[i] - max[row])); });
-  rows.template fold<N>([=](int64_t i, int64_t, int64_t) { return y[i]; }, sum);
 }
 
 // The labels of a tile's rows; -1, which no class equals, for labels out of range and lanes without a row.
@@ -56,12 +41,15 @@ Kernel cross_entropy_kernel(const AxisRows& a, double label_smoothing) {
           RowValues<N> max_memory, lse_memory, mean_memory;
           const View<N> z = x[0], max = max_memory.view(), lse = lse_memory.view(), mean = mean_memory.view();
           softmax_sums(rows, z, max, lse);
-          if (smoothing != T(0))
-            rows.template fold<N>([=](int64_t i, int64_t row, int64_t) { return z[i] - max[row]; }, mean);
 #pragma omp simd
           for (int64_t row = 0; row < rows.kRows; row++) {  // logits relative to their maximum, so that nothing cancels
             lse.set(row, log_sum_exp(N(0), lse[row]));
-            mean.set(row, smoothing != T(0) ? mean[row] / N(T(rows.n)) : N(0));
+            mean.set(row, N(0));
+          }
+          if (smoothing != T(0)) {
+            rows.template fold<N>([=](int64_t i, int64_t row, int64_t) { return z[i] - max[row]; }, mean);
+#pragma omp simd
+            for (int64_t row = 0; row < rows.kRows; row++) mean.set(row, mean[row] / N(T(rows.n)));
           }
           const Labels<rows.kRows> at(labels + first, count, rows.n);
           for (int64_t row = 0; row < count; row++) {

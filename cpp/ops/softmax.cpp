@@ -2,9 +2,9 @@
 //   softmax       y = e^(x - max) / sum e^(x - max)          d_x = y (d_y - sum d_y y)
 //   log_softmax   y = (x - max) - log sum e^(x - max)        d_x = d_y - e^y sum d_y
 // Shapes: x, y alike; attribute: axis. Saved for backward: y.
-#include "../formula/loss.h"
+#include "softmax.h"
+
 #include "register.h"
-#include "row_tile.h"
 
 namespace thalweg {
 namespace {
@@ -22,9 +22,7 @@ Kernel softmax_kernel(const AxisRows& a) {
     along_axis<N, 1, 1>(l.exec, a, 1.5, in, out, [](auto rows, auto x, auto y, int64_t, int64_t) {
       RowValues<N> max_memory, sum_memory;
       const View<N> from = x[0], to = y[0], max = max_memory.view(), sum = sum_memory.view();
-      rows.template fold<N>([=](int64_t i, int64_t, int64_t) { return from[i]; }, max, Max{});
-      rows.each([=](int64_t i, int64_t row, int64_t) { to.set(i, exp(from[i] - max[row])); });
-      rows.template fold<N>([=](int64_t i, int64_t, int64_t) { return to[i]; }, sum);
+      softmax_sums(rows, from, max, sum, to);
       rows.each([=](int64_t i, int64_t row, int64_t) { to.set(i, probability(to[i], sum[row])); });
     });
   };
@@ -37,8 +35,7 @@ Kernel log_softmax_kernel(const AxisRows& a) {
     along_axis<N, 1, 1>(l.exec, a, 1.5, in, out, [](auto rows, auto x, auto y, int64_t, int64_t) {
       RowValues<N> max_memory, lse_memory;
       const View<N> from = x[0], to = y[0], max = max_memory.view(), lse = lse_memory.view();
-      rows.template fold<N>([=](int64_t i, int64_t, int64_t) { return from[i]; }, max, Max{});
-      rows.template fold<N>([=](int64_t i, int64_t row, int64_t) { return exp(from[i] - max[row]); }, lse);
+      softmax_sums(rows, from, max, lse);
       for (int64_t row = 0; row < rows.kRows; row++) lse.set(row, log_sum_exp(N(0), lse[row]));
       rows.each([=](int64_t i, int64_t row, int64_t) { to.set(i, (from[i] - max[row]) - lse[row]); });
     });

@@ -31,7 +31,6 @@ struct UpdateRule {  // what a run fixes once; formulas and sources in formula/o
 
 struct Rates {  // what a step sets, per parameter group; computed in double, cast once
   double lr = 0.01, momentum = 0, dampening = 0, beta1 = 0.9, beta2 = 0.999, decay = 0.99, eps = 1e-8, weight_decay = 0;
-  double previous_lr = 0;  // of the step before (heavy ball, in its own form)
 };
 
 struct Segment {  // a run of the arena with one group's rates
@@ -51,9 +50,6 @@ struct Update {
 // state: k planes of `stride` elements. Elements outside the segments (frozen, padding) are untouched.
 using UpdateFn = void (*)(const Exec&, DType, const Update&, std::span<const Rates>, std::span<const Segment>,
                           std::byte* w, const std::byte* g, std::byte* state, int64_t stride);
-void update(const Exec&, DType, const Update&, std::span<const Rates>, std::span<const Segment>, std::byte* w,
-            const std::byte* g, std::byte* state, int64_t stride);
-
 void update(const Exec&, DType, const Update&, std::span<const Rates>, std::span<const Segment>, std::byte* w,
             const std::byte* g, std::byte* state, int64_t stride);
 

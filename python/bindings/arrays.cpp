@@ -41,7 +41,30 @@ class Reused {
   int64_t kept_ = 0;
 };
 
+template <class From>
+py::object numbers_from(const py::array& a, int64_t classes) {
+  const From* from = static_cast<const From*>(a.data());
+  const py::ssize_t n = a.size();
+  bool inside = true;
+  for (py::ssize_t i = 0; i < n; i++) inside &= uint64_t(int64_t(from[i])) < uint64_t(classes);
+  if (!inside) return py::none();
+  if constexpr (std::is_same_v<From, int32_t>) return a;
+  py::array out(py::dtype::of<int32_t>(), std::vector<py::ssize_t>(a.shape(), a.shape() + a.ndim()));
+  int32_t* to = static_cast<int32_t*>(out.mutable_data());
+  for (py::ssize_t i = 0; i < n; i++) to[i] = int32_t(from[i]);
+  return out;
+}
+
 }  // namespace
+
+py::object class_numbers(const py::array& a, int64_t classes) {
+  const bool aligned = reinterpret_cast<uintptr_t>(a.data()) % size_t(a.itemsize()) == 0;
+  if (!(a.flags() & py::array::c_style) || !aligned) return py::none();
+  if (a.dtype().is(py::dtype::of<int64_t>())) return numbers_from<int64_t>(a, classes);
+  if (a.dtype().is(py::dtype::of<int32_t>())) return numbers_from<int32_t>(a, classes);
+  if (a.dtype().is(py::dtype::of<uint8_t>())) return numbers_from<uint8_t>(a, classes);
+  return py::none();
+}
 
 DType parse_dtype(const std::string& name) {
   if (name == "float32") return DType::f32;

@@ -21,6 +21,9 @@ Shape shape_of(const py::array& a);
 py::array empty(const Shape& shape, DType dtype, Kind kind = Kind::real);
 // The address of an array's first element; checks dtype, order, alignment and shape. what: "input 0" and the like.
 const std::byte* address(const py::array& a, DType dtype, Kind kind, const Shape& expected, const std::string& what);
+// Class numbers as contiguous int32, the array itself where it is that already; None where a value is no integer in
+// [0, classes), or the array is of a kind that only thalweg.arrays knows to convert or to refuse.
+py::object class_numbers(const py::array& a, int64_t classes);
 inline std::byte* address(py::array& a) { return static_cast<std::byte*>(a.mutable_data()); }
 
 void bind_graph(py::module_& m);

@@ -28,6 +28,23 @@ void check_rank(const Communicator& c, int rank) {
   if (rank < 0 || rank >= c.size()) fail("rank ", rank, " is outside [0, ", c.size(), ")");
 }
 
+// all_reduce and reduce_scatter: sums over the ranks, in place.
+template <auto kCollective>
+void summed(Communicator& c, py::array a) {
+  const Payload p = payload(a);
+  py::gil_scoped_release unlocked;
+  (c.*kCollective)(p.data, p.elements, bytes_of(p.dtype), sums(p.dtype));
+}
+
+// broadcast, send and recv: the array goes from or to one rank.
+template <auto kTransfer>
+void transfer(Communicator& c, py::array a, int rank) {
+  check_rank(c, rank);
+  const Payload p = payload(a);
+  py::gil_scoped_release unlocked;
+  (c.*kTransfer)(p.data, p.bytes, rank);
+}
+
 py::array all_gather(Communicator& c, py::array mine) {
   const Payload p = payload(mine);
   Shape shape{int64_t(c.size())};
@@ -49,50 +66,14 @@ void bind_comm(py::module_& m) {
       .def_property_readonly("seconds_waiting", &Communicator::seconds_waiting)
       .def("barrier", &Communicator::barrier, Release())
       .def("abort", &Communicator::abort, py::arg("why"), Release())
-      .def(
-          "all_reduce",
-          [](Communicator& c, py::array a) {
-            const Payload p = payload(a);
-            py::gil_scoped_release unlocked;
-            c.all_reduce(p.data, p.elements, bytes_of(p.dtype), sums(p.dtype));
-          },
-          "Sums the array over the ranks, in place; every rank ends with the same bits.")
-      .def(
-          "reduce_scatter",
-          [](Communicator& c, py::array a) {
-            const Payload p = payload(a);
-            py::gil_scoped_release unlocked;
-            c.reduce_scatter(p.data, p.elements, bytes_of(p.dtype), sums(p.dtype));
-          },
-          "Sums the array over the ranks; rank r keeps its even share of the elements, in place.")
-      .def("all_gather", &all_gather, "The arrays of all ranks, stacked.")
-      .def(
-          "broadcast",
-          [](Communicator& c, py::array a, int root) {
-            check_rank(c, root);
-            const Payload p = payload(a);
-            py::gil_scoped_release unlocked;
-            c.broadcast(p.data, p.bytes, root);
-          },
-          py::arg("array"), py::arg("root") = 0)
-      .def(
-          "send",
-          [](Communicator& c, py::array a, int to) {
-            check_rank(c, to);
-            const Payload p = payload(a);
-            py::gil_scoped_release unlocked;
-            c.send(p.data, p.bytes, to);
-          },
-          py::arg("array"), py::arg("to"))
-      .def(
-          "recv",
-          [](Communicator& c, py::array a, int from) {
-            check_rank(c, from);
-            const Payload p = payload(a);
-            py::gil_scoped_release unlocked;
-            c.recv(p.data, p.bytes, from);
-          },
-          py::arg("array"), py::arg("from_"))
+      .def("all_reduce", &summed<&Communicator::all_reduce>, py::arg("array"),
+           "Sums the array over the ranks, in place; every rank ends with the same bits.")
+      .def("reduce_scatter", &summed<&Communicator::reduce_scatter>, py::arg("array"),
+           "Sums the array over the ranks; rank r keeps its even share of the elements, in place.")
+      .def("all_gather", &all_gather, py::arg("array"), "The arrays of all ranks, stacked.")
+      .def("broadcast", &transfer<&Communicator::broadcast>, py::arg("array"), py::arg("root") = 0)
+      .def("send", &transfer<&Communicator::send>, py::arg("array"), py::arg("to"))
+      .def("recv", &transfer<&Communicator::recv>, py::arg("array"), py::arg("from_"))
       .def("split", &Communicator::split, py::arg("color"), py::arg("key") = 0, Release());
   m.def(
       "make_threads",

@@ -85,9 +85,14 @@ void bind_graph(py::module_& m) {
           py::arg("name"), py::arg("shape"))
       .def("constant", &Graph::constant, py::arg("value"))
       .def("apply", &apply, py::arg("op"), py::arg("inputs"), py::arg("attrs"), py::arg("path") = "")
-      .def("shape", [](const Graph& g, Value v) { return py::tuple(py::cast(g.type(v).shape.vector())); })
-      .def("kind", [](const Graph& g, Value v) { return g.type(v).kind == Kind::real ? "real" : "index"; })
-      .def("batched", [](const Graph& g, Value v) { return g.type(v).batched(); })
+      .def(
+          "shape", [](const Graph& g, Value v) { return py::tuple(py::cast(g.type(v).shape.vector())); },
+          py::arg("value"))
+      .def(
+          "kind", [](const Graph& g, Value v) { return g.type(v).kind == Kind::real ? "real" : "index"; },
+          py::arg("value"))
+      .def(
+          "batched", [](const Graph& g, Value v) { return g.type(v).batched(); }, py::arg("value"))
       .def(
           "gradient",
           [](Graph& g, Value output, const std::vector<Value>& wrt, Value seed) {

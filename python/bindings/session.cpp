@@ -3,8 +3,7 @@
 namespace thalweg::bindings {
 namespace {
 
-constexpr const char* kRateFields[] = {"lr",    "momentum", "dampening",    "beta1",      "beta2",
-                                       "decay", "eps",      "weight_decay", "previous_lr"};
+constexpr const char* kRateFields[] = {"lr", "momentum", "dampening", "beta1", "beta2", "decay", "eps", "weight_decay"};
 constexpr int64_t kFields = std::size(kRateFields);
 using RateTable = py::array_t<double, py::array::c_style | py::array::forcecast>;
 
@@ -85,7 +84,7 @@ std::vector<Rates> parse_rates(const Session& s, const RateTable& table, int64_t
   std::vector<Rates> rates(size_t(steps * groups));
   const double* p = table.data();
   for (auto& r : rates) {
-    r = {p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8]};
+    r = {p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]};
     p += kFields;
   }
   return rates;
@@ -98,17 +97,22 @@ std::vector<double> means(const Sums& s) {
 }
 
 py::dict to_dict(const StepReport& r, uint64_t t) {
+  // Made once (and never destroyed): a step of a small network takes a few microseconds in all.
+  static const auto& keys = *new std::array<py::str, 10>{
+      "loss", "count", "metrics", "grad_norm", "seconds", "seconds_comm", "seconds_wait", "bytes_comm", "skipped", "t"};
+  const py::object values[] = {py::float_(r.sums.loss / r.sums.count),
+                               py::float_(r.sums.count),
+                               py::cast(means(r.sums)),
+                               py::float_(r.grad_norm),
+                               py::float_(r.seconds),
+                               py::float_(r.seconds_comm),
+                               py::float_(r.seconds_wait),
+                               py::int_(r.bytes_comm),
+                               py::bool_(r.skipped),
+                               py::int_(t)};
+  static_assert(std::size(values) == 10);
   py::dict d;
-  d["loss"] = r.sums.loss / r.sums.count;
-  d["count"] = r.sums.count;
-  d["metrics"] = means(r.sums);
-  d["grad_norm"] = r.grad_norm;
-  d["seconds"] = r.seconds;
-  d["seconds_comm"] = r.seconds_comm;
-  d["seconds_wait"] = r.seconds_wait;
-  d["bytes_comm"] = r.bytes_comm;
-  d["skipped"] = r.skipped;
-  d["t"] = t;
+  for (size_t i = 0; i < keys.size(); i++) d[keys[i]] = values[i];
   return d;
 }
 

@@ -57,13 +57,17 @@ Named gradient_arrays(const Session& s, double count) {
 
 void bind_session_state(py::class_<Session>& c) {
   c.def("parameters", [](const Session& s) { return read_all(s, s.layout().parameters, Part::parameters, 0); })
-      .def("set_parameters",
-           [](Session& s, const Named& v) { write_all(s, s.layout().parameters, Part::parameters, 0, v, "parameter"); })
+      .def(
+          "set_parameters",
+          [](Session& s, const Named& v) { write_all(s, s.layout().parameters, Part::parameters, 0, v, "parameter"); },
+          py::arg("values"))
       .def("buffers", [](const Session& s) { return read_all(s, s.layout().buffers, Part::buffers, 0); })
-      .def("set_buffers",
-           [](Session& s, const Named& v) { write_all(s, s.layout().buffers, Part::buffers, 0, v, "buffer"); })
+      .def(
+          "set_buffers",
+          [](Session& s, const Named& v) { write_all(s, s.layout().buffers, Part::buffers, 0, v, "buffer"); },
+          py::arg("values"))
       .def("optimizer_state", &read_state)
-      .def("set_optimizer_state", &write_state)
+      .def("set_optimizer_state", &write_state, py::arg("state"))
       .def_property(
           "t", [](const Session& s) { return s.t; }, [](Session& s, uint64_t t) { s.t = t; })
       .def("digest", &Session::digest)

@@ -76,13 +76,17 @@ void bind_tools(py::module_& m) {
     for (auto& op : kernels().operators.all()) names.push_back(op->name);
     return names;
   });
-  m.def("formula", [](const std::string& name, const py::args& args) {
-    return run_formula(name, args.cast<std::vector<py::array>>(), {});
-  });
+  m.def(
+      "formula",
+      [](const std::string& name, const py::args& args) {
+        return run_formula(name, args.cast<std::vector<py::array>>(), {});
+      },
+      py::arg("name"));
   m.def("formula_jvp", &run_formula, py::arg("name"), py::arg("args"), py::arg("tangents"));
   m.def("fill_random", &fill_random, py::arg("distribution"), py::arg("a"), py::arg("b"), py::arg("seed"),
         py::arg("stream"), py::arg("shape"), py::arg("dtype"));
   m.def("permutation", &permutation, py::arg("n"), py::arg("seed"), py::arg("stream"));
+  m.def("class_numbers", &class_numbers, py::arg("array"), py::arg("classes"));
   m.def("self_check", &self_check);
 }
 

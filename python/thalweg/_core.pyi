@@ -15,10 +15,14 @@ def isa() -> str: ...  # "avx512", "avx2" or "generic": the kernels in use
 def isas() -> list[str]: ...  # those that this processor can run
 def cpu_threads() -> int: ...  # cores that this process may use
 def operators() -> list[str]: ...
-def formula(name: str, *args: np.ndarray) -> np.ndarray: ...  # a formula of cpp/formula on arrays, for tests
+def formula(name: str, *args: np.ndarray) -> np.ndarray: ...  # a formula of cpp/formula on arrays of one shape
 def formula_jvp(
     name: str, args: Sequence[np.ndarray], tangents: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]: ...
+def class_numbers(array: np.ndarray, classes: int) -> np.ndarray | None:
+    """Contiguous int32 class numbers, the array itself if it is that already. None: a value is outside [0, classes), or
+    the array is not a contiguous one of int64, int32 or uint8."""
+
 def fill_random(
     distribution: str, a: float, b: float, seed: int, stream: str, shape: Sequence[int], dtype: str
 ) -> np.ndarray:
@@ -80,13 +84,18 @@ class Function:
         threads: int = 0,
     ) -> None: ...
     def __call__(
-        self, inputs: Sequence[np.ndarray], tangents: Sequence[np.ndarray] | None = None, seed: int = 0, step: int = 0
+        self,
+        inputs: Sequence[np.ndarray],
+        tangents: Sequence[np.ndarray | None] | None = None,
+        seed: int = 0,
+        step: int = 0,
     ) -> list[np.ndarray] | tuple[list[np.ndarray], list[np.ndarray]]:
-        """With tangents=True: returns (outputs, tangents of the outputs), the exact directional derivative."""
+        """With tangents=True: returns (outputs, tangents of the outputs), the exact directional derivative. A tangent
+        that is None is zero, as all are where tangents is None."""
 
 __version__: str
 RATE_FIELDS: tuple[str, ...]
-"""Columns of a table of rates: lr, momentum, dampening, beta1, beta2, decay, eps, weight_decay, previous_lr."""
+"""Columns of a table of rates: lr, momentum, dampening, beta1, beta2, decay, eps, weight_decay."""
 
 class Session:
     """A training run: parameters, optimizer state and compiled plans of every rank of this process.
@@ -132,7 +141,7 @@ class Session:
     def optimizer_state(self) -> list[dict[str, np.ndarray]]: ...  # one dict for each arena of state
     def set_optimizer_state(self, state: list[dict[str, np.ndarray]]) -> None: ...
     @property
-    def t(self) -> int: ...  # updates done
+    def t(self) -> int: ...  # batches that steps were made from; those whose update was skipped count too
     @t.setter
     def t(self, value: int) -> None: ...
     def digest(self) -> str: ...  # of parameters, buffers and optimizer state of every rank

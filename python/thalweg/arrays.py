@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from . import _core
+
 DTYPES = ("float32", "float64")
 _INT32 = np.iinfo(np.int32)
 
@@ -59,6 +61,9 @@ def labels(y: Any, classes: int, where: str, layer: str = "", name: str = "y") -
 
     Raises: TypeError for anything but integers; ValueError naming the first label outside the range.
     """
+    quick = _core.class_numbers(y, classes) if type(y) is np.ndarray else None
+    if quick is not None:
+        return quick
     y = index(y, where, name)
     if y.size and int(y.view(np.uint32).max()) >= classes:
         at = first_index((y < 0) | (y >= classes))

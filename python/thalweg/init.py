@@ -1,7 +1,8 @@
 """Initialisation: how parameters start.
 
 An initialiser is called as init(shape, dtype, seed, path). Random numbers come from a counter-based generator keyed by
-(seed, path of the parameter), so they don't depend on the order of layers, on threads or on ranks.
+(seed, path of the parameter), so they don't depend on the order of layers, on threads or on ranks. Deviations and
+bounds are the engine's (cpp/formula/init.h).
 fan_in of a weight (out, in) is in, of a convolution weight (out, kh, kw, in/groups) kh kw in/groups; fan_out is out,
 and kh kw out. The default of Linear and Conv2d is He's normal form, with zero biases.
 """
@@ -46,8 +47,12 @@ class Initializer:
         if not self.distribution.endswith("_fan"):
             return self.a, self.b
         fan_in, fan_out = fans(shape)
-        std = math.sqrt(self.b / max(1.0, {"in": fan_in, "out": fan_out, "mean": (fan_in + fan_out) / 2}[self.fan]))
-        return (0.0, std) if self.distribution == "normal_fan" else (-math.sqrt(3) * std, math.sqrt(3) * std)
+        fan = {"in": fan_in, "out": fan_out, "mean": (fan_in + fan_out) / 2}[self.fan]
+        std = _formula("scaled_std", self.b, fan)
+        if self.distribution == "normal_fan":
+            return 0.0, std
+        bound = _formula("uniform_bound", std)
+        return -bound, bound
 
     def describe(self) -> dict[str, Any]:
         return asdict(self)
@@ -131,6 +136,10 @@ def build(description: dict[str, Any]) -> Initializer:
     if unknown or not isinstance(description.get("distribution"), str):
         raise ValueError(f"[init] a description with the fields {sorted(description)} is no initialiser's")
     return Initializer(**description)
+
+
+def _formula(name: str, *numbers: float) -> float:
+    return float(_core.formula(name, *(np.array([x], np.float64) for x in numbers))[0])
 
 
 def _square(gain: float) -> float:

@@ -20,6 +20,8 @@ from . import _core, schedules
 from .nn.module import Module
 from .nn.norm import number
 
+_FIELDS = {name: i for i, name in enumerate(_core.RATE_FIELDS)}
+
 
 class Optimizer:
     """A rule and its rates. Subclasses fill `rule` and `rates`."""
@@ -58,9 +60,13 @@ class Optimizer:
         self._schedule = schedules.as_schedule(lr)
         self._lr = lr
 
+    def lr_schedules(self) -> list[Callable[[int], float]]:
+        """Return the schedule of every group, from group 0 on."""
+        return [self._schedule, *[g.get("schedule", self._schedule) for g in self.groups]]
+
     def lr_at(self, step: int, group: int = 0) -> float:
         """Return the learning rate of the update after `step` updates; group 0 holds what no group takes."""
-        schedule = self._schedule if group == 0 else self.groups[group - 1].get("schedule", self._schedule)
+        schedule = self.lr_schedules()[group]
         lr = float(schedule(step))
         if not (math.isfinite(lr) and lr >= 0):
             raise ValueError(f"[{type(self).__name__}] the schedule gives lr = {lr} at step {step}, expected >= 0")
@@ -72,22 +78,13 @@ class Optimizer:
         members = [self._members(group["params"], net, names) for group in self.groups]
         return {name: next((i + 1 for i, m in enumerate(members) if name in m), 0) for name in names}
 
-    def table(self, first: int, steps: int, previous: np.ndarray | None = None) -> np.ndarray:
-        """Return the rates of `steps` updates from update number `first` (0-based): (steps, groups, fields).
-
-        previous: the learning rates of the update before, by group, if they were not the schedule's.
-        """
-        fields = {name: i for i, name in enumerate(_core.RATE_FIELDS)}
-        table = np.zeros((steps, len(self.groups) + 1, len(fields)))
-        for g in range(len(self.groups) + 1):
-            own = self.groups[g - 1]["rates"] if g else {}
-            for name, value in {**self.rates, **own}.items():
-                table[:, g, fields[name]] = value
-            lrs = self._lrs(first, steps, g)
-            table[:, g, fields["lr"]] = lrs[1:]
-            table[:, g, fields["previous_lr"]] = lrs[:-1]
-        if previous is not None and steps:
-            table[0, :, fields["previous_lr"]] = previous
+    def table(self, first: int, steps: int) -> np.ndarray:
+        """Return the rates of `steps` updates from update number `first` (0-based): (steps, groups, fields)."""
+        own = [{}, *(g["rates"] for g in self.groups)]
+        table = np.empty((steps, len(own), len(_FIELDS)))
+        table[:] = [[{**self.rates, **rates}.get(name, 0.0) for name in _FIELDS] for rates in own]
+        for g in range(len(own)):
+            table[:, g, _FIELDS["lr"]] = self._lrs(first, steps, g)
         return table
 
     def describe(self) -> dict[str, Any] | None:
@@ -109,12 +106,12 @@ class Optimizer:
         return f"{type(self).__name__}(lr={self._lr!r}, {', '.join(f'{k}={v!r}' for k, v in self._options.items())})"
 
     def _lrs(self, first: int, steps: int, group: int) -> np.ndarray:
-        schedule = self._schedule if group == 0 else self.groups[group - 1].get("schedule", self._schedule)
+        schedule = self.lr_schedules()[group]
         if isinstance(schedule, schedules.Schedule):
-            lrs = schedule.at(np.maximum(np.arange(first - 1, first + steps, dtype=np.float64), 0))
+            lrs = schedule.at(np.arange(first, first + steps, dtype=np.float64))
             if np.isfinite(lrs).all() and (lrs >= 0).all():
                 return lrs
-        return np.array([self.lr_at(max(t, 0), group) for t in range(first - 1, first + steps)])
+        return np.array([self.lr_at(t, group) for t in range(first, first + steps)])
 
     def _checked_group(self, group: Any) -> dict[str, Any]:
         where = f"{type(self).__name__} groups"

@@ -41,6 +41,9 @@ class Constant(Schedule):
 
     lr: float
 
+    def __call__(self, step: int) -> float:
+        return self.lr
+
     def at(self, steps: np.ndarray) -> np.ndarray:
         return np.full_like(steps, self.lr)
 
@@ -172,6 +175,14 @@ def values(schedule: Callable[[int], float], steps: np.ndarray) -> np.ndarray:
     if isinstance(schedule, Schedule):
         return schedule.at(steps)
     return np.array([schedule(int(t)) for t in steps], np.float64)
+
+
+def fixed(schedule: Callable[[int], float]) -> bool:
+    """Tell whether the rate of a step is always the same: so for the schedules of this module without functions of
+    one's own."""
+    if isinstance(schedule, WarmUp):
+        return type(schedule) is WarmUp and fixed(schedule.then)
+    return type(schedule) in _SCHEDULES.values()
 
 
 def _factor(formula: str, steps: np.ndarray, *constants: float) -> np.ndarray:

@@ -11,11 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [
-    *(f"cpp/exec/{name}.cpp" for name in ("tile", "matmul", "conv_taps", "conv_forward", "conv_backward_input")),
-    *("cpp/exec/conv_backward_weight.cpp", "cpp/exec/pool.cpp", "cpp/tensor/arena.cpp"),
-    "tests/exec/products_check.cpp",
-]
+SOURCES = [*sorted((ROOT / "cpp/exec").glob("*.cpp")), "cpp/tensor/arena.cpp", "tests/exec/products_check.cpp"]
 FLAGS = ["-std=c++20", "-O1", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-pthread", "-Icpp"]
 ISA_FLAGS = {
     "generic": [],

@@ -46,13 +46,9 @@ def test_one_cycle_against_torch(torch):
 
 
 def test_initial_deviations():
-    close(call("lecun_std", 400.0, 1.0), 0.05)
-    close(call("glorot_std", 300.0, 100.0, 1.0), math.sqrt(2 / 400))
-    close(call("he_std", 200.0, 0.0), 0.1)
-    close(call("he_std", 200.0, 0.1), math.sqrt(2 / (1.01 * 200)))
+    close(call("scaled_std", 1.0, 400.0), 0.05)
+    close(call("scaled_std", 2.0, np.array([200.0, 1.0, 0.0])), [0.1, math.sqrt(2), math.sqrt(2)])
     close(call("uniform_bound", 0.5), 0.5 * math.sqrt(3))
-    close(call("gain_leaky_relu", 0.01), math.sqrt(2 / (1 + 1e-4)))
-    close(call("conv_fan", 16.0, 3.0, 5.0), 240)
 
 
 def test_bias_correction():

@@ -38,11 +38,9 @@ def test_one_cycle_of_few_steps(tw):
 def test_the_table_has_a_row_for_each_step(tw):
     fields = list(tw._core.RATE_FIELDS)
     optimizer = tw.optim.SGD(lambda t: 0.1 / (1 + t), 0.9, groups=[{"params": "*", "lr": 0.5, "weight_decay": 0.25}])
-    table = optimizer.table(3, 4, np.array([9.0, 8.0]))
+    table = optimizer.table(3, 4)
     assert table.shape == (4, 2, len(fields))
     np.testing.assert_allclose(table[:, 0, fields.index("lr")], [0.1 / 4, 0.1 / 5, 0.1 / 6, 0.1 / 7])
-    assert table[0, :, fields.index("previous_lr")].tolist() == [9.0, 8.0]
-    np.testing.assert_allclose(table[1:, 0, fields.index("previous_lr")], [0.1 / 4, 0.1 / 5, 0.1 / 6])
     assert (table[:, 1, fields.index("weight_decay")] == 0.25).all() and (table[:, 1, fields.index("lr")] == 0.5).all()
 
 

@@ -43,7 +43,7 @@ def session(core, **config):
 def rates(core, steps=None, **values):
     fields = {name: i for i, name in enumerate(core.RATE_FIELDS)}
     table = np.zeros((1, len(fields)))
-    for name, value in {"lr": 0.1, "previous_lr": 0.1, **values}.items():
+    for name, value in {"lr": 0.1, **values}.items():
         table[0, fields[name]] = value
     return table if steps is None else np.broadcast_to(table, (steps, *table.shape)).copy()
 
@@ -225,11 +225,11 @@ def test_bad_batches_are_refused_and_nothing_is_lost(bad, core):
     s.step([x, y], rates(core))
 
 
-@pytest.mark.parametrize("shape", [(9,), (2, 9), (1, 8), (1, 1, 9, 1)])
-def test_rates_of_another_shape_are_refused(shape, core):
+@pytest.mark.parametrize("lead, more", [((), 0), ((2,), 0), ((1,), 1), ((1,), -1), ((2, 1), 0)])
+def test_rates_of_another_shape_are_refused(lead, more, core):
     s = session(core)
     with pytest.raises(ValueError, match="rates"):
-        s.step(list(data(4)), np.zeros(shape))
+        s.step(list(data(4)), np.zeros((*lead, len(core.RATE_FIELDS) + more)))
 
 
 @pytest.mark.parametrize(

@@ -147,3 +147,12 @@ def test_ctrl_c_is_obeyed_at_a_steps_edge(tw):
     whole.fit(x, y, epochs=epochs, batch_size=8)
     assert trainer.t == whole.t >= stopped and trainer.digest() == whole.digest()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_checkpoint_with_more_in_it_than_this_version_knows(tw, tmp_path):
+    trainer = make(tw)
+    trainer.fit(*data(), epochs=1, batch_size=BATCH)
+    state = trainer.state_dict()
+    state["meta"]["previous_lr"] = [0.1, 0.01]  # as earlier versions wrote
+    tw.checkpoint.save(tmp_path, state)
+    assert tw.Trainer.load(tmp_path).digest() == trainer.digest()

@@ -11,7 +11,27 @@ from ..symbolic import SymbolicTensor
 from .module import Module, Parameter
 
 
-class Linear(Module):
+class Weighted(Module):
+    """A layer of units, each with its weights and perhaps a bias: what Linear and Conv2d share."""
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def _give_weights(
+        self, units: int, bias: bool, weight_init: initial.Init | None, bias_init: initial.Init | None
+    ) -> None:
+        self.weight = Parameter(None, weight_init)
+        self.bias = Parameter((units,), bias_init or initial.zeros()) if bias else None
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "bias": self.bias is not None,
+            "weight_init": self.weight.init,
+            "bias_init": self.bias.init if self.bias is not None else None,
+        }
+
+
+class Linear(Weighted):
     """Dense layer on the last axis: y = x weight' + bias.
 
     Shapes: x (..., in), weight (out, in), bias (out). The weight starts in He's normal form, the bias at 0.
@@ -33,23 +53,17 @@ class Linear(Module):
                 f"the number of outputs only: Linear({more[0]!r})"
             )
         self.out_features = integer(out_features, "Linear", "out_features", 1)
-        self.weight = Parameter(None, weight_init)
-        self.bias = Parameter((self.out_features,), bias_init or initial.zeros()) if bias else None
+        self._give_weights(self.out_features, bias, weight_init, bias_init)
 
     def forward(self, x: SymbolicTensor) -> Any:
         features = last_extent(x, "Linear", 1, "(..., features)")
         return ops.linear(x, self.weight.infer(self.out_features, features), self.bias)
 
     def options(self) -> dict[str, Any]:
-        return {
-            "out_features": self.out_features,
-            "bias": self.bias is not None,
-            "weight_init": self.weight.init,
-            "bias_init": self.bias.init if self.bias is not None else None,
-        }
+        return {"out_features": self.out_features, **super().options()}
 
 
-class Conv2d(Module):
+class Conv2d(Weighted):
     """Convolution of channels-last images (see ops.conv2d).
 
     Shapes: x (n, h, w, in), weight (out, kh, kw, in/groups), bias (out). The weight starts in He's normal form, the
@@ -86,8 +100,7 @@ class Conv2d(Module):
         self.dilation = pair(dilation, "Conv2d", "dilation", 1)
         self.padding = padding
         ops.axes.padding(padding, "Conv2d", self.kernel_size, self.dilation, self.stride)
-        self.weight = Parameter(None, weight_init)
-        self.bias = Parameter((self.out_channels,), bias_init or initial.zeros()) if bias else None
+        self._give_weights(self.out_channels, bias, weight_init, bias_init)
 
     def forward(self, x: SymbolicTensor) -> Any:
         channels = last_extent(x, "Conv2d", 4, "(n, h, w, channels)")
@@ -106,9 +119,7 @@ class Conv2d(Module):
             "padding": self.padding,
             "dilation": self.dilation,
             "groups": self.groups,
-            "bias": self.bias is not None,
-            "weight_init": self.weight.init,
-            "bias_init": self.bias.init if self.bias is not None else None,
+            **super().options(),
         }
 
 

@@ -15,59 +15,66 @@ from .. import init as initial
 from ..symbolic import Operators, Recording, SymbolicTensor, current
 
 
-class Parameter(Operators):
-    """A trained array of a layer. In forward it is used like a tensor.
+class Held(Operators):
+    """An array that belongs to a layer: a parameter or a buffer. In forward it is used like a tensor.
 
     shape: its shape, or None if `infer` is to fix it when the input's size is known.
+    """
+
+    def __init__(self, shape: Sequence[int] | None) -> None:
+        self.shape = None if shape is None else _checked_shape(shape)
+
+    def infer(self, *shape: int) -> SymbolicTensor:
+        """Return the tensor, its shape fixed by the input that is recorded now."""
+        return self._resolve(_recording(self), _checked_shape(shape))
+
+    def tensor(self) -> SymbolicTensor:
+        """Return the tensor of the network that is recorded now."""
+        if self.shape is None:
+            raise ValueError(
+                f"[{type(self).__name__}] the shape is not known: give it, or call infer(shape) in forward"
+            )
+        return self._resolve(_recording(self), self.shape)
+
+    def _resolve(self, recording: Recording, shape: tuple[int, ...]) -> SymbolicTensor:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape})"
+
+
+class Parameter(Held):
+    """A trained array of a layer, of a given or an inferred shape (see Held).
+
     init: an initialiser of thalweg.init, or any function (shape, dtype, seed, path) -> array.
     """
 
     def __init__(
         self, shape: Sequence[int] | None = None, init: initial.Init | None = None, *, trainable: bool = True
     ) -> None:
-        self.shape = None if shape is None else _checked_shape(shape)
+        super().__init__(shape)
         self.init = init if init is not None else initial.kaiming_normal()
         if not callable(self.init):
             raise TypeError(f"[Parameter] init is a {type(init).__name__}, expected an initialiser or a function")
         self.trainable = trainable
 
-    def infer(self, *shape: int) -> SymbolicTensor:
-        """Return the tensor, its shape fixed by the input that is recorded now."""
-        return _recording(self).resolve_parameter(self, _checked_shape(shape))
-
-    def tensor(self) -> SymbolicTensor:
-        """Return the tensor of the network that is recorded now."""
-        if self.shape is None:
-            raise ValueError("[Parameter] the shape is not known: give it, or call infer(shape) in forward")
-        return _recording(self).resolve_parameter(self, self.shape)
-
-    def __repr__(self) -> str:
-        return f"Parameter(shape={self.shape})"
+    def _resolve(self, recording: Recording, shape: tuple[int, ...]) -> SymbolicTensor:
+        return recording.resolve_parameter(self, shape)
 
 
-class Buffer(Operators):
+class Buffer(Held):
     """An array of a layer that is kept from step to step but not trained, such as a running mean."""
 
     def __init__(self, shape: Sequence[int] | None = None, value: float = 0.0) -> None:
-        self.shape = None if shape is None else _checked_shape(shape)
+        super().__init__(shape)
         self.value = float(value)
-
-    def infer(self, *shape: int) -> SymbolicTensor:
-        """Return the tensor, its shape fixed by the input that is recorded now."""
-        return _recording(self).resolve_buffer(self, _checked_shape(shape))
-
-    def tensor(self) -> SymbolicTensor:
-        """Return the tensor of the network that is recorded now."""
-        if self.shape is None:
-            raise ValueError("[Buffer] the shape is not known: give it, or call infer(shape) in forward")
-        return _recording(self).resolve_buffer(self, self.shape)
 
     def update(self, value: SymbolicTensor) -> None:
         """Let value replace the buffer when the training step is accepted."""
         _recording(self).update_buffer(self, value)
 
-    def __repr__(self) -> str:
-        return f"Buffer(shape={self.shape})"
+    def _resolve(self, recording: Recording, shape: tuple[int, ...]) -> SymbolicTensor:
+        return recording.resolve_buffer(self, shape)
 
 
 class Module:

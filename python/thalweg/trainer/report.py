@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
 class StepReport:
-    """Report of one step: loss (mean over the global batch), metrics by name, count (rows), grad_norm, lr, t (updates
-    done), skipped, seconds, seconds_comm, seconds_wait, bytes_comm. Metrics are attributes too: report.accuracy."""
+    """Report of one step: loss (mean over the global batch), metrics by name, count (rows), grad_norm, lr, t (steps
+    done, skipped ones too), skipped, seconds, seconds_comm, seconds_wait, bytes_comm. Metrics are attributes too:
+    report.accuracy."""
 
-    def __init__(self, raw: dict[str, Any], names: list[str], lr: float) -> None:
-        self.__dict__.update(raw)
-        self.metrics: dict[str, float] = dict(zip(names, raw["metrics"], strict=True))
-        self.lr = lr
+    def __init__(self, raw: dict[str, Any], names: Iterable[str], lr: float) -> None:
+        """Take over `raw`, what the engine reports, with the metrics in the order of `names`."""
+        raw["metrics"] = dict(zip(names, raw["metrics"], strict=True))
+        raw["lr"] = lr
+        self.__dict__ = raw
 
     def __getattr__(self, name: str) -> Any:
         metrics = self.__dict__.get("metrics", {})

@@ -115,7 +115,7 @@ class EpochRunner:
             self._call("on_train_batch_begin", batch, {})
         rows = order[position.row : position.row + steps * self.batch_size]
         before, started = trainer.t, time.perf_counter()
-        rates = trainer._rates(before, steps)
+        rates = trainer.optimizer.table(before, steps)
         try:
             columns = trainer._session.run_epoch(self.arrays, rows, self.batch_size, rates)
         except BaseException:
@@ -123,7 +123,6 @@ class EpochRunner:
             raise
         position.row += len(rows)
         position.sums.add(columns)
-        trainer._previous_lr = rates[-1, :, 0].copy()
         self._pace = (time.perf_counter() - started) / steps
         self._record(columns, rates)
         self._after(batch + steps, columns, rates)

@@ -30,13 +30,11 @@ def collect(trainer: Trainer) -> dict[str, Any]:
 
 
 def _meta(trainer: Trainer) -> dict[str, Any]:
-    previous = trainer._previous_lr
     states = [{"callback": type(c).__name__, "state": c.state_dict()} for c in trainer._callbacks]
     return {
         "t": trainer.t,
         **trainer._position.state_dict(),
         **{name: getattr(trainer, name) for name in _OPTIONS},
-        "previous_lr": None if previous is None else [float(v) for v in previous],
         "network": describe(trainer.net),
         "loss": losses.describe(trainer.loss),
         "metrics": metrics.describe(trainer.metrics),
@@ -78,7 +76,6 @@ def restore(trainer: Trainer, given: dict[str, Any]) -> None:
         raise
     session.t = int(meta["t"])
     trainer._position.load_state_dict(meta)
-    trainer._previous_lr = None if meta["previous_lr"] is None else np.array(meta["previous_lr"], np.float64)
     trainer.history.load_state_dict(meta["history"])
     trainer._callback_states = list(meta["callbacks"])
     trainer._callbacks = ()

@@ -18,6 +18,7 @@ from ..ops.axes import integer
 from ..world import checked_size, default_size
 from . import checks, state
 from .batch import Door, as_arrays
+from .rates import StepRates
 from .record import Recorded, Spec, complete, initial_buffers, initial_parameters, record
 from .report import StepReport
 from .run import EpochRunner, Position, survives
@@ -77,7 +78,7 @@ class Trainer:
         self.stop_training = False
         self._native: Any = None
         self._position = Position(list(self.metrics))
-        self._previous_lr: np.ndarray | None = None
+        self._step_rates = StepRates(optimizer)
         self._callback_states: list[dict[str, Any]] = []
         self._callbacks: Sequence[Callback] = ()
 
@@ -149,17 +150,17 @@ class Trainer:
         """
         self.build(x, y)
         session = self._session
-        xs = self._door.x(x, "step", finite=False)
-        ys = self._door.y(y, xs[0].shape[0], "step", finite=False)
-        rates = self._rates(session.t, 1)
+        data = self._door.step(x, y)
+        if not self._step_rates.of(self.optimizer):
+            self._step_rates = StepRates(self.optimizer)
+        rates = self._step_rates.row(session.t)
         try:
-            raw = session.step([*xs, *ys], rates[0])
+            raw = session.step(data, rates)
         except _core.DivergedError:
             self._door.x(x, "step")
-            self._door.y(y, xs[0].shape[0], "step")
+            self._door.y(y, data[0].shape[0], "step")
             raise
-        self._previous_lr = rates[0, :, 0].copy()
-        return StepReport(raw, list(self.metrics), float(rates[0, 0, 0]))
+        return StepReport(raw, self.metrics, rates.item(0))
 
     def fit(
         self,
@@ -238,9 +239,6 @@ class Trainer:
             raise TypeError("[fit] validation_data must be a pair (x, y)")
         return self._data(given[0], given[1], "fit, validation_data")
 
-    def _rates(self, first: int, steps: int) -> np.ndarray:
-        return self.optimizer.table(first, steps, self._previous_lr)
-
     # Using
 
     def evaluate(self, x: Any, y: Any, *, batch_size: int = 256) -> dict[str, float]:
@@ -306,7 +304,7 @@ class Trainer:
 
     @property
     def t(self) -> int:
-        """Updates done."""
+        """Updates done; a step whose update was skipped (on_nonfinite="skip") counts too."""
         return 0 if self._native is None else int(self._native.t)
 
     @property

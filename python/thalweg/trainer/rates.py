@@ -1,0 +1,57 @@
+"""The rates of steps that are made one call at a time: as Optimizer.table, but most of it is kept from call to call."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import _core, schedules
+from ..optim import Optimizer
+
+_AHEAD = 64  # steps whose rates are computed at once
+_LR = _core.RATE_FIELDS.index("lr")
+
+
+class StepRates:
+    """Keeps the rates of the next steps for as long as the optimizer's rates and schedules are the same."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._schedules = optimizer.lr_schedules()
+        self._rates = dict(optimizer.rates)
+        self._groups = [dict(g["rates"]) for g in optimizer.groups]
+        self._fixed = all(map(schedules.fixed, self._schedules))
+        self._first, self._rows = 0, np.empty((0, 0, 0))
+
+    def of(self, optimizer: Optimizer) -> bool:
+        """Tell whether these are the rates of an optimizer as it is now."""
+        return (
+            optimizer is self._optimizer
+            and optimizer.rates == self._rates
+            and optimizer.lr_schedules() == self._schedules
+            and (not optimizer.groups or [g["rates"] for g in optimizer.groups] == self._groups)
+        )
+
+    def row(self, step: int) -> np.ndarray:
+        """Return the rates of one update: (groups, fields)."""
+        if not self._fixed:
+            return self._asked(step)
+        ahead = step - self._first
+        if not 0 <= ahead < len(self._rows):
+            ahead, self._first, self._rows = 0, step, self._table(step)
+        return self._rows[ahead]
+
+    def _table(self, step: int) -> np.ndarray:
+        try:
+            return self._optimizer.table(step, _AHEAD)
+        except ValueError:  # a rate out of range is an error at its own step, not before
+            return self._optimizer.table(step, 1)
+
+    def _asked(self, step: int) -> np.ndarray:
+        """Ask functions of one's own, which need not give the same twice."""
+        if not len(self._rows):
+            self._rows = self._optimizer.table(step, 1)
+            return self._rows[0]
+        row = self._rows[0].copy()
+        for g in range(len(row)):
+            row[g, _LR] = self._optimizer.lr_at(step, g)
+        return row
