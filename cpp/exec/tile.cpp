@@ -24,26 +24,30 @@ struct Tile {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
         store(p + i * step + v * W, acc[i][v]);
   }
-  // One k: `at(i)` is A(i, k).
+  // One k: A(i, k) is *at(i).
   template <class At>
   TW_INLINE void multiply(At at, const T* b) {
     Vector<T> bv[kVectors];
     TW_UNROLL for (int v = 0; v < kVectors; v++) bv[v] = load(b + v * W);
     TW_UNROLL for (int i = 0; i < kRows; i++) {
-      const Vector<T> av = splat(at(i));
-      TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] = fma(av, bv[v], acc[i][v]);
+      if constexpr (kVectors == 1) {
+        fma_splat(acc[i][0], *at(i), bv[0]);
+      } else {
+        const Vector<T> av = splat(*at(i));
+        TW_UNROLL for (int v = 0; v < kVectors; v++) fma_to(acc[i][v], av, bv[v]);
+      }
     }
   }
   TW_INLINE void run_columns(const T* a, int64_t a_step, const T* b, int64_t b_step, int64_t count) {
     _Pragma("GCC unroll 2") for (int64_t k = 0; k < count; k++, a += a_step, b += b_step)
-        multiply([=](int i) { return a[i]; }, b);
+        multiply([=](int i) { return a + i; }, b);
   }
   // Row pointers stay in memory: 14 of them exceed the registers, and a load port is free.
   TW_INLINE void run_rows(const T* const* row, int64_t a, const T* b, int64_t b_step, int64_t count) {
     int64_t k = a;
     for (const int64_t end = a + count - 3; k < end; k += 4, b += 4 * b_step)
-      TW_UNROLL for (int u = 0; u < 4; u++) multiply([=](int i) { return row[i][k + u]; }, b + u * b_step);
-    for (; k < a + count; k++, b += b_step) multiply([=](int i) { return row[i][k]; }, b);
+      TW_UNROLL for (int u = 0; u < 4; u++) multiply([=](int i) { return row[i] + k + u; }, b + u * b_step);
+    for (; k < a + count; k++, b += b_step) multiply([=](int i) { return row[i] + k; }, b);
   }
 };
 

@@ -80,6 +80,41 @@ TW_INLINE Vector<T> splat(T s) {
 }
 #endif
 
+// c = fma(a, b, c) in the register of c. Written as the instruction itself: of fma() the compiler may keep the factor's
+// register instead, and a tile that fills the register file then spills. fma_splat: a is one number in memory.
+#if defined(__AVX512F__)
+TW_INLINE void fma_to(Vector<float>& c, Vector<float> a, Vector<float> b) {
+  asm("vfmadd231ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
+}
+TW_INLINE void fma_to(Vector<double>& c, Vector<double> a, Vector<double> b) {
+  asm("vfmadd231pd %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
+}
+TW_INLINE void fma_splat(Vector<float>& c, const float& a, Vector<float> b) {
+  asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(c) : "v"(b), "m"(a));
+}
+TW_INLINE void fma_splat(Vector<double>& c, const double& a, Vector<double> b) {
+  asm("vfmadd231pd %2%{1to8%}, %1, %0" : "+v"(c) : "v"(b), "m"(a));
+}
+#elif defined(__AVX2__) && defined(__FMA__)
+TW_INLINE void fma_to(Vector<float>& c, Vector<float> a, Vector<float> b) {
+  asm("vfmadd231ps %2, %1, %0" : "+x"(c) : "x"(a), "x"(b));
+}
+TW_INLINE void fma_to(Vector<double>& c, Vector<double> a, Vector<double> b) {
+  asm("vfmadd231pd %2, %1, %0" : "+x"(c) : "x"(a), "x"(b));
+}
+#else
+template <class V>
+TW_INLINE void fma_to(V& c, V a, V b) {
+  c = fma(a, b, c);
+}
+#endif
+#if !defined(__AVX512F__)
+template <class T>
+TW_INLINE void fma_splat(Vector<T>& c, const T& a, Vector<T> b) {
+  fma_to(c, splat(a), b);
+}
+#endif
+
 // A square of vectors, transposed in registers: stage s swaps the off-diagonal blocks of s x s elements.
 template <class T, int s, int... l>
 TW_INLINE void transpose_stage(Vector<T>* row, std::integer_sequence<int, l...>) {
