@@ -2,7 +2,7 @@
 // weighted sum of source pixels (taps), each tap a contiguous run of channels.
 //   out(n, p, q, g, j) = bias + sum over taps (r, s) and channels k of
 //                        source(n, p step_h + row(r), q step_w + col(s), g, k) weight(g, r, s, k, j)
-// Source pixels outside the image are +0. K runs over r, s, k in this order.
+// K runs over r, s, k in this order, cut every kKBlock; source pixels outside the image count, but add nothing.
 #pragma once
 #include "exec.h"
 

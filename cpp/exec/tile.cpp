@@ -16,13 +16,16 @@ struct Tile {
   TW_INLINE void zero() {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] = Vector<T>{};
   }
-  TW_INLINE void add(const T* p, int64_t step) {
+  // at(i): address of row i.
+  template <class At>
+  TW_INLINE void add(At at) {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] =
-        load(p + i * step + v * W) + acc[i][v];
+        load(at(i) + v * W) + acc[i][v];
   }
-  TW_INLINE void put(T* p, int64_t step) const {
+  template <class At>
+  TW_INLINE void put(At at) const {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
-        store(p + i * step + v * W, acc[i][v]);
+        store(at(i) + v * W, acc[i][v]);
   }
   // One k: A(i, k) is *at(i).
   template <class At>
@@ -61,13 +64,14 @@ void run_tile(const TileCall<T>& c) {
       else t.run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
     }
     T* slot = c.stack + s->slot * kTileSize<T>;
-    for (int m = s->adds; m-- > 0;) t.add(slot + m * kTileSize<T>, kPanel<T>);
+    for (int m = s->adds; m-- > 0;) t.add([=](int i) { return slot + m * kTileSize<T> + i * kPanel<T>; });
     if (s + 1 == c.last && c.out) {
-      if (c.bias) t.add(c.bias, 0);
-      if (c.accumulate) t.add(c.out, c.out_step);
-      t.put(c.out, c.out_step);
+      T* const* const out = c.out;
+      if (c.bias) t.add([b = c.bias](int) { return b; });
+      if (c.accumulate) t.add([=](int i) { return out[i]; });
+      t.put([=](int i) { return out[i]; });
     } else {
-      t.put(slot, kPanel<T>);
+      t.put([=](int i) { return slot + i * kPanel<T>; });
     }
   }
 }
@@ -108,7 +112,7 @@ void run_lanes(const TileCall<T>& c, int first) {
     }
     T* slot = c.stack + s->slot * kTileSize<T> + first;
     const bool out = s + 1 == c.last && c.out;
-    T* to = out ? c.out + first : slot;
+    T* to = out ? c.out[0] + first : slot;
     TW_UNROLL for (int i = 0; i < kCount; i++) {
       for (int m = s->adds; m-- > 0;) acc[i] = read(slot + m * kTileSize<T>, i) + acc[i];
       if (out && c.bias) acc[i] = read(c.bias + first, i) + acc[i];

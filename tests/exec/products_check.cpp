@@ -55,6 +55,10 @@ class BlockSum {
     chain_ = std::fma(a, b, chain_);
     count_++;
   }
+  void skip() {  // counts, but adds nothing
+    if (count_ == kKBlock) close();
+    count_++;
+  }
   T sum() {
     close();
     return sum_;
@@ -183,7 +187,7 @@ void check_folds(const Exec& one, const Exec& two) {
   for (int64_t rows : {16, 37, 700}) check_fold_ranks<T>(one, rows, 8);
 }
 
-// y of one pixel and channel: K in the order kh, kw, in; pixels outside the image are +0.
+// y of one pixel and channel: K in the order kh, kw, in; pixels outside the image count, but add nothing.
 template <class T>
 T ref_forward(const Conv& v, const T* x, const T* w, int64_t n, int64_t p, int64_t q, int64_t o) {
   BlockSum<T> s;
@@ -194,8 +198,8 @@ T ref_forward(const Conv& v, const T* x, const T* w, int64_t n, int64_t p, int64
         const int64_t h = p * v.stride_h + r * v.dilation_h - v.pad_top,
                       u = q * v.stride_w + t * v.dilation_w - v.pad_left;
         const bool inside = h >= 0 && h < v.h && u >= 0 && u < v.w;
-        s.add(inside ? x[((n * v.h + h) * v.w + u) * v.c + group * in + c] : T(0),
-              w[((o * v.kh + r) * v.kw + t) * in + c]);
+        if (inside) s.add(x[((n * v.h + h) * v.w + u) * v.c + group * in + c], w[((o * v.kh + r) * v.kw + t) * in + c]);
+        else s.skip();
       }
   return s.sum();
 }
@@ -211,8 +215,9 @@ T ref_backward_input(const Conv& v, const T* d_y, const T* w, int64_t n, int64_t
       const int64_t p = down / v.stride_h, q = right / v.stride_w;
       const bool inside = p >= 0 && p < v.out_h() && q >= 0 && q < v.out_w();
       for (int64_t o = group * out; o < (group + 1) * out; o++)
-        s.add(inside ? d_y[((n * v.out_h() + p) * v.out_w() + q) * v.out + o] : T(0),
-              w[((o * v.kh + r) * v.kw + t) * in + c % in]);
+        if (inside)
+          s.add(d_y[((n * v.out_h() + p) * v.out_w() + q) * v.out + o], w[((o * v.kh + r) * v.kw + t) * in + c % in]);
+        else s.skip();
     }
   return s.sum();
 }
