@@ -22,6 +22,10 @@ struct TapConv {
   int64_t w_group, w_row, w_col, w_in, w_out;  // strides of the weight
   int64_t taps() const { return tap_h.count * tap_w.count; }
   int64_t k() const { return taps() * group_in; }
+  int64_t weight_at(int64_t r, int64_t s) const {  // tap (r, s) of the first group, input and output
+    return (tap_h.kernel + r * tap_h.kernel_step) * w_row + (tap_w.kernel + s * tap_w.kernel_step) * w_col;
+  }
+  double flops() const { return 2.0 * double(n * rows * cols) * double(groups * group_out) * double(k() + 1); }
 };
 
 template <class T>

@@ -6,8 +6,6 @@
 namespace thalweg {
 namespace {
 
-#define TW_UNROLL _Pragma("GCC unroll 16")
-
 template <class T, int kRows, int kVectors>
 struct Tile {
   static constexpr int W = kLanes<T>;

@@ -13,13 +13,14 @@
 
 namespace thalweg {
 
-// kTileRows: how many rows of kTileVectors accumulators fit in the registers, beside one row of B and a broadcast.
+// kRegisters: how many vector registers there are; kTileRows: how many rows of kTileVectors accumulators fit in the
+// registers, beside one row of B and a broadcast.
 #if defined(__AVX512F__)
-inline constexpr int kVectorBytes = 64, kTileRows = 14;
+inline constexpr int kVectorBytes = 64, kRegisters = 32, kTileRows = 14;
 #elif defined(__AVX2__) && defined(__FMA__)
-inline constexpr int kVectorBytes = 32, kTileRows = 6;
+inline constexpr int kVectorBytes = 32, kRegisters = 16, kTileRows = 6;
 #else
-inline constexpr int kVectorBytes = 16, kTileRows = 4;
+inline constexpr int kVectorBytes = 16, kRegisters = 16, kTileRows = 4;
 #endif
 inline constexpr int kTileVectors = 2;
 
@@ -34,6 +35,7 @@ template <class T>
 using Vector = typename VectorOf<T>::Type;
 
 #define TW_INLINE inline __attribute__((always_inline))
+#define TW_UNROLL _Pragma("GCC unroll 16")
 
 template <class T>
 TW_INLINE Vector<T> load(const T* p) {

@@ -379,6 +379,14 @@ void check_convs(const Exec& one, const Exec& two) {
   check_conv<T>(one, two, same_conv(2, 33, 17, 16, 3));  // several bands; images of several blocks
   check_conv<T>(one, two, same_conv(3, 40, 64, 33, 1));
   check_conv<T>(one, two, same_conv(1, 70, 3, 20, 3));
+  for (int64_t few = 1; few <= 9; few++) {  // images in the lanes, forward and to the input
+    Conv v = same_conv(pick(8, 40), pick(4, 11), pick(1, 12), few, 2 * pick(0, 2) + 1);
+    v.stride_h = pick(1, 2), v.pad_left = pick(0, 2);
+    check_forward<T>(one, two, v);
+    std::swap(v.c, v.out);
+    v.stride_h = 1;
+    check_backward_input<T>(one, two, v);
+  }
   for (int64_t n : {8, 13, 40}) {
     check_backward_weight<T>(one, two, same_conv(n, 5, 3, 16, 3), 8);  // few tiles: images are split
     check_conv_ranks<T>(one, same_conv(n, 6, 3, 16, 3), 8);

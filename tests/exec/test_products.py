@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
-    *(f"cpp/exec/{name}.cpp" for name in ("tile", "matmul", "conv_taps", "conv_forward", "conv_backward_input")),
+    *(f"cpp/exec/{name}.cpp" for name in ("tile", "matmul", "conv_taps", "conv_lanes", "conv_forward", "conv_backward_input")),
     *("cpp/exec/conv_backward_weight.cpp", "cpp/exec/pool.cpp", "cpp/tensor/arena.cpp"),
     "tests/exec/products_check.cpp",
 ]
