@@ -135,10 +135,10 @@ class LaneRun {
     Walk at = region_walk(v_, region, 0);
     for (int64_t left = region.pixels(); left > 0;) {
       const int count = left >= full ? full : 1;
-      for (int i = 0; i < count; i++, at.next()) {
-        pixel[i] = region.empty() ? from : from + at.source * kImages<T>;
-        out[i] = to + at.out * kImages<T>;
-      }
+      at.take(count, [&](int i, int64_t source, int64_t into) {
+        pixel[i] = region.empty() ? from : from + source * kImages<T>;
+        out[i] = to + into * kImages<T>;
+      });
       tile_of<T>(outputs, count == 1)(call);
       left -= count;
     }

@@ -70,12 +70,17 @@ inline SumOrder region_order(const TapConv& v, const Region& region, int64_t a_s
 struct Walk {
   int64_t source, out, source_col, out_col, source_row, out_row, source_image, out_image, cols, rows;
   int64_t col = 0, row = 0;
-  void next() {
-    source += source_col, out += out_col;
-    if (++col < cols) return;
-    col = 0, source += source_row, out += out_row;
-    if (++row < rows) return;
-    row = 0, source += source_image, out += out_image;
+  // f(i, source, out) for the next n pixels.
+  template <class F>
+  void take(int n, F f) {
+    for (int i = 0; i < n;) {
+      const int run = int(std::min<int64_t>(n - i, cols - col));
+      for (const int end = i + run; i < end; i++, source += source_col, out += out_col) f(i, source, out);
+      if ((col += run) < cols) return;
+      col = 0, source += source_row, out += out_row;
+      if (++row < rows) continue;
+      row = 0, source += source_image, out += out_image;
+    }
   }
 };
 inline Walk region_walk(const TapConv& v, const Region& region, int64_t first_image) {

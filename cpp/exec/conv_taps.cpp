@@ -109,14 +109,16 @@ class TapRun {
     const int64_t tiles = divide_up(pixels, kTileRows);
     const T* row[kTileRows];
     T* out[kTileRows];
+    const T* source = source_ + group * v_.group_in;
+    T* first_out = out_ + group * v_.group_out + begin * kPanel<T>;
     TileCall<T> call = call_of(work);
     call.row = row;
     for (int64_t t = 0; t < tiles; t++) {
       const int rows = int((t + 1) * pixels / tiles - t * pixels / tiles);
-      for (int i = 0; i < rows; i++, at.next()) {
-        row[i] = source_ + at.source + group * v_.group_in;
-        out[i] = out_ + at.out + group * v_.group_out + begin * kPanel<T>;
-      }
+      at.take(rows, [&](int i, int64_t from, int64_t to) {
+        row[i] = source + from;
+        out[i] = first_out + to;
+      });
       prefetch_next(row, rows);
       for (int64_t panel = begin; panel < end; panel++) run_tile(call, group, panel, rows, out);
     }
@@ -136,7 +138,8 @@ class TapRun {
     call.b = packed_ + (group * panels_ + panel) * v_.k() * kPanel<T>;
     call.out = direct ? out : nullptr;
     call.bias = bias_ ? bias_ + group * v_.group_out + j : nullptr;
-    for (int i = 0; i < rows; i++) __builtin_prefetch(out[i], 1);  // the tile takes longer than they do to arrive
+    for (int i = 0; i < rows; i++)  // the tile takes longer than its outputs to arrive
+      for (int64_t c = 0; c < n; c += kLanes<T>) __builtin_prefetch(out[i] + c, 1);
     tile_function<T>(TileForm::rows, rows, int(divide_up(n, kLanes<T>)))(call);
     for (int i = 0; i < rows; i++) {
       if (!direct) put_row(call.stack + i * kPanel<T>, n, call.bias, accumulate_, out[i]);
@@ -146,15 +149,16 @@ class TapRun {
 
   void run_depthwise(const Work& work, Walk at, int64_t pixels) const {
     TileCall<T> call = call_of(work);
-    for (int64_t i = 0; i < pixels; i++, at.next())
+    at.take(int(pixels), [&](int, int64_t from, int64_t to) {
       for (int64_t j = 0; j < v_.groups; j += kLaneTile<T>) {
-        T* out = out_ + at.out + j;
-        call.a = source_ + at.source + j;
+        T* out = out_ + to + j;
+        call.a = source_ + from + j;
         call.b = packed_ + j;
         call.out = &out;
         call.bias = bias_ ? bias_ + j : nullptr;
         lane_tile(call, int(std::min<int64_t>(kLaneTile<T>, v_.groups - j)));
       }
+    });
   }
 
   const TapConv v_;
