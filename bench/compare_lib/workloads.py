@@ -67,7 +67,7 @@ def shards(network: n.Network, rows: int) -> Callable[[int], Built]:
 
 
 def update(optimizer: str, traversals: int, size: int = 10_000_000) -> Callable[[int], Built]:
-    """traversals: of the parameters' bytes by a fused update, the write of the gradient not counted."""
+    """traversals: of the parameters' bytes by a fused update."""
 
     def build(threads: int) -> Built:
         from . import ours, peer
@@ -75,7 +75,7 @@ def update(optimizer: str, traversals: int, size: int = 10_000_000) -> Callable[
         return (
             ours.update(optimizer, size, threads),
             peer.updates(optimizer, size),
-            lambda peaks: (traversals + 1) * 4.0 * size / peaks.stream,
+            lambda peaks: traversals * 4.0 * size / peaks.stream,
         )
 
     return build

@@ -2,10 +2,10 @@
 //   y(n, p, q, o) = bias(o) + sum_{r, s, c} x(n, p stride_h + r dilation_h - pad_top, ..., g c_g + c) w(o, r, s, c)
 // Bits: the K of an output pixel is its taps and input channels in the order kh, kw, in, cut every kKBlock, each block
 // a chain of fma from zero, the blocks added in order: the bits of a matmul over these K. The K of a pixel of d_x is
-// the taps that the stride lets reach it, kh and kw falling, then out, in blocks likewise. Taps outside the image are
-// +0. A weight gradient takes one image as a leaf (K = its output pixels in order, in blocks likewise); images fold in
-// the tree of shards.h inside a shard, then the shards fold. Nothing depends on tile, vector width, threads, ranks or
-// instruction set.
+// the taps that the stride lets reach it, kh and kw falling, then out, in blocks likewise. Taps outside the image count
+// where blocks end, but add nothing. A weight gradient takes one image as a leaf (K = its output pixels in order, in
+// blocks likewise, x outside the image +0); images fold in the tree of shards.h inside a shard, then the shards fold.
+// Nothing depends on tile, vector width, threads, ranks or instruction set.
 #pragma once
 #include "exec.h"
 #include "shards.h"

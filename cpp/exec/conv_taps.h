@@ -2,7 +2,7 @@
 // weighted sum of source pixels (taps), each tap a contiguous run of channels.
 //   out(n, p, q, g, j) = bias + sum over taps (r, s) and channels k of
 //                        source(n, p step_h + row(r), q step_w + col(s), g, k) weight(g, r, s, k, j)
-// Source pixels outside the image are +0. K runs over r, s, k in this order.
+// K runs over r, s, k in this order, cut every kKBlock; source pixels outside the image count, but add nothing.
 #pragma once
 #include "exec.h"
 
@@ -22,6 +22,10 @@ struct TapConv {
   int64_t w_group, w_row, w_col, w_in, w_out;  // strides of the weight
   int64_t taps() const { return tap_h.count * tap_w.count; }
   int64_t k() const { return taps() * group_in; }
+  int64_t weight_at(int64_t r, int64_t s) const {  // tap (r, s) of the first group, input and output
+    return (tap_h.kernel + r * tap_h.kernel_step) * w_row + (tap_w.kernel + s * tap_w.kernel_step) * w_col;
+  }
+  double flops() const { return 2.0 * double(n * rows * cols) * double(groups * group_out) * double(k() + 1); }
 };
 
 template <class T>

@@ -117,9 +117,10 @@ class Product {
     T* c = c_ + i * p_.c_row + j;
     const T* bias = bias_ ? bias_ + j : nullptr;
     const bool done = last == order_.chains, edge = n % kLanes<T> != 0;
+    T* out[kTileRows];
     if (done && !edge) {
-      call.out = c;
-      call.out_step = p_.c_row;
+      for (int r = 0; r < rows; r++) out[r] = c + r * p_.c_row;
+      call.out = out;
       call.bias = bias;
       call.accumulate = p_.accumulate;
     }

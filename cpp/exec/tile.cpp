@@ -6,8 +6,6 @@
 namespace thalweg {
 namespace {
 
-#define TW_UNROLL _Pragma("GCC unroll 16")
-
 template <class T, int kRows, int kVectors>
 struct Tile {
   static constexpr int W = kLanes<T>;
@@ -16,34 +14,41 @@ struct Tile {
   TW_INLINE void zero() {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] = Vector<T>{};
   }
-  TW_INLINE void add(const T* p, int64_t step) {
+  // at(i): address of row i.
+  template <class At>
+  TW_INLINE void add(At at) {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] =
-        load(p + i * step + v * W) + acc[i][v];
+        load(at(i) + v * W) + acc[i][v];
   }
-  TW_INLINE void put(T* p, int64_t step) const {
+  template <class At>
+  TW_INLINE void put(At at) const {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
-        store(p + i * step + v * W, acc[i][v]);
+        store(at(i) + v * W, acc[i][v]);
   }
-  // One k: `at(i)` is A(i, k).
+  // One k: A(i, k) is *at(i).
   template <class At>
   TW_INLINE void multiply(At at, const T* b) {
     Vector<T> bv[kVectors];
     TW_UNROLL for (int v = 0; v < kVectors; v++) bv[v] = load(b + v * W);
     TW_UNROLL for (int i = 0; i < kRows; i++) {
-      const Vector<T> av = splat(at(i));
-      TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] = fma(av, bv[v], acc[i][v]);
+      if constexpr (kVectors == 1) {
+        fma_splat(acc[i][0], *at(i), bv[0]);
+      } else {
+        const Vector<T> av = splat(*at(i));
+        TW_UNROLL for (int v = 0; v < kVectors; v++) fma_to(acc[i][v], av, bv[v]);
+      }
     }
   }
   TW_INLINE void run_columns(const T* a, int64_t a_step, const T* b, int64_t b_step, int64_t count) {
     _Pragma("GCC unroll 2") for (int64_t k = 0; k < count; k++, a += a_step, b += b_step)
-        multiply([=](int i) { return a[i]; }, b);
+        multiply([=](int i) { return a + i; }, b);
   }
   // Row pointers stay in memory: 14 of them exceed the registers, and a load port is free.
   TW_INLINE void run_rows(const T* const* row, int64_t a, const T* b, int64_t b_step, int64_t count) {
     int64_t k = a;
     for (const int64_t end = a + count - 3; k < end; k += 4, b += 4 * b_step)
-      TW_UNROLL for (int u = 0; u < 4; u++) multiply([=](int i) { return row[i][k + u]; }, b + u * b_step);
-    for (; k < a + count; k++, b += b_step) multiply([=](int i) { return row[i][k]; }, b);
+      TW_UNROLL for (int u = 0; u < 4; u++) multiply([=](int i) { return row[i] + k + u; }, b + u * b_step);
+    for (; k < a + count; k++, b += b_step) multiply([=](int i) { return row[i] + k; }, b);
   }
 };
 
@@ -57,13 +62,14 @@ void run_tile(const TileCall<T>& c) {
       else t.run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
     }
     T* slot = c.stack + s->slot * kTileSize<T>;
-    for (int m = s->adds; m-- > 0;) t.add(slot + m * kTileSize<T>, kPanel<T>);
+    for (int m = s->adds; m-- > 0;) t.add([=](int i) { return slot + m * kTileSize<T> + i * kPanel<T>; });
     if (s + 1 == c.last && c.out) {
-      if (c.bias) t.add(c.bias, 0);
-      if (c.accumulate) t.add(c.out, c.out_step);
-      t.put(c.out, c.out_step);
+      T* const* const out = c.out;
+      if (c.bias) t.add([b = c.bias](int) { return b; });
+      if (c.accumulate) t.add([=](int i) { return out[i]; });
+      t.put([=](int i) { return out[i]; });
     } else {
-      t.put(slot, kPanel<T>);
+      t.put([=](int i) { return slot + i * kPanel<T>; });
     }
   }
 }
@@ -104,7 +110,7 @@ void run_lanes(const TileCall<T>& c, int first) {
     }
     T* slot = c.stack + s->slot * kTileSize<T> + first;
     const bool out = s + 1 == c.last && c.out;
-    T* to = out ? c.out + first : slot;
+    T* to = out ? c.out[0] + first : slot;
     TW_UNROLL for (int i = 0; i < kCount; i++) {
       for (int m = s->adds; m-- > 0;) acc[i] = read(slot + m * kTileSize<T>, i) + acc[i];
       if (out && c.bias) acc[i] = read(c.bias + first, i) + acc[i];

@@ -59,6 +59,14 @@ class SumOrderWriter {
       a += part * a_step_, b += part * b_step_, count -= part, left_ -= part;
     }
   }
+  // K that count where blocks end, but add nothing.
+  void skip(int64_t count) {
+    while (count > 0) {
+      if (left_ == 0) open_block();
+      const int64_t part = std::min(count, left_);
+      count -= part, left_ -= part;
+    }
+  }
   void end_leaf() {
     Chain& last = chain_[chains_ - 1];
     last.adds += merges_;
@@ -102,8 +110,7 @@ struct TileCall {
   const KSegment* segment = nullptr;
   const Chain *first = nullptr, *last = nullptr;  // chains [first, last)
   T* stack = nullptr;                             // slots of kTileSize elements
-  T* out = nullptr;  // if not null, the last chain's sum goes to out[i out_step + j], not to its slot:
-  int64_t out_step = 0;
+  T* const* out = nullptr;  // if not null, the last chain's sum goes to out[i][j], not to its slot:
   const T* bias = nullptr;  // + bias[j], where not null
   bool accumulate = false;  // + what out holds
 };

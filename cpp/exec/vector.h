@@ -13,13 +13,14 @@
 
 namespace thalweg {
 
-// kTileRows: how many rows of kTileVectors accumulators fit in the registers, beside one row of B and a broadcast.
+// kRegisters: how many vector registers there are; kTileRows: how many rows of kTileVectors accumulators fit in the
+// registers, beside one row of B and a broadcast.
 #if defined(__AVX512F__)
-inline constexpr int kVectorBytes = 64, kTileRows = 14;
+inline constexpr int kVectorBytes = 64, kRegisters = 32, kTileRows = 14;
 #elif defined(__AVX2__) && defined(__FMA__)
-inline constexpr int kVectorBytes = 32, kTileRows = 6;
+inline constexpr int kVectorBytes = 32, kRegisters = 16, kTileRows = 6;
 #else
-inline constexpr int kVectorBytes = 16, kTileRows = 4;
+inline constexpr int kVectorBytes = 16, kRegisters = 16, kTileRows = 4;
 #endif
 inline constexpr int kTileVectors = 2;
 
@@ -34,6 +35,7 @@ template <class T>
 using Vector = typename VectorOf<T>::Type;
 
 #define TW_INLINE inline __attribute__((always_inline))
+#define TW_UNROLL _Pragma("GCC unroll 16")
 
 template <class T>
 TW_INLINE Vector<T> load(const T* p) {
@@ -77,6 +79,41 @@ TW_INLINE Vector<T> splat(T s) {
   Vector<T> v;
   for (int l = 0; l < kLanes<T>; l++) v[l] = s;
   return v;
+}
+#endif
+
+// c = fma(a, b, c) in the register of c. Written as the instruction itself: of fma() the compiler may keep the factor's
+// register instead, and a tile that fills the register file then spills. fma_splat: a is one number in memory.
+#if defined(__AVX512F__)
+TW_INLINE void fma_to(Vector<float>& c, Vector<float> a, Vector<float> b) {
+  asm("vfmadd231ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
+}
+TW_INLINE void fma_to(Vector<double>& c, Vector<double> a, Vector<double> b) {
+  asm("vfmadd231pd %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
+}
+TW_INLINE void fma_splat(Vector<float>& c, const float& a, Vector<float> b) {
+  asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(c) : "v"(b), "m"(a));
+}
+TW_INLINE void fma_splat(Vector<double>& c, const double& a, Vector<double> b) {
+  asm("vfmadd231pd %2%{1to8%}, %1, %0" : "+v"(c) : "v"(b), "m"(a));
+}
+#elif defined(__AVX2__) && defined(__FMA__)
+TW_INLINE void fma_to(Vector<float>& c, Vector<float> a, Vector<float> b) {
+  asm("vfmadd231ps %2, %1, %0" : "+x"(c) : "x"(a), "x"(b));
+}
+TW_INLINE void fma_to(Vector<double>& c, Vector<double> a, Vector<double> b) {
+  asm("vfmadd231pd %2, %1, %0" : "+x"(c) : "x"(a), "x"(b));
+}
+#else
+template <class V>
+TW_INLINE void fma_to(V& c, V a, V b) {
+  c = fma(a, b, c);
+}
+#endif
+#if !defined(__AVX512F__)
+template <class T>
+TW_INLINE void fma_splat(Vector<T>& c, const T& a, Vector<T> b) {
+  fma_to(c, splat(a), b);
 }
 #endif
 

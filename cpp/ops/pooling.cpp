@@ -6,6 +6,7 @@
 // Saved for backward: nothing but x and y. The first pixel, in window order, that equals y receives its gradient.
 // Windows of one image add up in their order, in one task: the bits depend on nothing else.
 #include "../exec/for_each.h"
+#include "../exec/pixels.h"
 #include "register.h"
 #include "window.h"
 
@@ -16,18 +17,34 @@ struct Window {
   int64_t n, h, w, c, kh, kw, sh, sw, top, left, out_h, out_w;
   bool count_pad;
   bool covers_once() const { return sh >= kh && sw >= kw; }  // no pixel lies in two windows
+  bool tiles() const { return sh == kh && sw == kw; }        // nor between windows
+  bool covers_all() const { return tiles() && all_inside() && out_h * kh == h && out_w * kw == w; }
   bool all_inside() const { return top == 0 && left == 0 && (out_h - 1) * sh + kh <= h && (out_w - 1) * sw + kw <= w; }
 };
 
-// With few channels, and windows that lie inside the image, vectors run along a whole row of outputs: element j of the
-// row has its window's first pixel at element first[j] of the image's rows, and the others at fixed distances from it.
-constexpr int64_t kFewChannels = 32;
-using RowTable = std::vector<int32_t>;
-RowTable row_table(const Window& w) {
-  RowTable first;
-  if (!w.all_inside() || w.c >= kFewChannels) return first;  // empty: vectors run along the channels
-  for (int64_t j = 0; j < w.out_w * w.c; j++) first.push_back(int32_t(j / w.c * w.sw * w.c + j % w.c));
-  return first;
+// With few channels, and windows that lie inside the image, vectors run along a whole row of outputs: the window's
+// pixel at each distance from its first is split off into a dense row.
+template <class N>
+bool by_rows(const Window& w) {
+  return w.all_inside() && w.c * int64_t(sizeof(RealOf<N>)) <= kPixelBytes;
+}
+// Dense rows of a worker: `count` of them, and the room that moving pixels needs behind them.
+template <class N>
+View<N> dense_rows(const Exec& exec, int worker, int64_t row, int64_t count) {
+  using T = RealOf<N>;
+  const int64_t plane = row * count + kPixelBytes;
+  T* memory = exec.scratch<T>(worker, Slot::local, plane * (kIsDual<N> ? 2 : 1));
+  return View<N>(Buffer{reinterpret_cast<std::byte*>(memory), plane});
+}
+// f(from, to) for each plane of numbers.
+template <class N, class F>
+void each_plane(View<N> from, View<N> to, F f) {
+  if constexpr (kIsDual<N>) f(from.v, to.v), f(from.t, to.t);
+  else f(from.p, to.p);
+}
+template <class N>
+void split_row(const Window& w, View<N> x, View<N> dense) {
+  each_plane<N>(x, dense, [&](auto* from, auto* to) { split_pixels(from, w.sw * w.c, w.out_w, w.c, to); });
 }
 // f(distance) for the pixels of such a window, in order.
 template <class F>
@@ -121,25 +138,24 @@ void each_output_row(const Exec& exec, const Window& w, View<N> x, View<N> y, F 
 
 // One row of outputs; x at the first pixel of its first window. Pixels count in the order of max_window.
 template <class N>
-void max_row(const Window& w, const RowTable& first, View<N> x, View<N> y) {
-  const int64_t n = int64_t(first.size());
-  const int32_t* at = first.data();
-  for (int64_t j = 0; j < n; j++) y.set(j, x[at[j]]);
-  each_distance(w, [=](int64_t distance) {
-    const View<N> a = x.at(distance);
+void max_row(const Window& w, View<N> x, View<N> y, View<N> dense) {
+  split_row<N>(w, x, y);
+  each_distance(w, [&, n = w.out_w * w.c](int64_t distance) {
+    if (distance == 0) return;
+    split_row<N>(w, x.at(distance), dense);
 #pragma omp simd
-    for (int64_t j = 0; j < n; j++) y.set(j, maximum(y[j], a[at[j]]));
+    for (int64_t j = 0; j < n; j++) y.set(j, maximum(y[j], dense[j]));
   });
 }
 
 template <class N>
-Kernel max_rows_kernel(const Window& w, const RowTable& first) {
-  return [w, first](const Launch& l) {
+Kernel max_rows_kernel(const Window& w) {
+  return [w](const Launch& l) {
     const View<N> x(l.in[0]), y(l.out[0]);
     const int64_t row = w.out_w * w.c, rows = w.n * w.out_h;
-    l.exec.parallel(rows, 0.4 * double(rows * row * w.kh * w.kw), [&](int64_t r, int) {
+    l.exec.parallel(rows, 0.2 * double(rows * row * w.kh * w.kw), [&](int64_t r, int worker) {
       const int64_t image = r / w.out_h, p = r % w.out_h;
-      max_row<N>(w, first, x.at((image * w.h + p * w.sh) * w.w * w.c), y.at(r * row));
+      max_row<N>(w, x.at((image * w.h + p * w.sh) * w.w * w.c), y.at(r * row), dense_rows<N>(l.exec, worker, row, 1));
     });
   };
 }
@@ -149,7 +165,7 @@ Kernel kernel(const Site& s) {
   const Window w = window_of(s.in[0].shape, s.attrs);
   return with_number(s.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
-    if (const RowTable first = row_table(w); kMax && !first.empty()) return max_rows_kernel<N>(w, first);
+    if (kMax && by_rows<N>(w)) return max_rows_kernel<N>(w);
     return [w](const Launch& l) {
       each_output_row<N>(l.exec, w, View<N>(l.in[0]), View<N>(l.out[0]), kMax ? max_window<N> : mean_window<N>);
     };
@@ -160,10 +176,35 @@ Kernel kernel(const Site& s) {
 
 constexpr int64_t kStrip = 64;  // channels at a time; what waits for its pixel stays in L1
 
+template <class N>
+bool wins(N x, N y) {
+  const auto p = value(x), q = value(y);
+  return (p == q) | ((p != p) & (q != q));
+}
+
+// The usual window, in one pass: 2 x 2 pixels that lie in no other window.
+template <class N>
+void max_square_backward(const Window& w, const Span& s, View<N> d_y, View<N> x, View<N> y, View<N> d_x) {
+  const int64_t first = (s.h0 * w.w + s.w0) * w.c, next = w.c, below = w.w * w.c;
+  const View<N> a = x.at(first), b = a.at(next), c = a.at(below), to = d_x.at(first);
+  const View<N> to_b = to.at(next), to_c = to.at(below), to_e = to.at(below + next), e = a.at(below + next);
+#pragma omp simd
+  for (int64_t i = 0; i < w.c; i++) {
+    const N top = y[i], none = N(0), d0 = d_y[i];
+    const bool in_a = wins(a[i], top), in_b = wins(b[i], top), in_c = wins(c[i], top), in_e = wins(e[i], top);
+    const N d1 = select(in_a, none, d0), d2 = select(in_b, none, d1), d3 = select(in_c, none, d2);
+    to.set(i, select(in_a, d0, none));
+    to_b.set(i, select(in_b, d1, none));
+    to_c.set(i, select(in_c, d2, none));
+    to_e.set(i, select(in_e, d3, none));
+  }
+}
+
 // d_y waits until the first pixel that equals y takes it; `d` then holds zero. Pixels covered once are stored, not
 // added.
 template <class N, bool kAdd>
 void max_window_backward(const Window& w, const Span& s, View<N> d_y, View<N> x, View<N> y, View<N> d_x) {
+  if (!kAdd && s.h1 - s.h0 == 2 && s.w1 - s.w0 == 2) return max_square_backward<N>(w, s, d_y, x, y, d_x);
   RealOf<N> waiting[kIsDual<N> ? 2 : 1][kStrip];
   View<N> d(Buffer{reinterpret_cast<std::byte*>(waiting), kStrip});
   for (int64_t c0 = 0; c0 < w.c; c0 += kStrip) {
@@ -174,8 +215,7 @@ void max_window_backward(const Window& w, const Span& s, View<N> d_y, View<N> x,
       const View<N> a = x.at(pixel * c + c0), to = d_x.at(pixel * c + c0);
 #pragma omp simd
       for (int64_t i = 0; i < c1; i++) {
-        const auto p = value(a[i]), q = value(top[i]);
-        const bool hit = (p == q) | ((p != p) & (q != q));
+        const bool hit = wins(a[i], top[i]);
         const N given = select(hit, d[i], N(0));
         to.set(i, kAdd ? to[i] + given : given);
         d.set(i, select(hit, N(0), d[i]));
@@ -194,51 +234,51 @@ void mean_window_backward(const Window& w, const Span& s, View<N> d_y, View<N> d
   });
 }
 
-// f(image) for every image, d_x of it zeroed before.
+// f(image, worker) for every image, d_x of it zeroed before where windows leave pixels out or share them.
 template <class N, class F>
 void each_image(const Exec& exec, const Window& w, View<N> d_x, F f) {
   const int64_t in = w.h * w.w * w.c;
   exec.parallel(w.n, 0.5 * double(w.n * in) + 0.3 * double(w.n * w.out_h * w.out_w) * double(w.c * w.kh * w.kw),
-                [&](int64_t image, int) {
+                [&](int64_t image, int worker) {
                   const View<N> to = d_x.at(image * in);
 #pragma omp simd
-                  for (int64_t i = 0; i < in; i++) to.set(i, N(0));
-                  f(image);
+                  for (int64_t i = 0; i < (w.covers_all() ? 0 : in); i++) to.set(i, N(0));
+                  f(image, worker);
                 });
 }
 
-// max_window_backward for a row of outputs whose windows share no pixel.
+// max_window_backward for a row of outputs whose windows cover each pixel of their rows once; d_x is stored.
 template <class N>
-void max_row_backward(const Window& w, const RowTable& first, View<N> d_y, View<N> x, View<N> y, View<N> d_x) {
-  RealOf<N> waiting[kIsDual<N> ? 2 : 1][kStrip];
-  const View<N> d(Buffer{reinterpret_cast<std::byte*>(waiting), kStrip});
-  for (int64_t j0 = 0; j0 < int64_t(first.size()); j0 += kStrip) {
-    const int64_t n = std::min(kStrip, int64_t(first.size()) - j0);
-    const int32_t* at = first.data() + j0;
-    const View<N> top = y.at(j0), from = d_y.at(j0);
-    for (int64_t i = 0; i < n; i++) d.set(i, from[i]);
-    each_distance(w, [=](int64_t distance) {
-      const View<N> a = x.at(distance), to = d_x.at(distance);
+void max_row_backward(const Window& w, View<N> d_y, View<N> x, View<N> y, View<N> d_x, View<N> dense) {
+  const int64_t row = w.out_w * w.c;
+  const View<N> d = dense.at(0);  // what waits for its pixel
+  for (int64_t j = 0; j < row; j++) d.set(j, d_y[j]);
+  int64_t k = 0;
+  each_distance(w, [&](int64_t distance) {
+    const View<N> a = dense.at(++k * row);
+    split_row<N>(w, x.at(distance), a);
 #pragma omp simd
-      for (int64_t i = 0; i < n; i++) {
-        const auto p = value(a[at[i]]), q = value(top[i]);
-        const bool hit = (p == q) | ((p != p) & (q != q));
-        to.set(at[i], select(hit, d[i], N(0)));
-        d.set(i, select(hit, N(0), d[i]));
-      }
-    });
-  }
+    for (int64_t j = 0; j < row; j++) {
+      const bool hit = wins(a[j], y[j]);
+      a.set(j, select(hit, d[j], N(0)));
+      d.set(j, select(hit, N(0), d[j]));
+    }
+  });
+  for (int64_t h = 0; h < w.kh; h++)
+    each_plane<N>(dense.at((1 + h * w.kw) * row), d_x.at(h * w.w * w.c),
+                  [&](auto* from, auto* to) { merge_pixels(from, row, w.kw, w.out_w, w.c, to); });
 }
 
 template <class N>
-Kernel max_rows_kernel_backward(const Window& w, const RowTable& first) {
-  return [w, first](const Launch& l) {
+Kernel max_rows_kernel_backward(const Window& w) {
+  return [w](const Launch& l) {
     const int64_t in = w.h * w.w * w.c, row = w.out_w * w.c;
     const View<N> d_y(l.in[0]), x(l.in[1]), y(l.in[2]), d_x(l.out[0]);
-    each_image<N>(l.exec, w, d_x, [&](int64_t image) {
+    each_image<N>(l.exec, w, d_x, [&](int64_t image, int worker) {
+      const View<N> dense = dense_rows<N>(l.exec, worker, row, 1 + w.kh * w.kw);
       for (int64_t p = 0; p < w.out_h; p++) {
         const int64_t i = image * in + p * w.sh * w.w * w.c, o = (image * w.out_h + p) * row;
-        max_row_backward<N>(w, first, d_y.at(o), x.at(i), y.at(o), d_x.at(i));
+        max_row_backward<N>(w, d_y.at(o), x.at(i), y.at(o), d_x.at(i), dense);
       }
     });
   };
@@ -249,7 +289,7 @@ Kernel max_kernel_backward(const Window& w) {
   return [w](const Launch& l) {
     const int64_t in = w.h * w.w * w.c, out = w.out_h * w.out_w * w.c;
     const View<N> d_y(l.in[0]), x(l.in[1]), y(l.in[2]), d_x(l.out[0]);
-    each_image<N>(l.exec, w, d_x, [&](int64_t image) {
+    each_image<N>(l.exec, w, d_x, [&](int64_t image, int) {
       each_window(w, 0, w.out_h, [&](const Span& s, int64_t at) {
         const int64_t o = image * out + at * w.c;
         max_window_backward<N, kAdd>(w, s, d_y.at(o), x.at(image * in), y.at(o), d_x.at(image * in));
@@ -263,7 +303,7 @@ Kernel mean_kernel_backward(const Window& w) {
   return [w](const Launch& l) {
     const int64_t in = w.h * w.w * w.c, out = w.out_h * w.out_w * w.c;
     const View<N> d_y(l.in[0]), d_x(l.out[0]);
-    each_image<N>(l.exec, w, d_x, [&](int64_t image) {
+    each_image<N>(l.exec, w, d_x, [&](int64_t image, int) {
       each_window(w, 0, w.out_h, [&](const Span& s, int64_t at) {
         mean_window_backward<N, kAdd>(w, s, d_y.at(image * out + at * w.c), d_x.at(image * in));
       });
@@ -275,8 +315,7 @@ Kernel kernel_max_backward(const Site& s) {
   const Window w = window_of(s.in[1].shape, s.attrs);
   return with_number(s.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
-    const RowTable first = row_table(w);
-    if (w.covers_once() && !first.empty()) return max_rows_kernel_backward<N>(w, first);
+    if (w.tiles() && by_rows<N>(w)) return max_rows_kernel_backward<N>(w);
     return w.covers_once() ? max_kernel_backward<N, false>(w) : max_kernel_backward<N, true>(w);
   });
 }

@@ -1,5 +1,5 @@
 // module.cpp: the native module. Lists of names; every long call releases the interpreter lock.
-#include "arrays.h"
+#include "rates.h"
 
 #ifndef THALWEG_VERSION
 #define THALWEG_VERSION "0"
@@ -20,6 +20,7 @@ PYBIND11_MODULE(_core, m) {
   bind_graph(m);
   bind_function(m);
   bind_session(m);
+  bind_update(m);
   bind_comm(m);
   bind_tools(m);
 }

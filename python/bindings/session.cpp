@@ -1,25 +1,8 @@
 #include "arrays.h"
+#include "rates.h"
 
 namespace thalweg::bindings {
 namespace {
-
-constexpr const char* kRateFields[] = {"lr", "momentum", "dampening", "beta1", "beta2", "decay", "eps", "weight_decay"};
-constexpr int64_t kFields = std::size(kRateFields);
-using RateTable = py::array_t<double, py::array::c_style | py::array::forcecast>;
-
-template <class T>
-T get(const py::dict& d, const char* name, T otherwise) {
-  return d.contains(name) ? d[name].cast<T>() : otherwise;
-}
-
-Rule parse_rule(const std::string& name) {
-  const std::map<std::string, Rule> rules{{"sgd", Rule::sgd},         {"heavy_ball", Rule::heavy_ball},
-                                          {"duda", Rule::duda},       {"adagrad", Rule::adagrad},
-                                          {"rmsprop", Rule::rmsprop}, {"adam", Rule::adam}};
-  auto it = rules.find(name);
-  if (it == rules.end()) fail("there is no update rule '", name, "'");
-  return it->second;
-}
 
 SessionConfig parse_config(const py::dict& d) {
   SessionConfig c;
@@ -38,11 +21,7 @@ SessionConfig parse_config(const py::dict& d) {
   if (policy != "raise" && policy != "skip") fail("on_nonfinite = '", policy, "', expected 'raise' or 'skip'");
   c.skip_nonfinite = policy == "skip";
   const py::dict rule = get(d, "rule", py::dict());
-  c.rule.rule = parse_rule(get<std::string>(rule, "name", "sgd"));
-  c.rule.nesterov = get(rule, "nesterov", c.rule.nesterov);
-  c.rule.eps_inside = get(rule, "eps_inside", c.rule.eps_inside);
-  c.rule.bias_correction = get(rule, "bias_correction", c.rule.bias_correction);
-  c.rule.decoupled = get(rule, "decoupled", c.rule.decoupled);
+  c.rule = parse_rule(rule);
   c.has_momentum = get(rule, "momentum", false);
   return c;
 }
@@ -79,15 +58,10 @@ Batch data_of(const Session& s, const Recorded& r, const std::vector<py::array>&
 std::vector<Rates> parse_rates(const Session& s, const RateTable& table, int64_t steps) {
   const py::ssize_t n = table.ndim();
   const int64_t groups = n >= 2 ? table.shape(n - 2) : 0;
-  if (n < 2 || groups != s.groups() || table.shape(n - 1) != kFields || table.size() != steps * groups * kFields)
-    fail("rates have shape ", shape_of(table), ", expected (", steps, ", ", s.groups(), ", ", kFields, ")");
-  std::vector<Rates> rates(size_t(steps * groups));
-  const double* p = table.data();
-  for (auto& r : rates) {
-    r = {p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]};
-    p += kFields;
-  }
-  return rates;
+  if (n < 2 || groups != s.groups() || table.shape(n - 1) != kRateFields ||
+      table.size() != steps * groups * kRateFields)
+    fail("rates have shape ", shape_of(table), ", expected (", steps, ", ", s.groups(), ", ", kRateFields, ")");
+  return rates_of(table);
 }
 
 std::vector<double> means(const Sums& s) {
@@ -232,9 +206,6 @@ std::map<std::string, py::array> gradients(Session& s, const std::vector<py::arr
 }  // namespace
 
 void bind_session(py::module_& m) {
-  py::list fields;
-  for (const char* f : kRateFields) fields.append(f);
-  m.attr("RATE_FIELDS") = py::tuple(fields);
   py::class_<Session> c(m, "Session",
                         "A training run: parameters, optimizer state and plans of every rank of this process.");
   c.def(py::init(&make), py::arg("train"), py::arg("evaluate"), py::arg("train_io"), py::arg("evaluate_io"),

@@ -97,6 +97,22 @@ __version__: str
 RATE_FIELDS: tuple[str, ...]
 """Columns of a table of rates: lr, momentum, dampening, beta1, beta2, decay, eps, weight_decay."""
 
+def states(rule: dict) -> int:
+    """How many numbers an update rule keeps for each parameter."""
+
+def update(
+    rule: dict,
+    t: int,
+    rates: np.ndarray,
+    w: np.ndarray,
+    g: np.ndarray,
+    state: np.ndarray,
+    grad_scale: float = 1.0,
+    threads: int = 0,
+) -> None:
+    """Update number t (from 1) of one contiguous, writable array w and its state (k, *w.shape) in place. rule: as in a
+    Session's config; rates: one row of RATE_FIELDS; threads 0: all cores."""
+
 class Session:
     """A training run: parameters, optimizer state and compiled plans of every rank of this process.
 

@@ -4,6 +4,8 @@ lr is a number, a schedule (thalweg.schedules), or any function of the step. gro
     SGD(0.1, groups=[{"params": "*.bias", "weight_decay": 0.0}, {"params": net.head, "lr": 0.01}])
 "params" is a pattern over parameter names (* and ?), a module of the network, or a list of these; the first group that
 fits a parameter takes it. semantics="lecture" chooses the forms of the founding lecture, "standard" those of torch.
+A Trainer applies it to a network; init and update apply it to NumPy arrays, for loops of one's own:
+    state = optimizer.init(w);  optimizer.update(w, tw.grad(f)(w), state)
 No optimizer writes into the gradient. Weight decay is 0 by default and is added to the gradient, except in AdamW.
 """
 
@@ -16,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _core, schedules
+from . import _core, schedules, updates
 from .nn.module import Module
 from .nn.norm import number
 
@@ -72,7 +74,7 @@ class Optimizer:
             raise ValueError(f"[{type(self).__name__}] the schedule gives lr = {lr} at step {step}, expected >= 0")
         return lr
 
-    def assign(self, net: Module, names: Iterable[str]) -> dict[str, int]:
+    def assign(self, net: Module | None, names: Iterable[str]) -> dict[str, int]:
         """Return the group of each parameter; ValueError for a group that names no parameter of the network."""
         names = list(names)
         members = [self._members(group["params"], net, names) for group in self.groups]
@@ -86,6 +88,14 @@ class Optimizer:
         for g in range(len(own)):
             table[:, g, _FIELDS["lr"]] = self._lrs(first, steps, g)
         return table
+
+    def init(self, params: Any) -> updates.OptimizerState:
+        """Return the state of no update yet for params, an array or nested dicts, lists and tuples of arrays."""
+        return updates.init(self, params)
+
+    def update(self, params: Any, grads: Any, state: updates.OptimizerState, grad_scale: float = 1.0) -> None:
+        """Update params and state in place by grad_scale times the gradients; see thalweg.updates."""
+        updates.update(self, params, grads, state, grad_scale)
 
     def describe(self) -> dict[str, Any] | None:
         """Return the optimizer as data that build takes; None where it holds functions or modules of one's own."""
@@ -139,11 +149,13 @@ class Optimizer:
         names = [n for n in self.rates if n not in ("beta1", "beta2")]
         return [*names, "betas"] if "beta1" in self.rates else names
 
-    def _members(self, params: Any, net: Module, names: list[str]) -> set[str]:
+    def _members(self, params: Any, net: Module | None, names: list[str]) -> set[str]:
         if isinstance(params, (list, tuple)):
             return set().union(*(self._members(p, net, names) for p in params))
         where = f"{type(self).__name__} groups"
         if isinstance(params, Module):
+            if net is None:
+                raise TypeError(f"[{where}] {params!r} is a module, but these parameters are plain arrays")
             inside = {id(p) for _, p in params.named_parameters()}
             found = {name for name, p in net.named_parameters() if id(p) in inside} & set(names)
         elif isinstance(params, str):

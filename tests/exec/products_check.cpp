@@ -55,6 +55,10 @@ class BlockSum {
     chain_ = std::fma(a, b, chain_);
     count_++;
   }
+  void skip() {  // counts, but adds nothing
+    if (count_ == kKBlock) close();
+    count_++;
+  }
   T sum() {
     close();
     return sum_;
@@ -183,7 +187,7 @@ void check_folds(const Exec& one, const Exec& two) {
   for (int64_t rows : {16, 37, 700}) check_fold_ranks<T>(one, rows, 8);
 }
 
-// y of one pixel and channel: K in the order kh, kw, in; pixels outside the image are +0.
+// y of one pixel and channel: K in the order kh, kw, in; pixels outside the image count, but add nothing.
 template <class T>
 T ref_forward(const Conv& v, const T* x, const T* w, int64_t n, int64_t p, int64_t q, int64_t o) {
   BlockSum<T> s;
@@ -194,8 +198,8 @@ T ref_forward(const Conv& v, const T* x, const T* w, int64_t n, int64_t p, int64
         const int64_t h = p * v.stride_h + r * v.dilation_h - v.pad_top,
                       u = q * v.stride_w + t * v.dilation_w - v.pad_left;
         const bool inside = h >= 0 && h < v.h && u >= 0 && u < v.w;
-        s.add(inside ? x[((n * v.h + h) * v.w + u) * v.c + group * in + c] : T(0),
-              w[((o * v.kh + r) * v.kw + t) * in + c]);
+        if (inside) s.add(x[((n * v.h + h) * v.w + u) * v.c + group * in + c], w[((o * v.kh + r) * v.kw + t) * in + c]);
+        else s.skip();
       }
   return s.sum();
 }
@@ -211,8 +215,9 @@ T ref_backward_input(const Conv& v, const T* d_y, const T* w, int64_t n, int64_t
       const int64_t p = down / v.stride_h, q = right / v.stride_w;
       const bool inside = p >= 0 && p < v.out_h() && q >= 0 && q < v.out_w();
       for (int64_t o = group * out; o < (group + 1) * out; o++)
-        s.add(inside ? d_y[((n * v.out_h() + p) * v.out_w() + q) * v.out + o] : T(0),
-              w[((o * v.kh + r) * v.kw + t) * in + c % in]);
+        if (inside)
+          s.add(d_y[((n * v.out_h() + p) * v.out_w() + q) * v.out + o], w[((o * v.kh + r) * v.kw + t) * in + c % in]);
+        else s.skip();
     }
   return s.sum();
 }
@@ -374,6 +379,14 @@ void check_convs(const Exec& one, const Exec& two) {
   check_conv<T>(one, two, same_conv(2, 33, 17, 16, 3));  // several bands; images of several blocks
   check_conv<T>(one, two, same_conv(3, 40, 64, 33, 1));
   check_conv<T>(one, two, same_conv(1, 70, 3, 20, 3));
+  for (int64_t few = 1; few <= 9; few++) {  // images in the lanes, forward and to the input
+    Conv v = same_conv(pick(8, 40), pick(4, 11), pick(1, 12), few, 2 * pick(0, 2) + 1);
+    v.stride_h = pick(1, 2), v.pad_left = pick(0, 2);
+    check_forward<T>(one, two, v);
+    std::swap(v.c, v.out);
+    v.stride_h = 1;
+    check_backward_input<T>(one, two, v);
+  }
   for (int64_t n : {8, 13, 40}) {
     check_backward_weight<T>(one, two, same_conv(n, 5, 3, 16, 3), 8);  // few tiles: images are split
     check_conv_ranks<T>(one, same_conv(n, 6, 3, 16, 3), 8);
