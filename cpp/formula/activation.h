@@ -31,11 +31,12 @@ TW_HD N tanh_backward(N d_y, N y) {
   return d_y * fma(-y, y, N(1));
 }
 
-// 1 / (1 + e^-x), by e^-|x|, so that nothing overflows and small results keep their digits.   dy/dx = y (1 - y).
+// 1 / (1 + e^-x); 0 below x = -88, where nearly all results are denormal.   dy/dx = y (1 - y).
+// Bound (measured): 2.5 ulp.
 template <class T>
 TW_HD T sigmoid(T x) {
-  const T e = exp(-abs(x));
-  return select(x < T(0), e, T(1)) / (T(1) + e);
+  const T y = T(1) / (T(1) + exp_inside(-x));
+  return select(x > T(60), T(1), select(x < T(-88), T(0), y));
 }
 template <class T>
 TW_HD Dual<T> sigmoid(Dual<T> x) {
@@ -47,25 +48,79 @@ TW_HD N sigmoid_backward(N d_y, N y) {
   return d_y * y * (N(1) - y);
 }
 
-// x F(x), F the normal distribution function (1 + erf(x / sqrt 2)) / 2.   dy/dx = F(x) + x f(x), f = F' the density.
-// Source: Hendrycks & Gimpel 2016, arXiv:1606.08415.
+// F(-a), a >= 0, of the normal distribution function F.
+//   float: (1 + 2 w)^8 / 2 by three squarings, w = a P(a) minimax, because F(-a)^(1/8) is nearly a polynomial; as
+//   1 + 2 w2 = (1 + 2 w)^2 with w2 = 2 w (1 + w), which keeps the digits near 0. It is 0 from kEnd on, where w = -1/2.
+//   Bound (measured): 9e-8; of the result 5e-7 for a < 1, 1e-5 for a < 3, 1e-3 for a < 5.5.
+//   double: (1 - erf(a / sqrt 2)) / 2.
 inline constexpr double kSqrtHalf = 0.70710678118654752440, kInvSqrtTwoPi = 0.39894228040143267794;
-template <class N>
-TW_HD N normal_cdf(N x) {
-  using T = RealOf<N>;
-  return T(0.5) * (T(1) + erf(T(kSqrtHalf) * x));
+template <class T>
+struct NormalTail;
+template <>
+struct NormalTail<float> {
+  static constexpr float kEnd = 0x1.f53a14p+2f;
+  static TW_HD float at(float a) {
+    const float w = a * by_pairs(a, a * a, -0x1.988434p-5f, -0x1.1d3734p-6f, -0x1.812770p-12f, 0x1.ae41f0p-11f,
+                                 0x1.3b8cd6p-16f, -0x1.14ca4ep-15f, 0x1.145a86p-18f, -0x1.624522p-23f);
+    const float w2 = (w + w) * (1.0f + w), half4 = fma(w2 + w2, 1.0f + w2, 0.5f);
+    return half4 * (half4 + half4);
+  }
+};
+template <>
+struct NormalTail<double> {
+  static constexpr double kEnd = 12.0;
+  static TW_HD double at(double a) { return 0.5 * (1.0 - erf(kSqrtHalf * a)); }
+};
+template <class T>
+struct GeluTail {
+  T a, below;  // |x|, or where F(-|x|) becomes 0; F(-a)
+};
+template <class T>
+TW_HD GeluTail<T> gelu_tail(T x) {
+  const T a = at_most(abs(x), NormalTail<T>::kEnd);
+  return {a, NormalTail<T>::at(a)};
+}
+
+// F and its derivative f, the density.
+template <class T>
+TW_HD T normal_cdf(T x) {
+  const T below = gelu_tail(x).below;
+  return select(x < T(0), below, select(x >= T(0), T(1) - below, x));  // NaN passes
 }
 template <class N>
 TW_HD N normal_pdf(N x) {
   return RealOf<N>(kInvSqrtTwoPi) * exp(RealOf<N>(-0.5) * x * x);
 }
-template <class N>
-TW_HD N gelu(N x) {
-  return x * normal_cdf(x);
+template <class T>
+TW_HD Dual<T> normal_cdf(Dual<T> x) {
+  return {normal_cdf(x.v), normal_pdf(x.v) * x.t};
+}
+
+// x F(x) = max(x, 0) - |x| F(-|x|).   dy/dx = F(x) + x f(x) = 1 - dy/dx(-x).
+// Bounds in float: 2.5 ulp for x > 0, those of F(-|x|) below; dy/dx 1.6e-7.
+// Source: Hendrycks & Gimpel 2016, arXiv:1606.08415.
+template <class T>
+TW_HD T gelu(T x) {
+  const GeluTail<T> tail = gelu_tail(x);
+  return fma(-tail.a, tail.below, relu(x));
+}
+template <class T>
+TW_HD T gelu_slope(T x) {
+  const T a = abs(x), density = T(kInvSqrtTwoPi) * exp_inside(T(-0.5) * a * a);
+  const T inside = fma(-a, density, gelu_tail(x).below), below = select(a > T(13), T(0), inside);
+  return select(x < T(0), below, T(1) - below);
+}
+template <class T>
+TW_HD Dual<T> gelu(Dual<T> x) {
+  return {gelu(x.v), gelu_slope(x.v) * x.t};
+}
+template <class T>
+TW_HD Dual<T> gelu_slope(Dual<T> x) {
+  return {gelu_slope(x.v), normal_pdf(x.v) * fma(-x.v, x.v, T(2)) * x.t};
 }
 template <class N>
 TW_HD N gelu_backward(N d_y, N x) {
-  return d_y * fma(x, normal_pdf(x), normal_cdf(x));
+  return d_y * gelu_slope(x);
 }
 
 // x (1 + tanh u) / 2 = x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3); the second form does not cancel for x < 0.
@@ -88,10 +143,10 @@ TW_HD N gelu_tanh_backward(N d_y, N x) {
   return d_y * (s + c * slope * s * (T(1) - s));
 }
 
-// log(1 + e^x), as max(x, 0) + log(1 + e^-|x|).   dy/dx = sigmoid(x).
+// log(1 + e^x), as max(x, 0) + log(1 + e^-|x|).   dy/dx = sigmoid(x).   Bound (measured): 2.8 ulp.
 template <class T>
 TW_HD T softplus(T x) {
-  return maximum(x, T(0)) + log1p(exp(-abs(x)));
+  return relu(x) + log1p_to_1(exp(-abs(x)));
 }
 template <class T>
 TW_HD Dual<T> softplus(Dual<T> x) {

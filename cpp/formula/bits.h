@@ -64,17 +64,26 @@ TW_HD T number_of(BitsOf<T> n) {
   return from_bits(BitsOf<T>(to_bits(magic) + n)) - magic;
 }
 
-// 2^n for exponents of normal numbers.
-template <class T>
-TW_HD T power_of_two(BitsOf<T> n) {
-  return from_bits(BitsOf<T>((n + Format<T>::kBias) << Format<T>::kMantissa));
+// The integer nearest to x factor, |x factor| < 2^22 or 2^51, and in the low bits of `bits` that integer plus `added`:
+// what lies above them is to be shifted out.
+template <int added, class T>
+TW_HD Integer<T> round_product(T x, T factor) {
+  constexpr T magic = Format<T>::kMagic + T(added);
+  const T shifted = fma(x, factor, magic);
+  return {shifted - magic, to_bits(shifted)};
 }
-// x 2^n for |n| < 2 kBias, in two factors, so that large results overflow and small ones become denormal in one
-// rounding.
+
+// 2^n of normal numbers, given n + kBias in the low bits.
 template <class T>
-TW_HD T scale(T x, BitsOf<T> n) {
-  const BitsOf<T> both = n + 2 * Format<T>::kBias, first = both >> 1, second = both - first;
-  return x * from_bits(BitsOf<T>(first << Format<T>::kMantissa)) * from_bits(BitsOf<T>(second << Format<T>::kMantissa));
+TW_HD T power_of_two(BitsOf<T> biased) {
+  return from_bits(BitsOf<T>(biased << Format<T>::kMantissa));
+}
+// x 2^n for |n| < 2 kBias, given n + 2 kBias in the low bits; in two factors, so that large results overflow and small
+// ones become denormal in one rounding.
+template <class T>
+TW_HD T scale(T x, BitsOf<T> twice_biased) {
+  const BitsOf<T> first = twice_biased >> 1, second = twice_biased - first;
+  return x * power_of_two<T>(first) * power_of_two<T>(second);
 }
 
 // An unevaluated sum hi + lo.
@@ -113,6 +122,31 @@ TW_HD T horner(T, T c0) {
 template <class T, class... C>
 TW_HD T horner(T x, T c0, C... c) {
   return fma(horner(x, c...), x, c0);
+}
+
+// The same with x2 = x^2, in pairs: half as many steps wait for each other.
+template <class T>
+TW_HD T by_pairs(T, T, T c0) {
+  return c0;
+}
+template <class T>
+TW_HD T by_pairs(T x, T, T c0, T c1) {
+  return fma(x, c1, c0);
+}
+template <class T, class... C>
+TW_HD T by_pairs(T x, T x2, T c0, T c1, C... c) {
+  return fma(x2, by_pairs(x, x2, c...), fma(x, c1, c0));
+}
+
+// The smaller of a >= 0 and limit > 0, compared as integers, which costs half of a clamp. NaN becomes limit.
+template <class I>
+TW_HD I least(I a, I b) {
+  return a < b ? a : b;
+}
+template <class T>
+TW_HD T at_most(T a, T limit) {
+  using Signed = std::make_signed_t<BitsOf<T>>;
+  return from_bits(BitsOf<T>(least(Signed(to_bits(a)), Signed(to_bits(limit)))));
 }
 
 }  // namespace thalweg

@@ -15,6 +15,9 @@ struct LogConstants<float> {
   static constexpr float kLift = 0x1p25f, kTiny = 0x1p-30f;
   static constexpr uint32_t kLifted = 25;
   static TW_HD float l(float z) { return horner(z, 0x1.555554p-1f, 0x1.999a7ap-2f, 0x1.2438c0p-2f, 0x1.e2fa1ap-3f); }
+  static TW_HD float wide(float z, float z2) {
+    return by_pairs(z, z2, 0x1.555558p-1f, 0x1.9996b0p-2f, 0x1.2508b0p-2f, 0x1.b6e6cep-3f, 0x1.f1733ep-3f);
+  }
 };
 template <>
 struct LogConstants<double> {
@@ -24,6 +27,11 @@ struct LogConstants<double> {
   static TW_HD double l(double z) {
     return horner(z, 0x1.5555555555593p-1, 0x1.999999997fc76p-2, 0x1.2492494204543p-2, 0x1.c71c51f8b29adp-3,
                   0x1.746642896e1bdp-3, 0x1.39a157e97326ep-3, 0x1.2f097914cf9e7p-3);
+  }
+  static TW_HD double wide(double z, double z2) {
+    return by_pairs(z, z2, 0x1.5555555555555p-1, 0x1.9999999999944p-2, 0x1.2492492499d46p-2, 0x1.c71c71bedea97p-3,
+                    0x1.745d19937b1fcp-3, 0x1.3b13515f6f9efp-3, 0x1.111abdc8abe16p-3, 0x1.e0a2d581ab68fp-4,
+                    0x1.bc37f0140c19ep-4, 0x1.32e0d25c9c761p-4, 0x1.401d3e65cdc48p-3);
   }
 };
 
@@ -74,13 +82,20 @@ TW_HD Dual<T> log(Dual<T> x) {
   return {log(x.v), x.t / x.v};
 }
 
+// log(1 + x), 0 <= x <= 1, in fewer steps: 2 s + s z W(z), s = x / (2 + x), z = s^2. Bound (measured): 2 ulp.
+template <class T>
+TW_HD T log1p_to_1(T x) {
+  const T s = x / (T(2) + x), z = s * s;
+  return fma(s * z, LogConstants<T>::wide(z, z * z), s + s);
+}
+
 // 1 + x = u + c exactly; the scaled c joins f.
 template <class T>
 TW_HD T log1p_real(T x) {
   const Pair<T> u = two_sum(T(1), x);
   const Split<T> p = split_power(u.hi);
   constexpr BitsOf<T> most = Format<T>::kBias - 1;  // 2^-k stays normal; there u.lo no longer counts
-  const T inverse = power_of_two<T>(BitsOf<T>(0) - select(p.k < T(most), p.k_bits, most));
+  const T inverse = power_of_two<T>(Format<T>::kBias - select(p.k < T(most), p.k_bits, most));
   const Pair<T> f = fast_two_sum(p.m - T(1), u.lo * inverse);
   const T y = log_ends(u.hi, log_sum(p.k, f.hi, f.lo));
   return select(abs(x) < LogConstants<T>::kTiny, x, y);

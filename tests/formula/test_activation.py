@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from thalweg import _core
 
-from .measure import DTYPES, close, tangent_by_differences
+from .measure import DTYPES, close, tangent_by_differences, ulps
 
 erf = np.vectorize(math.erf, otypes=[float])
 SLOPE = 0.2
@@ -112,6 +112,54 @@ def test_small_results_keep_their_digits(dtype):
     wide = x.astype(float)  # as x / (1 + e^(-2u)): 1 + tanh u cancels here, in the reference too
     reference = wide / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
     close(call("gelu_tanh", x), reference, rtol=1e-12 if dtype == np.float64 else 2e-5)
+
+
+normal_cdf = np.vectorize(lambda x: 0.5 * math.erfc(-x / math.sqrt(2)), otypes=[float])
+
+# name: reference in float64, bound in ulp of float32, range
+BOUNDS = {
+    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 2.5, (-87, 90)),
+    "softplus": (lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), 2.85, (-87, 90)),
+    "gelu": (lambda x: x * normal_cdf(x), 2.5, (0, 12)),
+    "normal_cdf": (normal_cdf, 2.0, (0, 12)),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_error_in_ulp(name):
+    reference, bound, (low, high) = BOUNDS[name]
+    rng = np.random.default_rng(4)
+    x = np.concatenate([rng.uniform(low, high, 60_000), rng.uniform(max(low, -4), 4, 60_000)]).astype(np.float32)
+    assert ulps(call(name, x), reference(x.astype(float))).max() <= bound
+
+
+def test_left_tail_of_gelu():
+    """Relative digits are kept to x = -5.5, where 1 + erf has none; beyond kEnd the result is 0, not NaN."""
+    rng = np.random.default_rng(5)
+    for low, bound in ((-1, 5e-7), (-3, 1e-5), (-5.5, 1e-3)):
+        x = rng.uniform(low, -1e-6, 60_000).astype(np.float32)
+        wide = x.astype(float)
+        close(call("gelu", x), wide * normal_cdf(wide), rtol=bound)
+    x = np.linspace(-14, 14, 100_001).astype(np.float32)
+    wide = x.astype(float)
+    slope = normal_cdf(wide) + wide * np.exp(-wide * wide / 2) / math.sqrt(2 * math.pi)
+    close(call("gelu", x)[x < 0], (wide * normal_cdf(wide))[x < 0], rtol=0, atol=9e-8)
+    close(backward("gelu", np.ones_like(x), x), slope, rtol=0, atol=1.6e-7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_ends(dtype):
+    far = np.array([-np.inf, -1000, 1000, np.inf], dtype)
+    zero, ones = np.zeros(1, dtype), np.ones(4, dtype)
+    np.testing.assert_array_equal(call("gelu", far), [0, 0, 1000, np.inf])
+    np.testing.assert_array_equal(backward("gelu", ones, far), [0, 0, 1, 1])
+    np.testing.assert_array_equal(call("sigmoid", far), [0, 0, 1, 1])
+    np.testing.assert_array_equal(call("normal_cdf", far), [0, 0, 1, 1])
+    assert call("sigmoid", zero) == call("normal_cdf", zero) == 0.5
+    for name in REFERENCE:  # the slopes of relu and leaky_relu are constants
+        if not name.endswith("relu"):
+            nan = np.full(40, np.nan, dtype)
+            assert np.isnan(backward(name, np.ones_like(nan), nan)).all(), name
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
