@@ -56,7 +56,9 @@ std::vector<Rates> rates_of(const RateTable& table) {
 void bind_update(py::module_& m) {
   m.attr("RATE_FIELDS") =
       py::make_tuple("lr", "momentum", "dampening", "beta1", "beta2", "decay", "eps", "weight_decay");
-  m.def("states", [](const py::dict& rule) { return parse_rule(rule).states(get(rule, "momentum", false)); });
+  m.def(
+      "states", [](const py::dict& rule) { return parse_rule(rule).states(get(rule, "momentum", false)); },
+      py::arg("rule"));
   m.def("update", &update, py::arg("rule"), py::arg("t"), py::arg("rates"), py::arg("w"), py::arg("g"),
         py::arg("state"), py::arg("grad_scale") = 1.0, py::arg("threads") = 0);
 }

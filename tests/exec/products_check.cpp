@@ -1,10 +1,9 @@
 // products_check.cpp: products against scalar references that follow the same order, bit for bit: odd shapes, every
 // tile remainder, strides, shards, threads, halves of a batch on two ranks. Prints one hash over all results; builds
 // for different instruction sets must print the same. Run by test_products.py.
+#include "products_check.h"
+
 #include <cmath>
-#include <cstdio>
-#include <cstring>
-#include <random>
 
 #include "exec/conv.h"
 #include "exec/matmul.h"
@@ -12,39 +11,6 @@
 using namespace thalweg;
 
 namespace {
-
-int failures = 0;
-uint64_t hash = 14695981039346656037u;
-
-#define CHECK(ok, ...)                                     \
-  do {                                                     \
-    if (!(ok) && failures++ < 20) {                        \
-      std::fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
-      std::fprintf(stderr, __VA_ARGS__);                   \
-      std::fputc('\n', stderr);                            \
-    }                                                      \
-  } while (0)
-
-std::mt19937 random_bits(1);
-int64_t pick(int64_t low, int64_t high) { return low + int64_t(random_bits() % uint64_t(high - low + 1)); }
-template <class T>
-std::vector<T> values(int64_t n) {
-  std::vector<T> v(n);
-  for (T& x : v) x = T(int32_t(random_bits())) * T(0x1p-31);
-  return v;
-}
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && (a.empty() || 0 == std::memcmp(a.data(), b.data(), a.size() * sizeof(T)));
-}
-template <class T>
-void add_to_hash(const std::vector<T>& v) {
-  for (T x : v) {
-    uint64_t bits = 0;
-    std::memcpy(&bits, &x, sizeof(T));
-    hash = (hash ^ bits) * 1099511628211u;
-  }
-}
 
 // The order of every sum over K: blocks of kKBlock, each a chain from zero, added in order.
 template <class T>

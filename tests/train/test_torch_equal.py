@@ -44,10 +44,10 @@ def train_torch(torch, module, make_optimizer):
     return module
 
 
-def make(tw, torch, network, rule, dtype):
+def make(tw, torch, network, rule, dtype, seed=5):
     net, module = getattr(torch_twin, network)(tw, torch)
     ours, theirs = optimizers(tw, torch, rule)
-    trainer = tw.Trainer(net, tw.losses.CrossEntropy(), ours, seed=5, dtype=dtype, threads=1)
+    trainer = tw.Trainer(net, tw.losses.CrossEntropy(), ours, seed=seed, dtype=dtype, threads=1)
     return trainer.build(*next(batches())), module, theirs
 
 
@@ -65,11 +65,17 @@ def test_float64_training_equals_torch(network, rule, tw, torch):
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 @pytest.mark.parametrize("network", ["dense", "convolutional"])
 def test_float32_training_is_as_near_as_torchs_own(network, rule, tw, torch):
-    trainer, single, theirs = make(tw, torch, network, rule, "float32")
-    torch_twin.copy_weights(torch, trainer, single)
-    double = copy.deepcopy(single).double()
-    ours = train_ours(trainer)
-    train_torch(torch, single, theirs)
-    train_torch(torch, double, theirs)
-    own = torch_twin.distance_between(single, double)
-    assert 0 < torch_twin.distance(torch, ours, double) < 3 * own
+    # A ReLU or a maximum whose inputs lie within rounding of the edge may take the other branch in one of the runs,
+    # which no longer measures rounding: hence the median of three seeds.
+    ratios = []
+    for seed in (5, 6, 7):
+        trainer, single, theirs = make(tw, torch, network, rule, "float32", seed)
+        torch_twin.copy_weights(torch, trainer, single)
+        double = copy.deepcopy(single).double()
+        ours = train_ours(trainer)
+        train_torch(torch, single, theirs)
+        train_torch(torch, double, theirs)
+        own = torch_twin.distance_between(single, double)
+        assert own > 0
+        ratios.append(torch_twin.distance(torch, ours, double) / own)
+    assert np.median(ratios) < 3, ratios

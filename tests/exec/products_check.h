@@ -1,0 +1,44 @@
+// products_check.h: random values, a hash of results, and what a failed check prints.
+#pragma once
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <vector>
+
+namespace {
+
+int failures = 0;
+uint64_t hash = 14695981039346656037u;
+
+#define CHECK(ok, ...)                                     \
+  do {                                                     \
+    if (!(ok) && failures++ < 20) {                        \
+      std::fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
+      std::fprintf(stderr, __VA_ARGS__);                   \
+      std::fputc('\n', stderr);                            \
+    }                                                      \
+  } while (0)
+
+std::mt19937 random_bits(1);
+int64_t pick(int64_t low, int64_t high) { return low + int64_t(random_bits() % uint64_t(high - low + 1)); }
+template <class T>
+std::vector<T> values(int64_t n) {
+  std::vector<T> v(n);
+  for (T& x : v) x = T(int32_t(random_bits())) * T(0x1p-31);
+  return v;
+}
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && (a.empty() || 0 == std::memcmp(a.data(), b.data(), a.size() * sizeof(T)));
+}
+template <class T>
+void add_to_hash(const std::vector<T>& v) {
+  for (T x : v) {
+    uint64_t bits = 0;
+    std::memcpy(&bits, &x, sizeof(T));
+    hash = (hash ^ bits) * 1099511628211u;
+  }
+}
+
+}  // namespace
