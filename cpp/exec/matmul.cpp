@@ -8,10 +8,13 @@
 namespace thalweg {
 namespace {
 
-constexpr int64_t kChunk = 2048;           // K that is worked on at a time: a panel of B that stays in L2
-constexpr int64_t kL2Bytes = 384 << 10;    // of B, or of rows of A, that stay in L2 while the other streams
+// Blocking: a part of A's rows, one chunk of K, stays in L2 while panels of B pass; the chunk of one panel stays in L1
+// while the tiles of the part pass.
+constexpr int64_t kChunk = kKBlock;        // of K; a panel's chunk is half of L1 or more
+constexpr int64_t kFoldChunk = 1024;       // with several shards: sums that wait between chunks are dear
+constexpr int64_t kPartBytes = 640 << 10;  // of a part's chunk
+constexpr int64_t kGroupPanels = 16;       // that a part passes, before its next chunk
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
-constexpr int64_t kMinTasks = 16;          // enough for an even share on a few threads
 constexpr double kPackNs = 0.1, kStartNs = 100;
 
 // One product and the memory that it runs in. Neither the cut into tiles nor packing shows in the result.
@@ -19,7 +22,7 @@ template <class T>
 class Product {
  public:
   // shard_k: K of shard s is [shard_k[s], shard_k[s + 1]).
-  Product(const Matmul& p, std::span<const int64_t> shard_k, const T* a, const T* b, const T* bias, T* c)
+  Product(const Matmul& p, std::span<const int64_t> shard_k, int threads, const T* a, const T* b, const T* bias, T* c)
       : p_(p), shard_k_(shard_k), a_(a), b_(b), bias_(bias), c_(c) {
     tiles_ = divide_up(p.m, kTileRows);
     panels_ = divide_up(p.n, kPanel<T>);
@@ -31,10 +34,7 @@ class Product {
     max_chains_ = p.k / kKBlock + shards();
     a_tile_ = p.k * kRowsWidth<T>;
     b_panel_ = p.k * kPanel<T>;
-    // A small B stays in L2 and parts of A pass; otherwise one panel of B stays and all of A passes.
-    const int64_t part_tiles = std::max<int64_t>(1, kL2Bytes / (a_tile_ * int64_t(sizeof(T)) + 1));
-    const bool small_b = panels_ * b_panel_ * int64_t(sizeof(T)) <= kL2Bytes;
-    parts_ = std::min(tiles_, std::max(small_b ? divide_up(tiles_, part_tiles) : 1, divide_up(kMinTasks, panels_)));
+    cut(threads);
     own_b_ = pack_b_ && parts_ == 1;
   }
 
@@ -54,8 +54,7 @@ class Product {
       w.end_leaf();
     }
     order_ = w.order();
-    if (p_.k > kChunk) chunk_ = std::max<int64_t>(1, order_.chains * kChunk / p_.k);
-    else chunk_ = order_.chains;
+    chunk_ = chunks() ? std::max<int64_t>(1, order_.chains * chunk_k() / p_.k) : order_.chains;
   }
 
   int64_t pack_items() const { return a_items() + b_items(); }
@@ -65,24 +64,29 @@ class Product {
       const int n = int(std::min<int64_t>(kRowsWidth<T>, p_.m - i));  // whole vectors: rows of the next tile do no harm
       pack_panel(a_ + i * p_.a_row, p_.a_col, p_.a_row, p_.k, n, kRowsWidth<T>, a_packed_ + item * a_tile_);
     } else {
-      pack_b(item - a_items(), b_packed_ + (item - a_items()) * b_panel_);
+      pack_b(item - a_items(), 0, p_.k, b_packed_ + (item - a_items()) * b_panel_);
     }
   }
 
-  // A task is one panel of columns times one part of the row tiles. Its stack has the slots of one tile, or of all its
-  // tiles when K passes in chunks.
-  // When no other task needs the panel it is packed here, into `own`.
-  int64_t tasks() const { return parts_ * panels_; }
-  int64_t own_count() const { return own_b_ ? b_panel_ : 0; }
-  int64_t stack_count() const { return tile_stack() * (chunk_ < order_.chains ? divide_up(tiles_, parts_) : 1); }
+  // A task is a group of panels times a part of the row tiles. Its stack has the slots of one tile, or of all its tiles
+  // when K passes in chunks. Where no other task needs a panel it is packed here, chunk by chunk, into `own`.
+  int64_t tasks() const { return parts_ * groups_; }
+  int64_t own_count() const { return own_b_ ? std::min(p_.k, chunk_ * kKBlock) * kPanel<T> : 0; }
+  int64_t stack_count() const {
+    return tile_stack() * (chunks() ? divide_up(tiles_, parts_) * divide_up(panels_, groups_) : 1);
+  }
   void run(int64_t task, T* own, T* stack) const {
-    const int64_t part = task / panels_, panel = task % panels_;
-    const T* b = !pack_b_ ? b_ + panel * kPanel<T> : own_b_ ? own : b_packed_ + panel * b_panel_;
-    if (own_b_) pack_b(panel, own);
+    const int64_t part = task / groups_, group = task % groups_;
     const int64_t begin = part * tiles_ / parts_, end = (part + 1) * tiles_ / parts_;
-    const int64_t next = chunk_ < order_.chains ? tile_stack() : 0;
-    for (int64_t s = 0; s < order_.chains; s += chunk_)
-      for (int64_t t = begin; t < end; t++) run_tile(t, panel, b, s, stack + (t - begin) * next);
+    const int64_t next = chunks() ? tile_stack() : 0;
+    for (int64_t s = 0; s < order_.chains; s += chunk_) {
+      const int64_t last = std::min(order_.chains, s + chunk_);
+      T* slots = stack;
+      for (int64_t panel = group * panels_ / groups_; panel < (group + 1) * panels_ / groups_; panel++) {
+        const T* b = panel_of_b(panel, s, last, own);
+        for (int64_t t = begin; t < end; t++, slots += next) run_tile(t, panel, b, s, last, slots);
+      }
+    }
   }
 
  private:
@@ -93,13 +97,40 @@ class Product {
   int64_t b_items() const { return pack_b_ && !own_b_ ? panels_ : 0; }
   int64_t tile_stack() const { return order_.slots * kTileSize<T>; }
   int64_t row_of(int64_t tile) const { return tile * p_.m / tiles_; }
+  int64_t chunk_k() const { return shards() > 1 ? kFoldChunk : kChunk; }
+  bool chunks() const { return p_.k > chunk_k(); }
+
+  // Into parts of rows and groups of panels, an even share of both for each thread.
+  void cut(int threads) {
+    auto shared = [threads](int64_t n) { return divide_up(n, threads) * threads; };
+    const int64_t tile_bytes = std::min(p_.k, chunk_k()) * kRowsWidth<T> * int64_t(sizeof(T));
+    parts_ = divide_up(tiles_, std::max<int64_t>(1, kPartBytes / (tile_bytes + 1)));
+    groups_ = divide_up(panels_, kGroupPanels);
+    if (panels_ >= threads) groups_ = std::min(panels_, shared(groups_));
+    else parts_ = std::min(tiles_, shared(parts_));
+  }
   int columns(int64_t panel) const { return int(std::min<int64_t>(kPanel<T>, p_.n - panel * kPanel<T>)); }
 
-  void pack_b(int64_t panel, T* to) const {
-    pack_panel(b_ + panel * kPanel<T> * p_.b_col, p_.b_row, p_.b_col, p_.k, columns(panel), kPanel<T>, to);
+  // K of a panel in [from, to).
+  void pack_b(int64_t panel, int64_t from, int64_t to, T* packed) const {
+    const T* b = b_ + from * p_.b_row + panel * kPanel<T> * p_.b_col;
+    pack_panel(b, p_.b_row, p_.b_col, to - from, columns(panel), kPanel<T>, packed);
   }
-  void run_tile(int64_t tile, int64_t panel, const T* b, int64_t first, T* stack) const {
-    const int64_t i = row_of(tile), j = panel * kPanel<T>, last = std::min(order_.chains, first + chunk_);
+  // Where k = 0 of a panel would lie, given that chains [first, last) are run.
+  const T* panel_of_b(int64_t panel, int64_t first, int64_t last, T* own) const {
+    if (!pack_b_) return b_ + panel * kPanel<T>;
+    if (!own_b_) return b_packed_ + panel * b_panel_;
+    const int64_t from = first_k(first), to = last < order_.chains ? first_k(last) : p_.k;
+    pack_b(panel, from, to, own);
+    return own - from * kPanel<T>;
+  }
+  // The first k of a chain; chains of empty shards have no segments.
+  int64_t first_k(int64_t chain) const {
+    while (chain < order_.chains && order_.chain[chain].segments == 0) chain++;
+    return chain < order_.chains ? order_.segment[order_.chain[chain].segment].a / a_step_ : p_.k;
+  }
+  void run_tile(int64_t tile, int64_t panel, const T* b, int64_t first, int64_t last, T* stack) const {
+    const int64_t i = row_of(tile), j = panel * kPanel<T>;
     const int rows = int(row_of(tile + 1) - i), n = columns(panel);
     TileCall<T> call{.a = pack_a_ ? a_packed_ + tile * a_tile_ : a_ + i * p_.a_row,
                      .a_step = a_step_,
@@ -119,7 +150,10 @@ class Product {
     const bool done = last == order_.chains, edge = n % kLanes<T> != 0;
     T* out[kTileRows];
     if (done && !edge) {
-      for (int r = 0; r < rows; r++) out[r] = c + r * p_.c_row;
+      for (int r = 0; r < rows; r++) {
+        out[r] = c + r * p_.c_row;
+        for (int v = 0; v < n; v += kLanes<T>) __builtin_prefetch(out[r] + v, 1);  // the tile takes longer
+      }
       call.out = out;
       call.bias = bias;
       call.accumulate = p_.accumulate;
@@ -133,7 +167,7 @@ class Product {
   const std::span<const int64_t> shard_k_;
   const T *a_, *b_, *bias_;
   T* c_;
-  int64_t tiles_, panels_, parts_, a_step_, b_step_, max_chains_, a_tile_, b_panel_, chunk_ = 0;
+  int64_t tiles_, panels_, parts_, groups_, a_step_, b_step_, max_chains_, a_tile_, b_panel_, chunk_ = 0;
   bool pack_a_, pack_b_, own_b_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;
@@ -169,8 +203,9 @@ void run_rounds(const Exec& exec, const Matmul& p, std::span<const int64_t> shar
   for (int64_t i = 0; i < p.m; i += round) {
     Matmul part = p;
     part.m = std::min(round, p.m - i);
-    run_shared(exec, Product<T>(part, shard_k, a + i * p.a_row, b, bias, c + i * p.c_row),
-               matmul_ns(part, sizeof(T) == 8));
+    const double ns = matmul_ns(part, sizeof(T) == 8);
+    const Product<T> product(part, shard_k, exec.threads_for(ns), a + i * p.a_row, b, bias, c + i * p.c_row);
+    run_shared(exec, product, ns);
   }
 }
 
@@ -199,7 +234,8 @@ void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const
     return;
   }
   exec.parallel(p.batch, one_ns * double(p.batch), [&](int64_t i, int worker) {
-    run_alone(exec, Product<T>(one, one_shard, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch), worker);
+    run_alone(exec, Product<T>(one, one_shard, 1, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch),
+              worker);
   });
 }
 

@@ -64,6 +64,15 @@ Value Graph::constant(double x) {
   return it->second;
 }
 
+Cost cost_of(const Node& n, const Site& site) {
+  if (n.op && n.op->cost) return n.op->cost(site);
+  Cost c;
+  for (const Type& t : site.out) c.flops += double(t.shape.size());
+  for (const auto& types : {site.in, site.out})
+    for (const Type& t : types) c.bytes += double(t.shape.size() * element_bytes(site.number, t.kind));
+  return c;
+}
+
 std::vector<Value> Graph::add_node(Node node, const std::vector<Type>& types) {
   for (const Type& t : types) node.out.push_back(add_value({Role::node, t, "", false, 0, int(nodes_.size())}));
   nodes_.push_back(std::move(node));

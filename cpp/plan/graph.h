@@ -32,6 +32,9 @@ struct Node {
   std::string path;  // of the layer that recorded it
 };
 
+// What a node costs. Where its operator does not say: one flop an output element, every tensor moved once.
+Cost cost_of(const Node& n, const Site& site);
+
 class Graph final : public Recorder {
  public:
   // rows: the nominal number of rows of batched inputs; a program has its own.

@@ -200,6 +200,19 @@ Sums Plan::gradients(const Batch& batch, const StepInfo& info) {
 
 Sums Plan::evaluate(const Batch& batch, const StepInfo& info) { return gradients(batch, info); }
 
+void Plan::profile(const Batch& batch, const StepInfo& info, std::vector<double>& seconds) {
+  bind();
+  load(batch);
+  seconds.resize(size_t(program_.instructions()));
+  program_.profile(replica_.exec(), *replica_.comm, {info.seed, info.step, row0_}, seconds.data());
+}
+
+std::vector<InstructionInfo> Plan::describe() const {
+  std::vector<InstructionInfo> all;
+  for (int k = 0; k < program_.instructions(); k++) all.push_back(program_.describe(k));
+  return all;
+}
+
 void Plan::predict(const Batch& batch, const StepInfo& info, std::span<std::byte* const> out) {
   bind();
   load(batch);

@@ -61,6 +61,9 @@ class Plan {
   // Runs without the loss; writes this rank's rows of each output into the whole array at `out`.
   void predict(const Batch& batch, const StepInfo& info, std::span<std::byte* const> out);
   Sums gradients(const Batch& batch, const StepInfo& info);  // into the replica's gradient arena
+  // As gradients(); instruction k took seconds[k], which it makes as long as there are instructions.
+  void profile(const Batch& batch, const StepInfo& info, std::vector<double>& seconds);
+  std::vector<InstructionInfo> describe() const;
 
  private:
   static BuildSpec spec(const Recorded&, const Layout&, DType, const BatchCut&, int64_t bucket_bytes);

@@ -99,6 +99,32 @@ void Program::collective(Instruction& i, Communicator& comm) {
   comm_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+void Program::profile(const Exec& exec, Communicator& comm, const StepInfo& step, double* seconds) {
+  using Clock = std::chrono::steady_clock;
+  for (int k = 0; k < instructions(); k++) {
+    const auto start = Clock::now();
+    run(k, k + 1, exec, comm, step);
+    seconds[k] = std::chrono::duration<double>(Clock::now() - start).count();
+  }
+}
+
+InstructionInfo Program::describe(int instruction) const {
+  const Instruction& i = code_[instruction];
+  if (i.node < 0) {
+    const bool exchange = i.kind == Instruction::Kind::bucket;
+    int64_t elements = 0;
+    for (const Range& r : i.ranges) elements += r.end - r.begin;
+    return {exchange ? "all_reduce of gradients" : "copy of a gradient", "", Shape{elements}, {}};
+  }
+  const Node& n = nodes_[i.node];
+  std::vector<Type> in, out;
+  for (Value v : n.in) in.push_back(types_[v]);
+  for (Value v : n.out) out.push_back(types_[v]);
+  const std::string joined = n.attrs.text("activation", "");
+  return {joined.empty() ? n.name : n.name + " + " + joined, n.path, out[0].shape,
+          cost_of(n, {in, out, n.attrs, spec_.number, spec_.cut.shards, spec_.cut.rows_global, 0})};
+}
+
 int Program::inspect(const Exec& exec, Communicator& comm, const StepInfo& step, std::string& what) {
   int found = -1;
   for (int k = 0; k < instructions(); k++) {

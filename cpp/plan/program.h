@@ -50,6 +50,12 @@ struct Instruction {
   int node = -1;                         // in the program's nodes; -1: of the plan itself
 };
 
+struct InstructionInfo {
+  std::string op, path;  // op: "batch_norm + relu" where nodes were joined
+  Shape shape;           // of the first output, with the rows of this rank
+  Cost cost;
+};
+
 struct CommTime {
   double seconds = 0;
   int64_t bytes = 0;
@@ -71,6 +77,9 @@ class Program {
   int64_t plane(Value v) const;           // elements from plane to plane
   const BuildSpec& spec() const { return spec_; }
   const CommTime& comm() const { return comm_; }
+  // Runs everything; instruction k took seconds[k].
+  void profile(const Exec&, Communicator&, const StepInfo&, double* seconds);
+  InstructionInfo describe(int instruction) const;
   // Runs everything and returns the first instruction with an output that is not finite, or -1; `what` names it.
   int inspect(const Exec&, Communicator&, const StepInfo&, std::string& what);
 

@@ -241,4 +241,17 @@ Sums Session::gradients(const Batch& batch) {
   return sums[0];
 }
 
+Session::Profile Session::profile(const Batch& batch, int repeats) {
+  check_not_forked();
+  Profile p;
+  p.seconds.resize(size_t(repeats));
+  for (std::vector<double>& seconds : p.seconds)
+    run_ranks([&](int r) {
+      std::vector<double> other;
+      plan(r, Mode::train, batch.rows).profile(batch, {config_.seed, t, 0}, r == 0 ? seconds : other);
+    });
+  p.instructions = plan(0, Mode::train, batch.rows).describe();
+  return p;
+}
+
 }  // namespace thalweg

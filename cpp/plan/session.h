@@ -42,6 +42,13 @@ class Session {
   void predict(const Batch& data, int64_t batch_size, std::span<std::byte* const> out);
   Sums gradients(const Batch& batch);  // sums over the rows, left in the gradient arenas
 
+  // The instructions of rank 0's part of a training step up to the update, and what each took in each repetition.
+  struct Profile {
+    std::vector<InstructionInfo> instructions;
+    std::vector<std::vector<double>> seconds;
+  };
+  Profile profile(const Batch& batch, int repeats);
+
   enum class Part : uint8_t { parameters, gradients, buffers, state };
   // Copies one tensor out of or into every replica. `which`: the arena of state.
   void read(Part part, const Layout::Entry& e, int which, std::byte* to) const;

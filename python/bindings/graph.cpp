@@ -29,16 +29,12 @@ std::vector<Value> apply(Graph& g, const std::string& op, std::vector<Value> in,
   return g.apply_all(op, std::move(in), std::move(a));
 }
 
-Cost cost_of(const Graph& g, const Node& n) {
+Cost graph_cost(const Graph& g, const Node& n) {
   std::vector<Type> in, out;
   for (Value v : n.in) in.push_back(g.type(v));
   for (Value v : n.out) out.push_back(g.type(v));
   const Shards shards = Shards::whole(g.rows());
-  if (n.op && n.op->cost) return n.op->cost({in, out, n.attrs, Number::f32, shards, g.rows(), 0});
-  Cost c;
-  for (auto& t : out) c.flops += double(t.shape.size()), c.bytes += 4.0 * double(t.shape.size());
-  for (auto& t : in) c.bytes += 4.0 * double(t.shape.size());
-  return c;
+  return cost_of(n, {in, out, n.attrs, Number::f32, shards, g.rows(), 0});
 }
 
 py::list nodes(const Graph& g) {
@@ -47,7 +43,7 @@ py::list nodes(const Graph& g) {
     py::dict d;
     py::list shapes;
     for (Value v : n.out) shapes.append(py::tuple(py::cast(g.type(v).shape.vector())));
-    const Cost c = cost_of(g, n);
+    const Cost c = graph_cost(g, n);
     d["op"] = n.name;
     d["path"] = n.path;
     d["inputs"] = n.in;

@@ -203,6 +203,28 @@ std::map<std::string, py::array> gradients(Session& s, const std::vector<py::arr
   return gradient_arrays(s, sums.count);
 }
 
+py::tuple profile(Session& s, const std::vector<py::array>& inputs, int repeats) {
+  if (repeats < 1) fail("repeats = ", repeats, ", expected at least 1");
+  const Batch batch = data_of(s, s.trained(), inputs, 0);
+  Session::Profile p;
+  {
+    py::gil_scoped_release unlocked;
+    std::lock_guard lock(s.mutex());
+    p = s.profile(batch, repeats);
+  }
+  py::list instructions;
+  for (const InstructionInfo& i : p.instructions) {
+    py::dict d;
+    d["op"] = i.op;
+    d["path"] = i.path;
+    d["shape"] = py::tuple(py::cast(i.shape.vector()));
+    d["flops"] = i.cost.flops;
+    d["bytes"] = i.cost.bytes;
+    instructions.append(d);
+  }
+  return py::make_tuple(instructions, p.seconds);
+}
+
 }  // namespace
 
 void bind_session(py::module_& m) {
@@ -215,7 +237,8 @@ void bind_session(py::module_& m) {
            py::arg("progress") = py::none(), py::arg("interval") = 0.1)
       .def("evaluate", &evaluate, py::arg("inputs"), py::arg("batch_size"))
       .def("predict", &predict, py::arg("inputs"), py::arg("batch_size"))
-      .def("gradients", &gradients, py::arg("inputs"));
+      .def("gradients", &gradients, py::arg("inputs"))
+      .def("profile", &profile, py::arg("inputs"), py::arg("repeats"));
   bind_session_state(c);
 }
 

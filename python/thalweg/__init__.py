@@ -36,6 +36,7 @@ __all__ = [
     "nn",
     "ops",
     "optim",
+    "profile",
     "schedules",
     "value_and_grad",
     "vjp",
@@ -49,6 +50,10 @@ def __getattr__(name: str) -> Any:
         from .gradient_check import gradcheck
 
         return gradcheck
+    if name == "profile":
+        from .profiler import profile
+
+        return profile
     if name in ("checkpoint", "data"):
         import importlib
 
