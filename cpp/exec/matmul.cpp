@@ -10,11 +10,13 @@ namespace {
 
 // Blocking: a part of A's rows, one chunk of K, stays in L2 while panels of B pass; the chunk of one panel stays in L1
 // while the tiles of the part pass.
-constexpr int64_t kChunk = kKBlock;        // of K; a panel's chunk is half of L1 or more
-constexpr int64_t kFoldChunk = 1024;       // with several shards: sums that wait between chunks are dear
+constexpr int64_t kLeastChunk = kKBlock, kMostChunk = 2048;
+constexpr int64_t kFoldChunk = 1024;       // with several shards: sums that wait for the next chunk are dear
 constexpr int64_t kPartBytes = 640 << 10;  // of a part's chunk
-constexpr int64_t kGroupPanels = 16;       // that a part passes, before its next chunk
+constexpr int64_t kGroupPanels = 16;       // that a part passes before its next chunk
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
+constexpr int64_t kNearBytes = 256 << 10;  // a C of this size lies in L2 before it is written
+constexpr int64_t kPackK = 32;             // packed at a time where the source runs along rows or columns
 constexpr double kPackNs = 0.1, kStartNs = 100;
 
 // One product and the memory that it runs in. Neither the cut into tiles nor packing shows in the result.
@@ -25,6 +27,8 @@ class Product {
   Product(const Matmul& p, std::span<const int64_t> shard_k, int threads, const T* a, const T* b, const T* bias, T* c)
       : p_(p), shard_k_(shard_k), a_(a), b_(b), bias_(bias), c_(c) {
     tiles_ = divide_up(p.m, kTileRows);
+    rows_ = p.m / tiles_, tall_ = p.m % tiles_;
+    far_ = p.m * p.n * int64_t(sizeof(T)) > kNearBytes;
     panels_ = divide_up(p.n, kPanel<T>);
     pack_a_ = panels_ > 4 || (p.a_col != 1 && p.a_row != 1);
     pack_b_ = tiles_ > 3 || p.b_col != 1 || p.n % kLanes<T> != 0;
@@ -39,13 +43,14 @@ class Product {
   }
 
   int64_t memory_bytes() const {
-    return segment_bytes() + chain_bytes() + (a_items() * a_tile_ + b_items() * b_panel_) * int64_t(sizeof(T));
+    return segment_bytes() + chain_bytes() +
+           ((pack_a_ ? tiles_ * a_tile_ : 0) + (pack_b_ && !own_b_ ? panels_ * b_panel_ : 0)) * int64_t(sizeof(T));
   }
   void prepare(std::byte* memory) {
     auto* segment = reinterpret_cast<KSegment*>(memory);
     auto* chain = reinterpret_cast<Chain*>(memory + segment_bytes());
     a_packed_ = reinterpret_cast<T*>(memory + segment_bytes() + chain_bytes());
-    b_packed_ = a_packed_ + a_items() * a_tile_;
+    b_packed_ = a_packed_ + (pack_a_ ? tiles_ * a_tile_ : 0);
     SumOrderWriter w(segment, chain, a_step_, b_step_, kKBlock);
     for (int64_t s = 0; s < shards(); s++) {
       const int64_t k = shard_k_[s];
@@ -54,18 +59,17 @@ class Product {
       w.end_leaf();
     }
     order_ = w.order();
-    chunk_ = chunks() ? std::max<int64_t>(1, order_.chains * chunk_k() / p_.k) : order_.chains;
+    chunk_ = chunks() ? std::max<int64_t>(1, order_.chains * chunk_k_ / p_.k) : order_.chains;
   }
 
   int64_t pack_items() const { return a_items() + b_items(); }
   void pack(int64_t item) const {
-    if (item < a_items()) {
-      const int64_t i = row_of(item);
-      const int n = int(std::min<int64_t>(kRowsWidth<T>, p_.m - i));  // whole vectors: rows of the next tile do no harm
-      pack_panel(a_ + i * p_.a_row, p_.a_col, p_.a_row, p_.k, n, kRowsWidth<T>, a_packed_ + item * a_tile_);
-    } else {
-      pack_b(item - a_items(), 0, p_.k, b_packed_ + (item - a_items()) * b_panel_);
-    }
+    if (item < a_items())
+      return a_along_k() ? pack_a(item, item + 1, 0, p_.k) : pack_a(0, tiles_, k_at(item), k_at(item + 1));
+    item -= a_items();
+    const int64_t from = b_along_k() ? 0 : k_at(item), to = b_along_k() ? p_.k : k_at(item + 1);
+    for (int64_t panel = b_along_k() ? item : 0; panel < (b_along_k() ? item + 1 : panels_); panel++)
+      pack_b(panel, from, to, b_packed_ + panel * b_panel_ + from * kPanel<T>);
   }
 
   // A task is a group of panels times a part of the row tiles. Its stack has the slots of one tile, or of all its tiles
@@ -93,25 +97,40 @@ class Product {
   int64_t shards() const { return int64_t(shard_k_.size()) - 1; }
   int64_t segment_bytes() const { return align_up(max_chains_ * int64_t(sizeof(KSegment))); }
   int64_t chain_bytes() const { return align_up(max_chains_ * int64_t(sizeof(Chain))); }
-  int64_t a_items() const { return pack_a_ ? tiles_ : 0; }
-  int64_t b_items() const { return pack_b_ && !own_b_ ? panels_ : 0; }
+  // What is packed at a time is read in runs: a tile or panel where K runs, else some K of all of them.
+  bool a_along_k() const { return p_.a_row != 1; }
+  bool b_along_k() const { return p_.b_col != 1; }
+  int64_t k_at(int64_t item) const { return std::min(p_.k, item * kPackK); }
+  int64_t a_items() const { return !pack_a_ ? 0 : a_along_k() ? tiles_ : divide_up(p_.k, kPackK); }
+  int64_t b_items() const { return !pack_b_ || own_b_ ? 0 : b_along_k() ? panels_ : divide_up(p_.k, kPackK); }
   int64_t tile_stack() const { return order_.slots * kTileSize<T>; }
-  int64_t row_of(int64_t tile) const { return tile * p_.m / tiles_; }
-  int64_t chunk_k() const { return shards() > 1 ? kFoldChunk : kChunk; }
-  bool chunks() const { return p_.k > chunk_k(); }
+  int64_t row_of(int64_t tile) const { return tile * rows_ + std::min(tile, tall_); }
+  bool chunks() const { return p_.k > chunk_k_; }
 
-  // Into parts of rows and groups of panels, an even share of both for each thread.
+  // Into parts of rows and groups of panels, an even share of both for each thread; K into chunks.
   void cut(int threads) {
     auto shared = [threads](int64_t n) { return divide_up(n, threads) * threads; };
-    const int64_t tile_bytes = std::min(p_.k, chunk_k()) * kRowsWidth<T> * int64_t(sizeof(T));
-    parts_ = divide_up(tiles_, std::max<int64_t>(1, kPartBytes / (tile_bytes + 1)));
+    constexpr int64_t k_bytes = kRowsWidth<T> * int64_t(sizeof(T));  // of one k of a tile
+    const int64_t least = std::max<int64_t>(1, std::min(p_.k, shards() > 1 ? kFoldChunk : kLeastChunk));
+    parts_ = divide_up(tiles_, std::max<int64_t>(1, kPartBytes / (least * k_bytes)));
+    const int64_t fits = kPartBytes / (divide_up(tiles_, parts_) * k_bytes) / kKBlock * kKBlock;
+    chunk_k_ = std::clamp(fits, least, std::max(least, kMostChunk));
     groups_ = divide_up(panels_, kGroupPanels);
     if (panels_ >= threads) groups_ = std::min(panels_, shared(groups_));
     else parts_ = std::min(tiles_, shared(parts_));
   }
   int columns(int64_t panel) const { return int(std::min<int64_t>(kPanel<T>, p_.n - panel * kPanel<T>)); }
 
-  // K of a panel in [from, to).
+  // K in [from, to) of tiles [begin, end).
+  void pack_a(int64_t begin, int64_t end, int64_t from, int64_t to) const {
+    for (int64_t t = begin; t < end; t++) {
+      const int64_t i = row_of(t);
+      const int n = int(std::min<int64_t>(kRowsWidth<T>, p_.m - i));  // whole vectors: rows of the next tile do no harm
+      pack_panel(a_ + i * p_.a_row + from * p_.a_col, p_.a_col, p_.a_row, to - from, n, kRowsWidth<T>,
+                 a_packed_ + t * a_tile_ + from * kRowsWidth<T>);
+    }
+  }
+  // K in [from, to) of a panel.
   void pack_b(int64_t panel, int64_t from, int64_t to, T* packed) const {
     const T* b = b_ + from * p_.b_row + panel * kPanel<T> * p_.b_col;
     pack_panel(b, p_.b_row, p_.b_col, to - from, columns(panel), kPanel<T>, packed);
@@ -150,10 +169,8 @@ class Product {
     const bool done = last == order_.chains, edge = n % kLanes<T> != 0;
     T* out[kTileRows];
     if (done && !edge) {
-      for (int r = 0; r < rows; r++) {
-        out[r] = c + r * p_.c_row;
-        for (int v = 0; v < n; v += kLanes<T>) __builtin_prefetch(out[r] + v, 1);  // the tile takes longer
-      }
+      for (int r = 0; r < rows; r++) out[r] = c + r * p_.c_row;
+      if (far_) prefetch(out, rows, n);
       call.out = out;
       call.bias = bias;
       call.accumulate = p_.accumulate;
@@ -163,12 +180,18 @@ class Product {
       for (int r = 0; r < rows; r++) put_row(stack + r * kPanel<T>, n, bias, p_.accumulate, c + r * p_.c_row);
   }
 
+  static void prefetch(T* const* out, int rows, int n) {  // the tile takes longer than its outputs to arrive
+    for (int r = 0; r < rows; r++)
+      for (int j = 0; j < n; j += kLanes<T>) __builtin_prefetch(out[r] + j, 1);
+  }
+
   const Matmul p_;
   const std::span<const int64_t> shard_k_;
   const T *a_, *b_, *bias_;
   T* c_;
-  int64_t tiles_, panels_, parts_, groups_, a_step_, b_step_, max_chains_, a_tile_, b_panel_, chunk_ = 0;
-  bool pack_a_, pack_b_, own_b_;
+  int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, a_step_, b_step_, max_chains_, a_tile_, b_panel_,
+      chunk_ = 0;
+  bool pack_a_, pack_b_, own_b_, far_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;
   SumOrder order_;

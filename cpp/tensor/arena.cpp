@@ -13,11 +13,11 @@ void Arena::Free::operator()(std::byte* p) const { std::free(p); }
 
 Arena::Arena(int64_t bytes) : bytes_(align_up(bytes > 0 ? bytes : 1)) {
   constexpr int64_t kHuge = 2 << 20;
-  const int64_t align = bytes_ >= kHuge ? kHuge : kAlign;
+  const int64_t align = bytes_ >= kHuge / 2 ? kHuge : kAlign;
   auto* p = static_cast<std::byte*>(std::aligned_alloc(align, align_up(bytes_, align)));
   if (!p) throw std::bad_alloc();
 #if defined(__linux__)
-  if (bytes_ >= kHuge) madvise(p, bytes_, MADV_HUGEPAGE);  // alone worth 1.8 to 3.5 times on large activations
+  if (align == kHuge) madvise(p, bytes_, MADV_HUGEPAGE);  // alone worth 1.8 to 3.5 times on large activations
 #endif
   std::memset(p, 0, bytes_);
   data_.reset(p);
