@@ -4,6 +4,7 @@
 
 #include "../exec/for_each.h"
 #include "../formula/optimizer.h"
+#include "../tensor/arena.h"
 
 namespace thalweg {
 
@@ -72,8 +73,14 @@ template <class T, class F>
 void update_run(const Arenas<T>& a, GradientRates<T> rates, int64_t begin, int64_t end, F formula) {
   const Place<T> to{a.w, a.state, a.state ? a.state + a.stride : nullptr};
   const T* __restrict__ g = a.g;
+  auto one = [&](int64_t i) { formula(i, rates.shrink * to.w[i], gradient(g[i], to.w[i], rates), to); };
+  constexpr int64_t kRun = 64;  // a fixed count: the compiler unrolls it, and roots overlap with the next loads
+  int64_t i = begin;
+  for (; i + kRun <= end; i += kRun)
 #pragma omp simd
-  for (int64_t i = begin; i < end; i++) formula(i, rates.shrink * to.w[i], gradient(g[i], to.w[i], rates), to);
+    for (int64_t k = 0; k < kRun; k++) one(i + k);
+#pragma omp simd
+  for (int64_t k = i; k < end; k++) one(k);
 }
 
 template <class T>
@@ -130,9 +137,12 @@ void update_all(const Exec& exec, const Update& u, std::span<const Rates> rates,
   int64_t from = arenas.stride, to = 0;
   for (const Segment& s : segments) from = std::min(from, s.begin), to = std::max(to, s.end);
   if (from >= to) return;
-  const int64_t tasks = (to - from + kElementsPerTask - 1) / kElementsPerTask;
+  // Tasks begin where w fills whole cache lines: arrays of a caller's own need not be aligned.
+  const int64_t before = int64_t(reinterpret_cast<uintptr_t>(arenas.w + from) % kAlign / sizeof(T)),
+                base = from - before;
+  const int64_t tasks = (to - base + kElementsPerTask - 1) / kElementsPerTask;
   exec.parallel(tasks, double(to - from) * 0.5, [&](int64_t task, int) {
-    const int64_t begin = from + task * kElementsPerTask, end = begin + kElementsPerTask;
+    const int64_t begin = std::max(from, base + task * kElementsPerTask), end = base + (task + 1) * kElementsPerTask;
     for (const Segment& s : segments) {
       const int64_t first = std::max(begin, s.begin), last = std::min(end, s.end);
       if (first >= last) continue;
