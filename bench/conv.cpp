@@ -37,11 +37,11 @@ void layer(const Exec& exec, const Conv& v) {
               threads > 1 ? "s" : "");
   report(
       "forward", exec, v.flops(),
-      [&] { kernel.conv_forward_f32(exec, v, floats(x), floats(w), nullptr, floats(y), false); },
+      [&] { kernel.conv_forward_f32(exec, v, floats(x), floats(w), nullptr, floats(y), false, {}); },
       onednn_conv(v, ConvPart::forward, threads));
   report(
       "d_x", exec, v.flops(),
-      [&] { kernel.conv_backward_input_f32(exec, v, floats(d_y), floats(w), floats(d_x), false); },
+      [&] { kernel.conv_backward_input_f32(exec, v, floats(d_y), floats(w), floats(d_x), false, {}); },
       onednn_conv(v, ConvPart::backward_input, threads));
   for (int64_t shards : {1, 8}) {
     const Shards cut = Shards::of(v.n, shards, 0, shards);

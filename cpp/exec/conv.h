@@ -7,7 +7,7 @@
 // blocks likewise, x outside the image +0); images fold in the tree of shards.h inside a shard, then the shards fold.
 // Nothing depends on tile, vector width, threads, ranks or instruction set.
 #pragma once
-#include "exec.h"
+#include "follow.h"
 #include "shards.h"
 
 namespace thalweg {
@@ -25,9 +25,11 @@ struct Conv {
 };
 // accumulate: the result is added to what y, d_x or d_w holds, one addition per element.
 template <class T>
-void conv_forward(const Exec&, const Conv&, const T* x, const T* weight, const T* bias, T* y, bool accumulate);
+void conv_forward(const Exec&, const Conv&, const T* x, const T* weight, const T* bias, T* y, bool accumulate,
+                  const Follow& follow = {});
 template <class T>
-void conv_backward_input(const Exec&, const Conv&, const T* d_y, const T* weight, T* d_x, bool accumulate);
+void conv_backward_input(const Exec&, const Conv&, const T* d_y, const T* weight, T* d_x, bool accumulate,
+                         const Follow& follow = {});
 template <class T>
 void conv_backward_weight(const Exec&, const Conv&, const Shards&, const T* x, const T* d_y, T* d_w, bool accumulate);
 

@@ -26,7 +26,8 @@ TapAxis phase_taps(int64_t phase, int64_t kernel, int64_t stride, int64_t pad, i
 }  // namespace
 
 template <class T>
-void conv_backward_input(const Exec& exec, const Conv& v, const T* d_y, const T* weight, T* d_x, bool accumulate) {
+void conv_backward_input(const Exec& exec, const Conv& v, const T* d_y, const T* weight, T* d_x, bool accumulate,
+                         const Follow& follow) {
   const int64_t in = v.group_in(), out = v.group_out();
   TapConv taps{.n = v.n,
                .in_h = v.out_h(),
@@ -49,16 +50,24 @@ void conv_backward_input(const Exec& exec, const Conv& v, const T* d_y, const T*
                .w_col = in,
                .w_in = v.kh * v.kw * in,
                .w_out = 1};
-  for (int64_t p = 0; p < std::min(v.stride_h, v.h); p++)
-    for (int64_t q = 0; q < std::min(v.stride_w, v.w); q++) {
-      taps.rows = (v.h - p + v.stride_h - 1) / v.stride_h;
-      taps.cols = (v.w - q + v.stride_w - 1) / v.stride_w;
-      taps.tap_h = phase_taps(p, v.kh, v.stride_h, v.pad_top, v.dilation_h);
-      taps.tap_w = phase_taps(q, v.kw, v.stride_w, v.pad_left, v.dilation_w);
-      conv_taps<T>(exec, taps, d_y, weight, nullptr, d_x + (p * v.w + q) * v.c, accumulate);
-    }
+  auto each_phase = [&](auto f) {
+    for (int64_t p = 0; p < std::min(v.stride_h, v.h); p++)
+      for (int64_t q = 0; q < std::min(v.stride_w, v.w); q++) {
+        taps.rows = (v.h - p + v.stride_h - 1) / v.stride_h;
+        taps.cols = (v.w - q + v.stride_w - 1) / v.stride_w;
+        taps.tap_h = phase_taps(p, v.kh, v.stride_h, v.pad_top, v.dilation_h);
+        taps.tap_w = phase_taps(q, v.kw, v.stride_w, v.pad_left, v.dilation_w);
+        f((p * v.w + q) * v.c);
+      }
+  };
+  bool inside = true;
+  each_phase([&](int64_t) { inside &= conv_taps_follows<T>(taps); });
+  each_phase([&](int64_t first) {
+    conv_taps<T>(exec, taps, d_y, weight, nullptr, d_x + first, accumulate, inside ? follow.from(first) : Follow{});
+  });
+  if (follow && !inside) follow_all(exec, v.n * v.h * v.w * v.c, follow);
 }
-template void conv_backward_input(const Exec&, const Conv&, const float*, const float*, float*, bool);
-template void conv_backward_input(const Exec&, const Conv&, const double*, const double*, double*, bool);
+template void conv_backward_input(const Exec&, const Conv&, const float*, const float*, float*, bool, const Follow&);
+template void conv_backward_input(const Exec&, const Conv&, const double*, const double*, double*, bool, const Follow&);
 
 }  // namespace thalweg

@@ -17,13 +17,16 @@ constexpr int64_t kWeightBytes = 384 << 10;     // that stay in L2 while pixels 
 constexpr int64_t kUnitPixels = 4 * kTileRows;  // at least, so that tiles are full
 constexpr int64_t kMinUnits = 16;               // enough for an even share on a few threads
 
+bool is_depthwise(const TapConv& v) { return v.group_in == 1 && v.group_out == 1 && v.groups > 1; }
+
 template <class T>
 class TapRun {
  public:
-  TapRun(const TapConv& v, const T* source, const T* weight, const T* bias, T* out, bool accumulate)
-      : v_(v), source_(source), weight_(weight), bias_(bias), out_(out), accumulate_(accumulate) {
+  TapRun(const TapConv& v, const T* source, const T* weight, const T* bias, T* out, bool accumulate,
+         const Follow& follow)
+      : v_(v), source_(source), weight_(weight), bias_(bias), out_(out), accumulate_(accumulate), follow_(follow) {
     panels_ = divide_up(v.group_out, kPanel<T>);
-    depthwise_ = v.group_in == 1 && v.group_out == 1 && v.groups > 1;
+    depthwise_ = is_depthwise(v);
     b_step_ = depthwise_ ? v.groups : kPanel<T>;
     cut_units();
   }
@@ -141,10 +144,15 @@ class TapRun {
     for (int i = 0; i < rows; i++)  // the tile takes longer than its outputs to arrive
       for (int64_t c = 0; c < n; c += kLanes<T>) __builtin_prefetch(out[i] + c, 1);
     tile_function<T>(TileForm::rows, rows, int(divide_up(n, kLanes<T>)))(call);
-    for (int i = 0; i < rows; i++) {
-      if (!direct) put_row(call.stack + i * kPanel<T>, n, call.bias, accumulate_, out[i]);
-      out[i] += n;
-    }
+    if (!direct)
+      for (int i = 0; i < rows; i++) put_row(call.stack + i * kPanel<T>, n, call.bias, accumulate_, out[i]);
+    if (follow_) follow_rows(out, rows, n);
+    for (int i = 0; i < rows; i++) out[i] += n;
+  }
+  void follow_rows(T* const* out, int rows, int64_t n) const {
+    const int64_t step = rows > 1 ? out[1] - out[0] : 0;
+    if (out[rows - 1] - out[0] == step * (rows - 1)) return follow_({out[0] - out_, step, rows, n});
+    for (int i = 0; i < rows; i++) follow_({out[i] - out_, 0, 1, n});
   }
 
   void run_depthwise(const Work& work, Walk at, int64_t pixels) const {
@@ -165,6 +173,7 @@ class TapRun {
   const T *source_, *weight_, *bias_;
   T* out_;
   bool accumulate_, depthwise_;
+  const Follow follow_;
   int64_t panels_, b_step_, bands_, images_;
   T* packed_ = nullptr;
 };
@@ -173,10 +182,10 @@ class TapRun {
 
 template <class T>
 void conv_taps(const Exec& exec, const TapConv& v, const T* source, const T* weight, const T* bias, T* out,
-               bool accumulate) {
+               bool accumulate, const Follow& follow) {
   if (v.n == 0 || v.rows == 0 || v.cols == 0 || v.group_out == 0) return;
   if (conv_lanes_fit<T>(v)) return conv_lanes(exec, v, source, weight, bias, out, accumulate);
-  TapRun<T> run(v, source, weight, bias, out, accumulate);
+  TapRun<T> run(v, source, weight, bias, out, accumulate, follow);
   const double ns = conv_ns(v.flops(), sizeof(T) == 8);
   run.prepare(exec.scratch<T>(0, Slot::shared_pack, run.weight_count()));
   exec.parallel(run.pack_items(), ns, [&](int64_t item, int) { run.pack(item); });
@@ -185,8 +194,17 @@ void conv_taps(const Exec& exec, const TapConv& v, const T* source, const T* wei
             exec.scratch<T>(worker, Slot::tile, run.stack_count()));
   });
 }
-template void conv_taps(const Exec&, const TapConv&, const float*, const float*, const float*, float*, bool);
-template void conv_taps(const Exec&, const TapConv&, const double*, const double*, const double*, double*, bool);
+template void conv_taps(const Exec&, const TapConv&, const float*, const float*, const float*, float*, bool,
+                        const Follow&);
+template void conv_taps(const Exec&, const TapConv&, const double*, const double*, const double*, double*, bool,
+                        const Follow&);
+
+template <class T>
+bool conv_taps_follows(const TapConv& v) {
+  return !conv_lanes_fit<T>(v) && !is_depthwise(v);
+}
+template bool conv_taps_follows<float>(const TapConv&);
+template bool conv_taps_follows<double>(const TapConv&);
 
 double conv_ns(double flops, bool is_double) { return flops / (is_double ? 1.0 : 2.0) / (kVectorBytes / 4 * 2.5); }
 

@@ -4,7 +4,7 @@
 //                        source(n, p step_h + row(r), q step_w + col(s), g, k) weight(g, r, s, k, j)
 // K runs over r, s, k in this order, cut every kKBlock; source pixels outside the image count, but add nothing.
 #pragma once
-#include "exec.h"
+#include "follow.h"
 
 namespace thalweg {
 
@@ -29,7 +29,11 @@ struct TapConv {
 };
 
 template <class T>
-void conv_taps(const Exec&, const TapConv&, const T* source, const T* weight, const T* bias, T* out, bool accumulate);
+void conv_taps(const Exec&, const TapConv&, const T* source, const T* weight, const T* bias, T* out, bool accumulate,
+               const Follow& follow);
+// Whether conv_taps calls `follow`; elsewhere the caller does, when all is done.
+template <class T>
+bool conv_taps_follows(const TapConv& v);
 
 // Estimated nanoseconds on one thread.
 double conv_ns(double flops, bool is_double);

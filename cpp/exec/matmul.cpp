@@ -24,8 +24,9 @@ template <class T>
 class Product {
  public:
   // shard_k: K of shard s is [shard_k[s], shard_k[s + 1]).
-  Product(const Matmul& p, std::span<const int64_t> shard_k, int threads, const T* a, const T* b, const T* bias, T* c)
-      : p_(p), shard_k_(shard_k), a_(a), b_(b), bias_(bias), c_(c) {
+  Product(const Matmul& p, std::span<const int64_t> shard_k, int threads, const T* a, const T* b, const T* bias, T* c,
+          const Follow& follow)
+      : p_(p), shard_k_(shard_k), a_(a), b_(b), bias_(bias), c_(c), follow_(follow) {
     tiles_ = divide_up(p.m, kTileRows);
     rows_ = p.m / tiles_, tall_ = p.m % tiles_;
     far_ = p.m * p.n * int64_t(sizeof(T)) > kNearBytes;
@@ -178,6 +179,7 @@ class Product {
     tile_function<T>(form_, rows, int(divide_up(n, kLanes<T>)))(call);
     if (done && edge)
       for (int r = 0; r < rows; r++) put_row(stack + r * kPanel<T>, n, bias, p_.accumulate, c + r * p_.c_row);
+    if (done && follow_) follow_({i * p_.c_row + j, p_.c_row, rows, n});
   }
 
   static void prefetch(T* const* out, int rows, int n) {  // the tile takes longer than its outputs to arrive
@@ -189,6 +191,7 @@ class Product {
   const std::span<const int64_t> shard_k_;
   const T *a_, *b_, *bias_;
   T* c_;
+  const Follow follow_;
   int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, a_step_, b_step_, max_chains_, a_tile_, b_panel_,
       chunk_ = 0;
   bool pack_a_, pack_b_, own_b_, far_;
@@ -220,14 +223,15 @@ void run_alone(const Exec& exec, Product<T> product, int worker) {
 // Rows of A go in rounds, so that packing them takes bounded memory.
 template <class T>
 void run_rounds(const Exec& exec, const Matmul& p, std::span<const int64_t> shard_k, const T* a, const T* b,
-                const T* bias, T* c) {
+                const T* bias, T* c, const Follow& follow) {
   const int64_t row_bytes = std::max<int64_t>(1, p.k) * int64_t(sizeof(T));
   const int64_t round = std::max<int64_t>(1, kPackedBytes / (row_bytes * kTileRows)) * kTileRows;
   for (int64_t i = 0; i < p.m; i += round) {
     Matmul part = p;
     part.m = std::min(round, p.m - i);
     const double ns = matmul_ns(part, sizeof(T) == 8);
-    const Product<T> product(part, shard_k, exec.threads_for(ns), a + i * p.a_row, b, bias, c + i * p.c_row);
+    const Product<T> product(part, shard_k, exec.threads_for(ns), a + i * p.a_row, b, bias, c + i * p.c_row,
+                             follow.from(i * p.c_row));
     run_shared(exec, product, ns);
   }
 }
@@ -244,7 +248,7 @@ Matmul merge_batch(Matmul p) {
 }  // namespace
 
 template <class T>
-void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const T* bias, T* c) {
+void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const T* bias, T* c, const Follow& follow) {
   if (whole.m == 0 || whole.n == 0 || whole.batch == 0) return;
   const Matmul p = merge_batch(whole);
   const int64_t one_shard[] = {0, p.k};
@@ -253,19 +257,21 @@ void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const
   const double one_ns = matmul_ns(one, sizeof(T) == 8);
   if (p.batch == 1 || exec.threads_for(one_ns) > 1) {
     for (int64_t i = 0; i < p.batch; i++)
-      run_rounds<T>(exec, one, one_shard, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch);
+      run_rounds<T>(exec, one, one_shard, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch,
+                    follow.from(i * p.c_batch));
     return;
   }
   exec.parallel(p.batch, one_ns * double(p.batch), [&](int64_t i, int worker) {
-    run_alone(exec, Product<T>(one, one_shard, 1, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch),
-              worker);
+    const Product<T> product(one, one_shard, 1, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch,
+                             follow.from(i * p.c_batch));
+    run_alone(exec, product, worker);
   });
 }
 
 template <class T>
 void matmul_fold(const Exec& exec, const Matmul& p, const Shards& shards, const T* a, const T* b, T* c) {
   if (p.m == 0 || p.n == 0) return;
-  run_rounds<T>(exec, p, shards.offset, a, b, nullptr, c);
+  run_rounds<T>(exec, p, shards.offset, a, b, nullptr, c, {});
 }
 
 double matmul_ns(const Matmul& p, bool is_double) {
@@ -274,8 +280,8 @@ double matmul_ns(const Matmul& p, bool is_double) {
   return double(p.batch) * (kStartNs + (flops / per_vector + moved * kPackNs) * (is_double ? 2 : 1));
 }
 
-template void matmul(const Exec&, const Matmul&, const float*, const float*, const float*, float*);
-template void matmul(const Exec&, const Matmul&, const double*, const double*, const double*, double*);
+template void matmul(const Exec&, const Matmul&, const float*, const float*, const float*, float*, const Follow&);
+template void matmul(const Exec&, const Matmul&, const double*, const double*, const double*, double*, const Follow&);
 template void matmul_fold(const Exec&, const Matmul&, const Shards&, const float*, const float*, float*);
 template void matmul_fold(const Exec&, const Matmul&, const Shards&, const double*, const double*, double*);
 

@@ -6,7 +6,7 @@
 #pragma once
 #include <span>
 
-#include "exec.h"
+#include "follow.h"
 #include "shards.h"
 
 namespace thalweg {
@@ -22,7 +22,7 @@ struct Matmul {
   bool accumulate = false;  // C += the product, one addition per element (the tangent planes of duals)
 };
 template <class T>
-void matmul(const Exec&, const Matmul&, const T* a, const T* b, const T* bias, T* c);
+void matmul(const Exec&, const Matmul&, const T* a, const T* b, const T* bias, T* c, const Follow& follow = {});
 
 // C(i, j) = fold over the shards of sum_{k in shard} A(i, k) B(k, j). shards.rows() == k; batch == 1; no bias.
 template <class T>

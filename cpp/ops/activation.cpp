@@ -84,13 +84,30 @@ std::vector<Type> infer_leaky_relu(const Inputs& in) {
   return infer_same(in);
 }
 
+constexpr auto kReluOf = [](auto x) { return relu(x); };
+constexpr auto kTanhOf = [](auto x) { return tanh(x); };
+constexpr auto kSigmoidOf = [](auto x) { return sigmoid(x); };
+constexpr auto kSoftplusOf = [](auto x) { return softplus(x); };
+constexpr auto kReluBack = [](auto d_y, auto y) { return relu_backward(d_y, y); };
+constexpr auto kTanhBack = [](auto d_y, auto y) { return tanh_backward(d_y, y); };
+constexpr auto kSigmoidBack = [](auto d_y, auto y) { return sigmoid_backward(d_y, y); };
+constexpr auto kSoftplusBack = [](auto d_y, auto x) { return softplus_backward(d_y, x); };
+
+BlockKernel gelu_block(const Site& site) {
+  return by_tanh(site.attrs) ? block1<kGeluTanh>(site) : block1<kGeluExact>(site);
+}
+BlockKernel gelu_backward_block(const Site& site) {
+  return by_tanh(site.attrs) ? block2<kGeluTanhBackward>(site) : block2<kGeluExactBackward>(site);
+}
+
 }  // namespace
 
 void register_activation(Registry& r) {
   r.add({.name = "relu",
          .infer = infer_same,
-         .kernel = map1<[](auto x) { return relu(x); }>,
+         .kernel = map1<kReluOf>,
          .backward = rule<kRelu, true>,
+         .block = block1<kReluOf>,
          .inplace = 1});
   r.add({.name = "leaky_relu",
          .infer = infer_leaky_relu,
@@ -99,52 +116,57 @@ void register_activation(Registry& r) {
          .inplace = 1});
   r.add({.name = "tanh",
          .infer = infer_same,
-         .kernel = map1<[](auto x) { return tanh(x); }, 1.5>,
+         .kernel = map1<kTanhOf, 1.5>,
          .backward = rule<kTanh, true>,
+         .block = block1<kTanhOf>,
          .cost = map_cost<20>,
          .inplace = 1});
   r.add({.name = "sigmoid",
          .infer = infer_same,
-         .kernel = map1<[](auto x) { return sigmoid(x); }, 1.5>,
+         .kernel = map1<kSigmoidOf, 1.5>,
          .backward = rule<kSigmoid, true>,
+         .block = block1<kSigmoidOf>,
          .cost = map_cost<16>,
          .inplace = 1});
   r.add({.name = "gelu",
          .infer = infer_gelu,
          .kernel = gelu_kernel,
          .backward = rule<kGelu, false>,
+         .block = gelu_block,
          .cost = map_cost<28>,
          .inplace = 1});
   r.add({.name = "softplus",
          .infer = infer_same,
-         .kernel = map1<[](auto x) { return softplus(x); }, 2.0>,
+         .kernel = map1<kSoftplusOf, 2.0>,
          .backward = rule<kSoftplus, false>,
+         .block = block1<kSoftplusOf>,
          .cost = map_cost<30>,
          .inplace = 1});
 
-  r.add({.name = kRelu,
-         .infer = infer_pair,
-         .kernel = zip2<[](auto d_y, auto y) { return relu_backward(d_y, y); }>,
-         .inplace = 3});
+  r.add({.name = kRelu, .infer = infer_pair, .kernel = zip2<kReluBack>, .block = block2<kReluBack>, .inplace = 3});
   r.add({.name = kLeakyRelu, .infer = infer_pair, .kernel = leaky_relu_backward_kernel, .inplace = 3});
   r.add({.name = kTanh,
          .infer = infer_pair,
-         .kernel = zip2<[](auto d_y, auto y) { return tanh_backward(d_y, y); }>,
+         .kernel = zip2<kTanhBack>,
+         .block = block2<kTanhBack>,
          .cost = map_cost<3>,
          .inplace = 3});
   r.add({.name = kSigmoid,
          .infer = infer_pair,
-         .kernel = zip2<[](auto d_y, auto y) { return sigmoid_backward(d_y, y); }>,
+         .kernel = zip2<kSigmoidBack>,
+         .block = block2<kSigmoidBack>,
          .cost = map_cost<3>,
          .inplace = 3});
   r.add({.name = kGelu,
          .infer = infer_gelu_backward,
          .kernel = gelu_backward_kernel,
+         .block = gelu_backward_block,
          .cost = map_cost<45>,
          .inplace = 3});
   r.add({.name = kSoftplus,
          .infer = infer_pair,
-         .kernel = zip2<[](auto d_y, auto x) { return softplus_backward(d_y, x); }, 1.5>,
+         .kernel = zip2<kSoftplusBack, 1.5>,
+         .block = block2<kSoftplusBack>,
          .cost = map_cost<17>,
          .inplace = 3});
 }

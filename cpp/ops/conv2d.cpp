@@ -81,7 +81,7 @@ Kernel kernel(const Site& s) {
     using N = decltype(zero);
     return [p, has_bias](const Launch& l) {
       const Maybe<N> bias = has_bias ? Maybe<N>(View<N>(l.in[2])) : std::nullopt;
-      product_conv<N>(l.exec, p, View<N>(l.in[0]), View<N>(l.in[1]), bias, View<N>(l.out[0]));
+      product_conv<N>(l, p, View<N>(l.in[0]), View<N>(l.in[1]), bias, View<N>(l.out[0]));
     };
   });
 }
@@ -114,9 +114,7 @@ Kernel kernel_input(const Site& s) {
   if (p.n == 0) return [](const Launch&) {};
   return with_number(s.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
-    return [p](const Launch& l) {
-      product_conv_input<N>(l.exec, p, View<N>(l.in[0]), View<N>(l.in[1]), View<N>(l.out[0]));
-    };
+    return [p](const Launch& l) { product_conv_input<N>(l, p, View<N>(l.in[0]), View<N>(l.in[1]), View<N>(l.out[0])); };
   });
 }
 
@@ -153,11 +151,12 @@ Cost cost(const Site& s) {
 }  // namespace
 
 void register_conv2d(Registry& r) {
-  r.add({.name = "conv2d", .infer = infer, .kernel = kernel, .backward = backward, .cost = cost<0, 1>});
+  r.add({.name = "conv2d", .infer = infer, .kernel = kernel, .backward = backward, .leads = true, .cost = cost<0, 1>});
   r.add({.name = "conv2d_backward_input",
          .infer = infer_input,
          .kernel = kernel_input,
          .backward = backward_input,
+         .leads = true,
          .cost = cost<2, 1>,
          .shape_only = 1u << 2});
   r.add({.name = "conv2d_backward_weight",

@@ -115,6 +115,7 @@ Operator binary(const char* name, decltype(Operator::backward) backward) {
           .infer = infer2,
           .kernel = map2<kFormula, kNs>,
           .backward = backward,
+          .block = block2<kFormula>,
           .cost = map_cost<kFlops>,
           .inplace = 3};
 }
@@ -125,6 +126,7 @@ Operator unary(const char* name, decltype(Operator::backward) backward) {
           .infer = infer_same,
           .kernel = map1<kFormula, kNs>,
           .backward = backward,
+          .block = block1<kFormula>,
           .cost = map_cost<kFlops>,
           .inplace = 1};
 }

@@ -27,10 +27,11 @@ struct Kernels {
   // A formula by name on arrays, for the tests: out = f(args...). `dual` arguments are (value, tangent) planes.
   bool (*formula)(const std::string& name, Number, std::span<const Buffer> in, Buffer out, int64_t n);
   // Products for the native benchmarks.
-  void (*matmul_f32)(const Exec&, const Matmul&, const float*, const float*, const float*, float*);
+  void (*matmul_f32)(const Exec&, const Matmul&, const float*, const float*, const float*, float*, const Follow&);
   void (*matmul_fold_f32)(const Exec&, const Matmul&, const Shards&, const float*, const float*, float*);
-  void (*conv_forward_f32)(const Exec&, const Conv&, const float*, const float*, const float*, float*, bool);
-  void (*conv_backward_input_f32)(const Exec&, const Conv&, const float*, const float*, float*, bool);
+  void (*conv_forward_f32)(const Exec&, const Conv&, const float*, const float*, const float*, float*, bool,
+                           const Follow&);
+  void (*conv_backward_input_f32)(const Exec&, const Conv&, const float*, const float*, float*, bool, const Follow&);
   void (*conv_backward_weight_f32)(const Exec&, const Conv&, const Shards&, const float*, const float*, float*, bool);
 };
 

@@ -48,7 +48,7 @@ Kernel kernel(const Site& s) {
     using N = decltype(zero);
     return [p, has_bias](const Launch& l) {
       const Maybe<N> bias = has_bias ? Maybe<N>(View<N>(l.in[2])) : std::nullopt;
-      product<N>(l.exec, p, View<N>(l.in[0]), View<N>(l.in[1]), bias, View<N>(l.out[0]));
+      product<N>(l, p, View<N>(l.in[0]), View<N>(l.in[1]), bias, View<N>(l.out[0]));
     };
   });
 }
@@ -78,7 +78,7 @@ Kernel kernel_input(const Site& s) {
   if (p.m * p.n == 0) return [](const Launch&) {};
   return with_number(s.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
-    return [p](const Launch& l) { product<N>(l.exec, p, View<N>(l.in[0]), View<N>(l.in[1]), {}, View<N>(l.out[0])); };
+    return [p](const Launch& l) { product<N>(l, p, View<N>(l.in[0]), View<N>(l.in[1]), {}, View<N>(l.out[0])); };
   });
 }
 
@@ -126,11 +126,12 @@ Cost cost(const Site& s) { return product_cost(s, double(s.in[0].shape.size()) *
 }  // namespace
 
 void register_linear(Registry& r) {
-  r.add({.name = "linear", .infer = infer, .kernel = kernel, .backward = backward, .cost = cost});
+  r.add({.name = "linear", .infer = infer, .kernel = kernel, .backward = backward, .leads = true, .cost = cost});
   r.add({.name = "linear_backward_input",
          .infer = infer_input,
          .kernel = kernel_input,
          .backward = backward_input,
+         .leads = true,
          .cost = cost});
   r.add({.name = "linear_backward_weight",
          .infer = infer_weight,

@@ -2,6 +2,7 @@
 //   .kernel = map1<[](auto x) { return exp(x); }, 1.0>        y = f(x)
 //   .kernel = map2<[](auto a, auto b) { return a + b; }>      y = f(a, b), broadcast by NumPy's rule; map3 likewise
 //   .kernel = zip2<...>                                       y = f(a, b), operands of one shape: backward rules
+//   .block = block1<...>, block2<...>                         the same formulas on a block, as followers
 // The second parameter is the estimated cost in nanoseconds per element on one thread.
 #pragma once
 #include "../exec/broadcast.h"
@@ -31,6 +32,31 @@ Kernel zip2(const Site& site) {
       for_each(l.exec, n, [=](int64_t i) { y.set(i, kFormula(a[i], b[i])); }, kNs);
     };
   });
+}
+
+// A kernel of one or two operands of the result's shape, on a block; null where an operand is broadcast.
+template <auto kFormula, int K>
+BlockKernel block_of(const Site& site) {
+  for (int k = 0; k < K; k++)
+    if (!(site.in[k].shape == site.out[0].shape)) return nullptr;
+  return with_number(site.number, [&](auto zero) -> BlockKernel {
+    using N = decltype(zero);
+    return [](const Launch& l, const Block& block) {
+      const View<N> a(l.in[0]), b(l.in[K - 1]), y(l.out[0]);
+      for_block(block, [=](int64_t i) {
+        if constexpr (K == 1) y.set(i, kFormula(a[i]));
+        else y.set(i, kFormula(a[i], b[i]));
+      });
+    };
+  });
+}
+template <auto kFormula>
+BlockKernel block1(const Site& site) {
+  return block_of<kFormula, 1>(site);
+}
+template <auto kFormula>
+BlockKernel block2(const Site& site) {
+  return block_of<kFormula, 2>(site);
 }
 
 template <auto kFormula, int K, bool kEveryPattern, double kNs>

@@ -94,7 +94,7 @@ Kernel kernel(const Site& s) {
   if (p.m * p.n * p.batch == 0) return [](const Launch&) {};
   return with_number(s.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
-    return [p](const Launch& l) { product<N>(l.exec, p, View<N>(l.in[0]), View<N>(l.in[1]), {}, View<N>(l.out[0])); };
+    return [p](const Launch& l) { product<N>(l, p, View<N>(l.in[0]), View<N>(l.in[1]), {}, View<N>(l.out[0])); };
   });
 }
 
@@ -139,7 +139,7 @@ Cost cost(const Site& s) {
 }  // namespace
 
 void register_matmul(Registry& r) {
-  r.add({.name = "matmul", .infer = infer, .kernel = kernel, .backward = backward, .cost = cost});
+  r.add({.name = "matmul", .infer = infer, .kernel = kernel, .backward = backward, .leads = true, .cost = cost});
 }
 
 }  // namespace thalweg

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "../exec/exec.h"
+#include "../exec/follow.h"
 #include "../exec/shards.h"
 #include "../tensor/type.h"
 #include "attrs.h"
@@ -24,13 +24,31 @@ struct StepInfo {
   int64_t row0 = 0;  // position of this rank's first row in the global batch
 };
 
+struct Follower;
 struct Launch {
   const Exec& exec;
   const Buffer* in;
   const Buffer* out;
   const StepInfo& step;
+  std::span<const Follower> followers = {};
+  Follow follow() const;  // for the parts of output 0, from a kernel whose operator `leads`
 };
 using Kernel = std::function<void(const Launch&)>;  // built once; allocates nothing and checks nothing when it runs
+using BlockKernel = std::function<void(const Launch&, const Block&)>;  // of elements alone: element i of every operand
+
+// An elementwise operator that runs inside the kernel which makes one of its operands, block by block.
+struct Follower {
+  BlockKernel kernel;
+  std::vector<Buffer> in, out;
+};
+inline Follow Launch::follow() const {
+  if (followers.empty()) return {};
+  return {[](const void* self, const Block& b) {
+            const auto& l = *static_cast<const Launch*>(self);
+            for (const Follower& f : l.followers) f.kernel({l.exec, f.in.data(), f.out.data(), l.step}, b);
+          },
+          this};
+}
 
 // The node's inputs while a graph is recorded. `op` heads messages: "[conv2d 'net.conv1'] ..."; see check() below.
 struct Inputs {
@@ -87,6 +105,9 @@ struct Operator {
   // Gradients for each input, kNone where there is none; d_out[i] is kNone where nothing flows. Null: not
   // differentiable.
   std::vector<Value> (*backward)(Recorder&, const Applied&, std::span<const Value> d_out) = nullptr;
+  // Elementwise operators on operands of one shape: the kernel on a block. May return null for other shapes.
+  BlockKernel (*block)(const Site&) = nullptr;
+  bool leads = false;                   // the kernel calls Launch::follow() for every element of output 0 when final
   Cost (*cost)(const Site&) = nullptr;  // null: one flop an output element, every tensor moved once
   uint32_t shape_only = 0;              // bit i: input i gives its shape only; its memory is not read
   uint32_t inplace = 0;                 // bit i: output 0 may take the memory of input i

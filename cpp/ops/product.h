@@ -27,13 +27,23 @@ void on_planes(View<N> a, View<N> b, const Maybe<N>& bias, View<N> c, F f) {
   }
 }
 
+// What follows a result runs on its parts while they are in cache; of duals, when both planes are done.
+template <class N, class F>
+void followed(const Launch& l, int64_t size, F make) {
+  const Follow follow = l.follow();
+  make(kIsDual<N> ? Follow{} : follow);
+  if (kIsDual<N> && follow) follow_all(l.exec, size, follow);
+}
+
 template <class N>
-void product(const Exec& exec, const Matmul& p, View<N> a, View<N> b, const Maybe<N>& bias, View<N> c) {
+void product(const Launch& l, const Matmul& p, View<N> a, View<N> b, const Maybe<N>& bias, View<N> c) {
   using T = RealOf<N>;
-  on_planes<N>(a, b, bias, c, [&](const T* x, const T* y, const T* z, T* out, bool accumulate) {
-    Matmul q = p;
-    q.accumulate = accumulate;
-    matmul<T>(exec, q, x, y, z, out);
+  followed<N>(l, p.batch * p.m * p.n, [&](const Follow& follow) {
+    on_planes<N>(a, b, bias, c, [&](const T* x, const T* y, const T* z, T* out, bool accumulate) {
+      Matmul q = p;
+      q.accumulate = accumulate;
+      matmul<T>(l.exec, q, x, y, z, out, follow);
+    });
   });
 }
 
@@ -49,18 +59,22 @@ void product_fold(const Exec& exec, const Matmul& p, const Shards& shards, View<
 }
 
 template <class N>
-void product_conv(const Exec& exec, const Conv& p, View<N> x, View<N> weight, const Maybe<N>& bias, View<N> y) {
+void product_conv(const Launch& l, const Conv& p, View<N> x, View<N> weight, const Maybe<N>& bias, View<N> y) {
   using T = RealOf<N>;
-  on_planes<N>(x, weight, bias, y, [&](const T* a, const T* b, const T* z, T* out, bool accumulate) {
-    conv_forward<T>(exec, p, a, b, z, out, accumulate);
+  followed<N>(l, p.n * p.out_h() * p.out_w() * p.out, [&](const Follow& follow) {
+    on_planes<N>(x, weight, bias, y, [&](const T* a, const T* b, const T* z, T* out, bool accumulate) {
+      conv_forward<T>(l.exec, p, a, b, z, out, accumulate, follow);
+    });
   });
 }
 
 template <class N>
-void product_conv_input(const Exec& exec, const Conv& p, View<N> d_y, View<N> weight, View<N> d_x) {
+void product_conv_input(const Launch& l, const Conv& p, View<N> d_y, View<N> weight, View<N> d_x) {
   using T = RealOf<N>;
-  on_planes<N>(d_y, weight, {}, d_x, [&](const T* a, const T* b, const T*, T* out, bool accumulate) {
-    conv_backward_input<T>(exec, p, a, b, out, accumulate);
+  followed<N>(l, p.n * p.h * p.w * p.c, [&](const Follow& follow) {
+    on_planes<N>(d_y, weight, {}, d_x, [&](const T* a, const T* b, const T*, T* out, bool accumulate) {
+      conv_backward_input<T>(l.exec, p, a, b, out, accumulate, follow);
+    });
   });
 }
 

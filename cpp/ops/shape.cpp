@@ -368,7 +368,13 @@ Values slice_backward_rule(Recorder& g, const Applied& n, Flow d) { return {g.ap
 // shape_only: the inputs that give their shape only.
 Operator mover(const char* name, decltype(Operator::infer) infer, decltype(Operator::kernel) kernel,
                decltype(Operator::backward) backward, uint32_t shape_only = 0, uint32_t inplace = 0) {
-  return {name, infer, kernel, backward, shape_only ? read_one_cost : move_cost, shape_only, inplace};
+  return {.name = name,
+          .infer = infer,
+          .kernel = kernel,
+          .backward = backward,
+          .cost = shape_only ? read_one_cost : move_cost,
+          .shape_only = shape_only,
+          .inplace = inplace};
 }
 
 }  // namespace

@@ -41,12 +41,19 @@ void Program::resolve() {
   if (!std::exchange(moved_, false)) return;
   for (Instruction& i : code_) {
     const Node* n = i.node >= 0 ? &nodes_[i.node] : nullptr;
-    i.in.resize(i.in_block.size());
-    i.out.resize(i.out_block.size());
-    for (size_t k = 0; k < i.in.size(); k++)
-      i.in[k] = {i.in_block[k] < 0 ? nullptr : blocks_[i.in_block[k]].data, n ? plane(n->in[k]) : 0};
-    for (size_t k = 0; k < i.out.size(); k++) i.out[k] = {blocks_[i.out_block[k]].data, n ? plane(n->out[k]) : 0};
+    resolve(i.in_block, n ? &n->in : nullptr, i.in);
+    resolve(i.out_block, n ? &n->out : nullptr, i.out);
+    for (size_t k = 0; k < i.then.size(); k++) {
+      resolve(i.then[k].in_block, &nodes_[i.then[k].node].in, i.followers[k].in);
+      resolve(i.then[k].out_block, &nodes_[i.then[k].node].out, i.followers[k].out);
+    }
   }
+}
+
+void Program::resolve(const std::vector<int>& block, const std::vector<Value>* value, std::vector<Buffer>& to) const {
+  to.resize(block.size());
+  for (size_t k = 0; k < block.size(); k++)
+    to[k] = {block[k] < 0 ? nullptr : blocks_[block[k]].data, value ? plane((*value)[k]) : 0};
 }
 
 Buffer Program::at(Value v) const { return {block_of_[v] < 0 ? nullptr : blocks_[block_of_[v]].data, plane(v)}; }
@@ -61,7 +68,7 @@ void Program::run(int begin, int end, const Exec& exec, Communicator& comm, cons
   if (begin == 0) comm_ = {};
   for (int k = begin; k < end; k++) {
     Instruction& i = code_[k];
-    if (i.kind == Instruction::Kind::kernel) i.kernel({exec, i.in.data(), i.out.data(), step});
+    if (i.kind == Instruction::Kind::kernel) i.kernel({exec, i.in.data(), i.out.data(), step, i.followers});
     else collective(i, comm);
   }
 }
@@ -120,27 +127,43 @@ InstructionInfo Program::describe(int instruction) const {
   std::vector<Type> in, out;
   for (Value v : n.in) in.push_back(types_[v]);
   for (Value v : n.out) out.push_back(types_[v]);
-  const std::string joined = n.attrs.text("activation", "");
-  return {joined.empty() ? n.name : n.name + " + " + joined, n.path, out[0].shape,
+  std::string name = n.name;
+  if (n.attrs.has("activation")) name += " + " + n.attrs.text("activation", "");
+  for (const Then& t : i.then) name += " + " + nodes_[t.node].name;
+  return {name, n.path, out[0].shape,
           cost_of(n, {in, out, n.attrs, spec_.number, spec_.cut.shards, spec_.cut.rows_global, 0})};
 }
 
+std::string Program::bad_output(const Exec& exec, int node, const std::vector<Buffer>& out) const {
+  const Node& n = nodes_[node];
+  for (size_t o = 0; o < n.out.size(); o++) {
+    const Type& t = types_[n.out[o]];
+    if (t.kind != Kind::real) continue;
+    const int64_t at = kernels().first_non_finite(exec, dtype_of(spec_.number), out[o].data, t.shape.size());
+    if (at >= 0)
+      return text("the output of ", n.name, n.path.empty() ? "" : " in '" + n.path + "'", ", shape ", t.shape,
+                  ", is not finite at element ", at);
+  }
+  return {};
+}
+
+// What follows a node runs when the node's output was looked at: it may take its memory.
 int Program::inspect(const Exec& exec, Communicator& comm, const StepInfo& step, std::string& what) {
   int found = -1;
   for (int k = 0; k < instructions(); k++) {
+    Instruction& i = code_[k];
+    const std::vector<Follower> followers = std::exchange(i.followers, {});
     run(k, k + 1, exec, comm, step);
-    const Instruction& i = code_[k];
-    if (found >= 0 || i.node < 0) continue;  // the other ranks go on, so this one does too
-    const Node& n = nodes_[i.node];
-    for (size_t o = 0; o < n.out.size(); o++) {
-      const Type& t = types_[n.out[o]];
-      if (t.kind != Kind::real) continue;
-      const int64_t at = kernels().first_non_finite(exec, dtype_of(spec_.number), i.out[o].data, t.shape.size());
-      if (at < 0) continue;
-      found = k;
-      what = text("the output of ", n.name, n.path.empty() ? "" : " in '" + n.path + "'", ", shape ", t.shape,
-                  ", is not finite at element ", at);
+    i.followers = followers;
+    std::string bad = i.node < 0 ? "" : bad_output(exec, i.node, i.out);
+    for (size_t f = 0; f < followers.size(); f++) {
+      const int64_t size = types_[nodes_[i.then[f].node].out[0]].shape.size();
+      followers[f].kernel({exec, followers[f].in.data(), followers[f].out.data(), step}, {0, 0, 1, size});
+      if (bad.empty()) bad = bad_output(exec, i.then[f].node, followers[f].out);
     }
+    if (found >= 0 || bad.empty()) continue;  // the other ranks go on, so this one does too
+    found = k;
+    what = bad;
   }
   return found;
 }

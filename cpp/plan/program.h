@@ -40,11 +40,20 @@ struct Range {
   int64_t begin, end;
 };  // of the gradient arena, in elements
 
+// An elementwise node that runs inside the instruction that makes one of its operands.
+struct Then {
+  int node;
+  BlockKernel kernel;
+  std::vector<int> in_block, out_block;
+};
+
 struct Instruction {
   enum class Kind : uint8_t { kernel, all_reduce, merge_moments, bucket } kind = Kind::kernel;
   Kernel kernel;
   std::vector<int> in_block, out_block;  // memory blocks; -1: shape only
   std::vector<Buffer> in, out;           // resolved by bind()
+  std::vector<Then> then;                // in this order, block by block of output 0
+  std::vector<Follower> followers;       // the same, resolved
   int64_t elements = 0, inner = 0;       // all_reduce: elements; merge_moments: channels, rows under one batch row
   std::vector<Range> ranges;             // bucket
   int node = -1;                         // in the program's nodes; -1: of the plan itself
@@ -92,6 +101,9 @@ class Program {
   };
   friend class ProgramBuilder;
   void collective(Instruction& i, Communicator& comm);
+  void resolve(const std::vector<int>& block, const std::vector<Value>* value, std::vector<Buffer>& to) const;
+  // The first output of a node that is not finite, or an empty text.
+  std::string bad_output(const Exec&, int node, const std::vector<Buffer>& out) const;
   void reduce_sums(Communicator& comm, std::byte* data, int64_t elements);
 
   const Graph& graph_;

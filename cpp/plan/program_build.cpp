@@ -124,6 +124,7 @@ class ProgramBuilder {
 
   void emit_nodes() {
     p_.block_of_.assign(g_.values(), -1);
+    made_at_.assign(g_.values(), -1);
     for (size_t n = 0; n < live_.size(); n++)
       if (live_[n]) emit(int(n));
     for (Value v : p_.spec_.outputs) source_if_unmade(v);
@@ -146,11 +147,13 @@ class ProgramBuilder {
     for (size_t i = 0; i < n.in.size(); i++) ins.in_block.push_back(reads(n, i) ? source_block(n.in[i]) : -1);
     if (shares_input(n)) {
       give_block(n.out[0], ins.in_block[0]);
+      made_at_[n.out[0]] = made_at_[n.in[0]];
       block_uses_[ins.in_block[0]]--;
       return;
     }
     for (size_t i = 0; i < n.in.size(); i++)
       if (ins.in_block[i] >= 0) block_uses_[ins.in_block[i]]--;
+    if (const int lead = leader_of(n, ins); lead >= 0) return join(lead, index, std::move(ins));
     for (Value o : n.out) {
       const int shared = o == n.out[0] ? reusable_input(n, ins) : -1;
       const Home home = is_external(o) ? Home::external : Home::activation;
@@ -159,7 +162,57 @@ class ProgramBuilder {
     }
     if (n.op) ins.kernel = n.op->kernel(site(n));
     else describe_collective(n, ins);
+    for (Value o : n.out) made_at_[o] = int(p_.code_.size());
     add(std::move(ins));
+  }
+
+  // The instruction that makes an operand of this elementwise node and can run it on each part of its result; -1 where
+  // there is none, or another operand is made later.
+  int leader_of(const Node& n, const Instruction& ins) {
+    if (!n.op || !n.op->block || n.out.size() != 1) return -1;
+    for (Value v : n.in) {
+      const int at = made_at_[v];
+      if (at < 0 || p_.code_[at].node < 0 || !makes_parts(p_.code_[at], v)) continue;
+      const bool ready = std::all_of(n.in.begin(), n.in.end(), [&](Value w) { return w == v || made_at_[w] < at; });
+      const bool reads_all = std::all_of(ins.in_block.begin(), ins.in_block.end(), [](int b) { return b >= 0; });
+      if (ready && reads_all && n.op->block(site(n))) return at;
+    }
+    return -1;
+  }
+  bool makes_parts(const Instruction& ins, Value v) const {
+    const Node& lead = nodes_[ins.node];
+    if (!lead.op || !lead.op->leads) return false;
+    if (lead.out[0] == v) return true;
+    return std::any_of(ins.then.begin(), ins.then.end(), [&](const Then& t) { return nodes_[t.node].out[0] == v; });
+  }
+
+  // The node runs inside instruction `lead`, so its memory is in use from there on. It may take that of the operand
+  // made there, if nobody reads this in between or later.
+  void join(int lead, int index, Instruction ins) {
+    const Node& n = nodes_[index];
+    const Value o = n.out[0];
+    int block = -1;
+    for (size_t i = 0; i < n.in.size() && block < 0 && !is_external(o); i++)
+      if (n.op->inplace >> i & 1 && made_at_[n.in[i]] == lead && is_free_after(lead, ins.in_block[i]))
+        block = ins.in_block[i];
+    if (block < 0) block = new_block(is_external(o) ? Home::external : Home::activation, bytes_of_value(o));
+    give_block(o, block);
+    for (int b : ins.in_block) touch(b, lead);
+    touch(block, lead);
+    made_at_[o] = lead;
+    Instruction& at = p_.code_[lead];
+    at.then.push_back({index, n.op->block(site(n)), ins.in_block, {block}});
+    at.followers.push_back({at.then.back().kernel, {}, {}});
+  }
+  bool is_free_after(int lead, int block) const {
+    if (p_.blocks_[block].home != Home::activation || block_uses_[block] > 0) return false;
+    for (size_t k = size_t(lead) + 1; k < p_.code_.size(); k++) {
+      const Instruction& i = p_.code_[k];
+      auto reads = [block](const std::vector<int>& in) { return std::find(in.begin(), in.end(), block) != in.end(); };
+      if (reads(i.in_block) || std::any_of(i.then.begin(), i.then.end(), [&](auto& t) { return reads(t.in_block); }))
+        return false;
+    }
+    return true;
   }
 
   // The block of an input that this node may overwrite: nobody reads it later, and it is as large as the output.
@@ -192,15 +245,15 @@ class ProgramBuilder {
     if (n.attrs.has("inner")) ins.inner = n.attrs.integer("inner");
   }
 
-  void touch(int block) {
+  void touch(int block, int at) {
     if (block < 0) return;
     auto& b = p_.blocks_[block];
-    if (b.first < 0) b.first = int(p_.code_.size());
-    b.last = int(p_.code_.size());
+    if (b.first < 0) b.first = at;
+    b.last = std::max(b.last, at);
   }
   void add(Instruction ins) {
-    for (int b : ins.in_block) touch(b);
-    for (int b : ins.out_block) touch(b);
+    for (int b : ins.in_block) touch(b, int(p_.code_.size()));
+    for (int b : ins.out_block) touch(b, int(p_.code_.size()));
     p_.code_.push_back(std::move(ins));
   }
 
@@ -297,6 +350,7 @@ class ProgramBuilder {
   std::vector<char> live_;
   std::vector<int> uses_;        // of each value, in all
   std::vector<int> block_uses_;  // of each block, still to come
+  std::vector<int> made_at_;     // of each value: the instruction that makes it, -1 where none does
   std::set<int> placed_;
   std::map<Value, int> made_by_copy_;
   std::vector<Type> in_types_, out_types_;

@@ -1,0 +1,51 @@
+// follow.h: what is done to elements of a result as soon as they are final, while they are still in cache.
+//   matmul(exec, p, a, b, bias, c, follow)        calls follow(block) once for every element of c
+//   follow_all(exec, n, follow)                   the same for a result that was made without it
+#pragma once
+#include "for_each.h"
+
+namespace thalweg {
+
+// Elements of a result: `rows` runs of n, `step` apart, the first at `begin`.
+struct Block {
+  int64_t begin, step, rows, n;
+};
+
+// f(i) for every element of a block. Runs are mostly whole vectors.
+template <class F>
+void for_block(const Block& b, const F& f) {
+  constexpr int64_t kRun = 16;
+  const F at = f;  // a copy: through a reference the compiler would reload pointers
+  for (int64_t r = 0; r < b.rows; r++) {
+    int64_t i = b.begin + r * b.step;
+    const int64_t end = i + b.n;
+    for (; i + kRun <= end; i += kRun)
+#pragma omp simd
+      for (int64_t k = 0; k < kRun; k++) at(i + k);
+#pragma omp simd
+    for (int64_t k = i; k < end; k++) at(k);
+  }
+}
+
+// Called from any thread, for blocks that don't overlap.
+struct Follow {
+  void (*run)(const void* self, const Block&) = nullptr;
+  const void* self = nullptr;
+  int64_t base = 0;  // element of the whole result where a part begins
+  explicit operator bool() const { return run != nullptr; }
+  void operator()(Block b) const {
+    b.begin += base;
+    run(self, b);
+  }
+  Follow from(int64_t element) const { return {run, self, base + element}; }
+};
+
+inline void follow_all(const Exec& exec, int64_t n, const Follow& follow) {
+  const int64_t tasks = (n + kElementsPerTask - 1) / kElementsPerTask;
+  exec.parallel(tasks, double(n), [&](int64_t task, int) {
+    const int64_t begin = task * kElementsPerTask;
+    follow({begin, 0, 1, std::min(n - begin, kElementsPerTask)});
+  });
+}
+
+}  // namespace thalweg
