@@ -49,6 +49,10 @@ class TapRun {
       work.order = region_order(v_, region, 1, b_step_, order);
       run_region(work, region);
     });
+    if (follow_) {
+      const int64_t first = band * v_.rows / bands_, rows = (band + 1) * v_.rows / bands_ - first;
+      follow_({work.image * v_.out_image + first * v_.out_row, v_.out_image, work.images, rows * v_.out_row});
+    }
   }
 
  private:
@@ -146,13 +150,7 @@ class TapRun {
     tile_function<T>(TileForm::rows, rows, int(divide_up(n, kLanes<T>)))(call);
     if (!direct)
       for (int i = 0; i < rows; i++) put_row(call.stack + i * kPanel<T>, n, call.bias, accumulate_, out[i]);
-    if (follow_) follow_rows(out, rows, n);
     for (int i = 0; i < rows; i++) out[i] += n;
-  }
-  void follow_rows(T* const* out, int rows, int64_t n) const {
-    const int64_t step = rows > 1 ? out[1] - out[0] : 0;
-    if (out[rows - 1] - out[0] == step * (rows - 1)) return follow_({out[0] - out_, step, rows, n});
-    for (int i = 0; i < rows; i++) follow_({out[i] - out_, 0, 1, n});
   }
 
   void run_depthwise(const Work& work, Walk at, int64_t pixels) const {
@@ -201,7 +199,8 @@ template void conv_taps(const Exec&, const TapConv&, const double*, const double
 
 template <class T>
 bool conv_taps_follows(const TapConv& v) {
-  return !conv_lanes_fit<T>(v) && !is_depthwise(v);
+  const bool whole_rows = v.out_col == v.groups * v.group_out && v.out_row == v.cols * v.out_col;
+  return whole_rows && !conv_lanes_fit<T>(v);
 }
 template bool conv_taps_follows<float>(const TapConv&);
 template bool conv_taps_follows<double>(const TapConv&);

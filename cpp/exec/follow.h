@@ -11,20 +11,22 @@ struct Block {
   int64_t begin, step, rows, n;
 };
 
-// f(i) for every element of a block. Runs are mostly whole vectors.
+// f(i) for the n elements of every run.
+template <int64_t kCount, class F>
+void for_runs(const Block& b, const F& f) {
+  for (int64_t r = 0, i = b.begin; r < b.rows; r++, i += b.step)
+#pragma omp simd
+    for (int64_t k = 0; k < kCount; k++) f(i + k);
+}
+// f(i) for every element of a block. Runs of a register tile have a fixed length, which the compiler unrolls.
 template <class F>
 void for_block(const Block& b, const F& f) {
-  constexpr int64_t kRun = 16;
   const F at = f;  // a copy: through a reference the compiler would reload pointers
-  for (int64_t r = 0; r < b.rows; r++) {
-    int64_t i = b.begin + r * b.step;
-    const int64_t end = i + b.n;
-    for (; i + kRun <= end; i += kRun)
+  if (b.n == 32) return for_runs<32>(b, at);
+  if (b.n == 16) return for_runs<16>(b, at);
+  for (int64_t r = 0, i = b.begin; r < b.rows; r++, i += b.step)
 #pragma omp simd
-      for (int64_t k = 0; k < kRun; k++) at(i + k);
-#pragma omp simd
-    for (int64_t k = i; k < end; k++) at(k);
-  }
+    for (int64_t k = i; k < i + b.n; k++) at(k);
 }
 
 // Called from any thread, for blocks that don't overlap.
@@ -42,7 +44,7 @@ struct Follow {
 
 inline void follow_all(const Exec& exec, int64_t n, const Follow& follow) {
   const int64_t tasks = (n + kElementsPerTask - 1) / kElementsPerTask;
-  exec.parallel(tasks, double(n), [&](int64_t task, int) {
+  exec.parallel(tasks, double(n) * 0.5, [&](int64_t task, int) {
     const int64_t begin = task * kElementsPerTask;
     follow({begin, 0, 1, std::min(n - begin, kElementsPerTask)});
   });

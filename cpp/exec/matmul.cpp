@@ -16,6 +16,7 @@ constexpr int64_t kPartBytes = 640 << 10;  // of a part's chunk
 constexpr int64_t kGroupPanels = 16;       // that a part passes before its next chunk
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
 constexpr int64_t kNearBytes = 256 << 10;  // a C of this size lies in L2 before it is written
+constexpr int64_t kSmallBytes = 64 << 10;  // what follows a C of this size runs on the whole of it, not on tiles
 constexpr int64_t kPackK = 32;             // packed at a time where the source runs along rows or columns
 constexpr double kPackNs = 0.1, kStartNs = 100;
 
@@ -251,6 +252,11 @@ template <class T>
 void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const T* bias, T* c, const Follow& follow) {
   if (whole.m == 0 || whole.n == 0 || whole.batch == 0) return;
   const Matmul p = merge_batch(whole);
+  const int64_t size = p.batch * p.m * p.n;
+  if (follow && size * int64_t(sizeof(T)) <= kSmallBytes && p.c_row == p.n && p.c_batch == p.m * p.n * (p.batch > 1)) {
+    matmul(exec, p, a, b, bias, c);
+    return follow_all(exec, size, follow);
+  }
   const int64_t one_shard[] = {0, p.k};
   Matmul one = p;
   one.batch = 1;
