@@ -30,7 +30,10 @@ class Product {
       : p_(p), shard_k_(shard_k), a_(a), b_(b), bias_(bias), c_(c), follow_(follow) {
     tiles_ = divide_up(p.m, kTileRows);
     rows_ = p.m / tiles_, tall_ = p.m % tiles_;
-    far_ = p.m * p.n * int64_t(sizeof(T)) > kNearBytes;
+    const int64_t c_bytes = p.m * p.n * int64_t(sizeof(T));
+    const bool aligned = reinterpret_cast<uintptr_t>(c) % kVectorBytes == 0 && p.c_row % kLanes<T> == 0;
+    far_ = c_bytes > kNearBytes;
+    stream_ = c_bytes >= kFarBytes && aligned && !follow && !p.accumulate;
     panels_ = divide_up(p.n, kPanel<T>);
     pack_a_ = panels_ > 4 || (p.a_col != 1 && p.a_row != 1);
     pack_b_ = tiles_ > 3 || p.b_col != 1 || p.n % kLanes<T> != 0;
@@ -93,6 +96,7 @@ class Product {
         for (int64_t t = begin; t < end; t++, slots += next) run_tile(t, panel, b, s, last, slots);
       }
     }
+    if (stream_) end_far();
   }
 
  private:
@@ -172,7 +176,8 @@ class Product {
     T* out[kTileRows];
     if (done && !edge) {
       for (int r = 0; r < rows; r++) out[r] = c + r * p_.c_row;
-      if (far_) prefetch(out, rows, n);
+      call.far = stream_;
+      if (far_ && !stream_) prefetch(out, rows, n);
       call.out = out;
       call.bias = bias;
       call.accumulate = p_.accumulate;
@@ -195,7 +200,7 @@ class Product {
   const Follow follow_;
   int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, a_step_, b_step_, max_chains_, a_tile_, b_panel_,
       chunk_ = 0;
-  bool pack_a_, pack_b_, own_b_, far_;
+  bool pack_a_, pack_b_, own_b_, far_, stream_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;
   SumOrder order_;

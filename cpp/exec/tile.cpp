@@ -25,6 +25,11 @@ struct Tile {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
         store(at(i) + v * W, acc[i][v]);
   }
+  template <class At>
+  TW_INLINE void put_far(At at) const {
+    TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
+        store_far(at(i) + v * W, acc[i][v]);
+  }
   // One k: A(i, k) is *at(i).
   template <class At>
   TW_INLINE void multiply(At at, const T* b) {
@@ -67,7 +72,8 @@ void run_tile(const TileCall<T>& c) {
       T* const* const out = c.out;
       if (c.bias) t.add([b = c.bias](int) { return b; });
       if (c.accumulate) t.add([=](int i) { return out[i]; });
-      t.put([=](int i) { return out[i]; });
+      if (c.far) t.put_far([=](int i) { return out[i]; });
+      else t.put([=](int i) { return out[i]; });
     } else {
       t.put([=](int i) { return slot + i * kPanel<T>; });
     }

@@ -113,6 +113,7 @@ struct TileCall {
   T* const* out = nullptr;  // if not null, the last chain's sum goes to out[i][j], not to its slot:
   const T* bias = nullptr;  // + bias[j], where not null
   bool accumulate = false;  // + what out holds
+  bool far = false;         // past the caches: whole, aligned vectors
 };
 
 enum class TileForm { rows, columns };

@@ -46,6 +46,20 @@ TW_INLINE void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename VectorOf<T>::Memory*>(p) = v;
 }
 
+// Past the caches, to an address that is a multiple of kVectorBytes (see stream.h).
+#if defined(__AVX512F__)
+TW_INLINE void store_far(float* p, Vector<float> v) { _mm512_stream_ps(p, (__m512)v); }
+TW_INLINE void store_far(double* p, Vector<double> v) { _mm512_stream_pd(p, (__m512d)v); }
+#elif defined(__AVX2__) && defined(__FMA__)
+TW_INLINE void store_far(float* p, Vector<float> v) { _mm256_stream_ps(p, (__m256)v); }
+TW_INLINE void store_far(double* p, Vector<double> v) { _mm256_stream_pd(p, (__m256d)v); }
+#else
+template <class T>
+TW_INLINE void store_far(T* p, Vector<T> v) {
+  store(p, v);
+}
+#endif
+
 // fma(a, b, c) = a b + c, rounded once; splat(s) = s in every lane.
 #if defined(__AVX512F__)
 TW_INLINE Vector<float> fma(Vector<float> a, Vector<float> b, Vector<float> c) {
