@@ -20,6 +20,7 @@ cmake -S . -B "$folder/build" -G Ninja -DTHALWEG_SANITIZE=ON -DTHALWEG_ISAS="${I
 cmake --build "$folder/build"
 mkdir -p "$folder/site/thalweg"
 cp -r python/thalweg/. "$folder/site/thalweg/"
+cp -r python/thalweg_command "$folder/site/"
 cmake --install "$folder/build" --prefix "$folder/site"  # after the copy: a development tree holds libraries too
 
 # The sanitizers' runtime must be loaded before Python. Python's own allocator hides errors, and what the interpreter

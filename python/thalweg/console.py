@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -67,6 +68,7 @@ class Screen:
         self.console = Console(file=Output(sys.stdout), highlight=False, soft_wrap=True)  # type: ignore[arg-type]
         dumb = os.environ.get("TERM", "") in ("", "dumb", "unknown")
         self.animated = self.console.is_terminal and not dumb
+        self.rows = "samples"  # what the rows of a batch are called
         self._bar: Progress | None = None
 
     def line(self, text: str = "") -> None:
@@ -99,7 +101,10 @@ class Screen:
 
     def advance(self, done: int, report: Mapping[str, Any]) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, report=progress_text(report))
+            self._bar.update(self._task, completed=done, report=self.progress(report))
+
+    def progress(self, values: Mapping[str, Any]) -> str:
+        return progress_text(values, self.rows)
 
     def end_epoch(self) -> None:
         if self._bar is not None:
@@ -107,18 +112,24 @@ class Screen:
             self._bar = None
 
 
-def progress_text(values: Mapping[str, Any]) -> str:
+def progress_text(values: Mapping[str, Any], rows: str = "samples") -> str:
     """loss 0.5123  accuracy 98.76 %  ... : those of the values that are there."""
-    forms = {
-        "loss": "loss {:.4f}",
-        "accuracy": "accuracy {:.2%}",
-        "val_loss": "val_loss {:.4f}",
-        "val_accuracy": "val_accuracy {:.2%}",
-        "lr": "lr {:.3g}",
-        "grad_norm": "grad_norm {:.3g}",
-        "samples_per_second": "{:,.0f} images/s",
+    forms: dict[str, Callable[[float], str]] = {
+        "loss": figure,
+        "accuracy": "{:.2%}".format,
+        "val_loss": figure,
+        "val_accuracy": "{:.2%}".format,
+        "lr": "{:.3g}".format,
+        "grad_norm": "{:.3g}".format,
     }
-    return "  ".join(form.format(values[key]) for key, form in forms.items() if values.get(key) is not None)
+    parts = [f"{key} {form(values[key])}" for key, form in forms.items() if values.get(key) is not None]
+    speed = values.get("samples_per_second")
+    return "  ".join(parts if speed is None else [*parts, f"{speed:,.0f} {rows}/s"])
+
+
+def figure(value: float) -> str:
+    """0.5123, or 1.234e+32 where four decimals would show nothing, or too much."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 or not math.isfinite(value) else f"{value:.3e}"
 
 
 def quantity(number: float) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 
 
 class History:
-    """The course of a training, as Keras keeps it.
+    """The course of a training, in Keras's form: one for the trainer's life, which all calls of fit add to.
 
     epoch: the numbers of the finished epochs, from 0. history: for each logged quantity its values, one an epoch.
-    steps: loss, grad_norm and lr of every update of this call.
+    steps: loss, grad_norm and lr of every update of fit since the trainer was made or loaded (a checkpoint keeps the
+    epochs only).
     """
 
     def __init__(self) -> None:

@@ -33,6 +33,10 @@ COLUMNS = (
 Row = dict[str, Any]
 
 
+class RunExistsError(FileExistsError):
+    """A folder that holds a run already."""
+
+
 class RunFolder:
     """Writes and reads one run's folder. `rows` are the metrics so far, one dictionary for each row."""
 
@@ -41,9 +45,9 @@ class RunFolder:
         self.rows: list[Row] = []
 
     def create(self, config: Mapping[str, Any]) -> None:
-        """Makes the folder. Raises: FileExistsError when it holds a run already; OSError."""
+        """Makes the folder. Raises: RunExistsError; OSError."""
         if (self.path / "config.json").exists() or checkpoint.has_checkpoint(self.path):
-            raise FileExistsError(f"{self.path} already holds a run")
+            raise RunExistsError(f"{self.path} already holds a run")
         self.path.mkdir(parents=True, exist_ok=True)
         self._write_config(config)
         self._write_rows()
@@ -68,6 +72,10 @@ class RunFolder:
         """A checkpoint of the trainer's state with this run's configuration and metrics in it."""
         meta = {**state["meta"], "run": {"config": dict(config), "rows": self.rows}}
         return checkpoint.save(self.path, {**state, "meta": meta})
+
+    def config(self) -> Any:
+        """The content of config.json. Raises: OSError; ValueError where it is no JSON."""
+        return json.loads((self.path / "config.json").read_bytes())
 
     def load(self, *, resume: str = "latest") -> tuple[dict[str, Any], dict[str, Any], list[Row]]:
         """The newest checkpoint: (the trainer's state, the configuration, the rows). Raises: CheckpointError."""

@@ -15,7 +15,7 @@ def environment(**more):
 
 
 def command(*arguments):
-    return [sys.executable, "-c", "from thalweg.cli import main; main()", *map(str, arguments)]
+    return [sys.executable, "-c", "from thalweg_command import main; main()", *map(str, arguments)]
 
 
 def thalweg(folder, *arguments, **more):

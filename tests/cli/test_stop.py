@@ -4,6 +4,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -11,6 +12,11 @@ from thalweg import checkpoint
 
 from .processes import SECONDS, command, environment, metrics, started, thalweg, wait_for
 
+# Ctrl-C at the moment when NumPy is imported.
+INTERRUPT = (
+    "before = builtins.__import__; builtins.__import__ = lambda name, *a, **k: "
+    "name == 'numpy' and os.kill(os.getpid(), signal.SIGINT) or before(name, *a, **k)"
+)
 RUN = ("train", "--model", "mlp", "--epochs", "6")
 
 
@@ -64,6 +70,31 @@ def test_killed_anywhere_the_resumed_run_has_the_same_bits(tmp_path, whole):
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.parametrize("fault", ["rename:1:KILL", "write:4:KILL", "rename:5:KILL", "write:5:ENOSPC", "open:9:EIO"])
+def test_a_run_that_ended_before_its_first_checkpoint_goes_on_by_resume(tmp_path, whole, fault):
+    first = thalweg(tmp_path, *RUN, "--out", "run", THALWEG_FAULT=fault)
+    assert first.returncode in (-signal.SIGKILL, 7), first.stderr
+    again = thalweg(tmp_path, *RUN, "--out", "run")
+    if fault != "rename:1:KILL":  # there the folder holds nothing yet
+        assert again.returncode == 2 and "go on with it by --resume run" in again.stderr, again.stderr
+        result = thalweg(tmp_path, "train", "--resume", "run", "--world", "2")
+        if fault == "rename:5:KILL":  # the checkpoint is there, but LATEST does not name it
+            assert result.returncode == 4 and "or use --fallback" in result.stderr, result.stderr
+            result = thalweg(tmp_path, "train", "--resume", "run", "--fallback")
+        else:
+            assert "no checkpoint yet: the run starts anew from its config.json" in result.stdout
+        assert result.returncode == 0, result.stderr
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_ctrl_c_during_the_imports_is_quiet(tmp_path):
+    code = f"import builtins, os, signal; {INTERRUPT}; from thalweg_command import main; main()"
+    result = subprocess.run([sys.executable, "-c", code, "train"], cwd=tmp_path, env=environment(), capture_output=True,
+                            timeout=SECONDS, check=False)  # fmt: skip
+    assert (result.returncode, result.stdout, result.stderr) == (130, b"", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_twice_leaves_at_once_and_the_folder_is_whole(tmp_path):
     process = started(tmp_path, "train", "--model", "resnet20", "--epochs", "50", "--out", "run")
     wait_for(process, "epoch   1/50")
@@ -91,6 +122,7 @@ def test_a_diverging_run_ends_with_5_names_a_tensor_and_keeps_the_checkpoint(tmp
         pytest.skip("this network survives the largest rate")
     assert result.returncode == 5, result.stderr
     assert "thalweg: " in result.stderr and "checkpoint stays in run" in result.stderr
+    assert "a lower --lr than 1000, or --max-norm 1." in result.stderr
     assert checkpoint.verify(tmp_path / "run")["step"] >= 0
 
 

@@ -85,6 +85,17 @@ def test_folders_are_numbered_and_never_taken_twice(tmp_path):
         (("train", "--shards", "3"), "--shards is 3, expected a power of two"),
         (("train", "--modell", "cnn"), "No such option: --modell"),
         (("train", "--resume", "a", "--out", "b"), "--out is 'b', expected nothing beside --resume"),
+        (("train", "--out", ""), "--out is '', expected the name of a folder"),
+        (("train", "--resume", ""), "--resume is '', expected the name of a folder"),
+        (("train", "--out", "/etc/passwd"), "--out is '/etc/passwd', expected a folder that can be made and written"),
+        (
+            ("train", "--out", "/etc/passwd/a"),
+            "--out is '/etc/passwd/a', expected a folder that can be made and written",
+        ),
+        (("train", "--out", "/proc/a"), "--out is '/proc/a', expected a folder that can be made and written"),
+        (("train", "--out", "a" * 300), "File name too long"),
+        (("train", "--max-norm", "0"), "--max-norm is 0.0, expected a finite number above 0"),
+        (("train", "--max-norm", "inf"), "--max-norm is inf, expected a finite number above 0"),
         (("train", "--fallback"), "--fallback is True, expected a --resume"),
         (("trian",), "No such command"),
     ],
@@ -93,6 +104,26 @@ def test_wrong_options_are_refused_before_anything_is_written(tmp_path, argument
     result = thalweg(tmp_path, *arguments)
     assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "value", "message"),
+    [
+        (("info",), "THALWEG_ISA", "foo", "THALWEG_ISA=foo cannot run here"),
+        (("train",), "THALWEG_ISA", "foo", "THALWEG_ISA=foo cannot run here"),
+        (("train",), "THALWEG_FAULT", "foo", "THALWEG_FAULT is 'foo', expected <open|write"),
+        (("train",), "THALWEG_FAULT", "write:900:EFOO", "names the unknown error 'EFOO'"),
+    ],
+)
+def test_wrong_variables_are_refused_in_one_line(tmp_path, arguments, variable, value, message):
+    result = thalweg(tmp_path, *arguments, **{variable: value})
+    assert result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_gradient_can_be_clipped(tmp_path):
+    assert "max_norm 0.5," in thalweg(tmp_path, *SHORT, "--max-norm", "0.5", "--out", "run").stdout
+    assert tw.Trainer.load(tmp_path / "run").max_norm == 0.5
 
 
 def test_version_info_and_help(tmp_path):

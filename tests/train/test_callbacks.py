@@ -47,6 +47,16 @@ def test_history_has_a_value_an_epoch(tw):
     assert history["loss"][2] < history["loss"][0]
 
 
+def test_history_is_one_for_the_trainers_life(tw):
+    x, y = data()
+    trainer = make(tw)
+    first = trainer.fit(x, y, epochs=1, batch_size=16, verbose=0)
+    assert trainer.fit(x, y, epochs=3, batch_size=16, verbose=0) is first is trainer.history
+    assert first.epoch == [0, 1, 2] and all(len(values) == trainer.t == 12 for values in first.steps.values())
+    trainer.load_state_dict(trainer.state_dict())
+    assert trainer.history is first and first.epoch == [0, 1, 2] and first.steps["loss"] == []
+
+
 def test_callbacks_do_not_change_the_training(tw):
     plain, watched = make(tw), make(tw)
     plain.fit(*data(), epochs=2, batch_size=7)
@@ -87,6 +97,36 @@ def test_early_stopping_goes_on_counting_after_a_checkpoint(tw, tmp_path):
     again.fit(x, y, epochs=50, batch_size=16, callbacks=callbacks())
     whole.fit(x, y, epochs=50, batch_size=16, callbacks=callbacks())
     assert again.epoch == whole.epoch == 6
+
+
+def test_hooks_of_evaluation_and_prediction(tw):
+    calls = []
+    names = ["on_test_begin", "on_test_end", "on_predict_begin", "on_predict_end"]
+    hooks = {n: lambda logs, n=n: calls.append((n, sorted(logs))) for n in names}
+    callback = tw.callbacks.LambdaCallback(**hooks)
+    x, y = data()
+    trainer = make(tw)
+    trainer.fit(x, y, epochs=1, batch_size=32, validation_data=(x, y), callbacks=[callback], verbose=0)
+    trainer.evaluate(x, y, callbacks=[callback])
+    test = [("on_test_begin", []), ("on_test_end", ["accuracy", "loss"])]
+    assert calls == test * 2
+    trainer.predict(x, callbacks=callback)
+    assert calls[4:] == [("on_predict_begin", []), ("on_predict_end", [])]
+    for method in (trainer.evaluate, trainer.predict):
+        with pytest.raises(TypeError, match="no Callback"):
+            method(*data()[: 1 + (method == trainer.evaluate)], callbacks=[print])
+
+
+def test_numbers_of_updates_between_checkpoints(tw, tmp_path):
+    for freq, error in (
+        (2.5, TypeError),
+        (None, TypeError),
+        (True, TypeError),
+        (0, ValueError),
+        ("epochs", ValueError),
+    ):
+        with pytest.raises(error, match=r"\[ModelCheckpoint\] save_freq is"):
+            tw.callbacks.ModelCheckpoint(tmp_path, save_freq=freq)
 
 
 def test_checkpoints_every_few_updates(tw, tmp_path):
@@ -157,3 +197,27 @@ def test_progress_is_a_line_an_epoch(tw, capsys):
     make(tw).fit(*data(), epochs=2, batch_size=16, verbose=1)
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 2 and "loss" in lines[0] and "accuracy" in lines[1]
+
+
+def test_a_finished_training_says_so(tw, capsys):
+    trainer = make(tw)
+    trainer.fit(*data(), epochs=2, batch_size=32, verbose=0)
+    trainer.fit(*data(), epochs=2, batch_size=32, verbose=0)
+    assert capsys.readouterr().out == ""
+    trainer.fit(*data(), epochs=2, batch_size=32)
+    out = capsys.readouterr().out
+    assert out.startswith("all 2 epochs are done; ") and out.count("\n") == 1 and "fit(epochs=trainer.epoch + 1)" in out
+
+
+def test_progress_names_rows_and_keeps_numbers_short(tw, capsys):
+    from thalweg.console import progress_text
+
+    make(tw).fit(*data(), epochs=1, batch_size=16)
+    assert "samples/s" in capsys.readouterr().out
+    net = tw.nn.Sequential(tw.nn.Conv2d(2, 3), tw.nn.Flatten(), tw.nn.Linear(2))
+    images = np.ones((8, 4, 4, 1), np.float32)
+    tw.Trainer(net, tw.losses.CrossEntropy(), tw.optim.SGD(0.1)).fit(images, np.arange(8) % 2, epochs=1, batch_size=4)
+    assert "images/s" in capsys.readouterr().out
+    for loss, text in ((0.51234, "0.5123"), (1.2346e32, "1.235e+32"), (1.5e-6, "1.500e-06"), (0.0, "0.0000"),
+                       (float("nan"), "nan"), (54321.5, "54321.5000"), (-2e9, "-2.000e+09")):  # fmt: skip
+        assert progress_text({"loss": loss}) == f"loss {text}"

@@ -100,6 +100,36 @@ def test_finished_is_finished_and_more_is_more(tw):
     assert twice.t == 12
 
 
+def test_an_interrupted_epoch_goes_on_with_the_same_rows_only(tw):
+    x, y = data()
+    first = make(tw)
+    with pytest.raises(Stop):
+        fit(first, callbacks=[stop_at(tw, 4)])
+    again = make(tw)
+    again.load_state_dict(first.state_dict())
+    for trainer in (first, again):
+        for rows, options, message in (
+            (ROWS, {"batch_size": 20}, "batch_size is 20, but epoch 2 was interrupted after 16 of 45 rows with .* 16"),
+            (32, {}, "rows is 32, but epoch 2 .* with rows 45"),
+            (ROWS, {"shuffle": False}, "shuffle is False, but epoch 2 .* with shuffle True"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                trainer.fit(x[:rows], y[:rows], **{"epochs": 3, "batch_size": BATCH, **options})
+        assert (trainer.t, trainer.epoch) == (4, 1)
+        fit(trainer, epochs=2)
+        trainer.fit(x[:32], y[:32], epochs=3, batch_size=20)
+    assert first.digest() == again.digest()
+
+
+def test_a_state_says_what_it_was_trained_with(tw):
+    trainer = make(tw)
+    fit(trainer, epochs=1)
+    meta = trainer.state_dict()["meta"]
+    assert (meta["batch_size"], meta["rows"], meta["shuffle"]) == (BATCH, ROWS, True)
+    assert meta["config"] == make(tw, world=2, threads=1).build(*data()).state_dict()["meta"]["config"]
+    assert meta["config"] != make(tw, max_norm=2.0).build(*data()).state_dict()["meta"]["config"]
+
+
 def test_parts_of_ones_own_must_be_given(tw, tmp_path):
     x, y = data()
     trainer = tw.Trainer(tw.models.mlp((8,), 4), lambda p, t: tw.ops.cross_entropy(p, t), tw.optim.SGD(lambda t: 0.1))

@@ -26,6 +26,31 @@ _calls: dict[str, int] = {}
 _calls_spec = ""
 
 
+class FaultError(ValueError):
+    """A THALWEG_FAULT that can't be understood."""
+
+    exit_code = 2
+
+
+def check_faults() -> None:
+    """Raises: FaultError for a THALWEG_FAULT that is set but means nothing."""
+    if spec := os.environ.get("THALWEG_FAULT", ""):
+        _parsed(spec)
+
+
+def _parsed(spec: str) -> tuple[str, int, str]:
+    """The operation, which of its calls fails, and the error's name."""
+    name, _, rest = spec.partition(":")
+    count, _, error = rest.partition(":")
+    if name not in ("open", "write", "fsync", "rename", "close") or not count.isdigit() or not error:
+        raise FaultError(
+            f"THALWEG_FAULT is {spec!r}, expected <open|write|fsync|rename|close>:<n>:<errno name or KILL>"
+        )
+    if error != "KILL" and not isinstance(getattr(errno, error, None), int):
+        raise FaultError(f"THALWEG_FAULT is {spec!r}, which names the unknown error {error!r}")
+    return name, int(count), error
+
+
 def _planned_fault(operation: str) -> str | None:
     """The name of the error that this call of `operation` has to fail with, or None."""
     global _calls_spec
@@ -35,24 +60,17 @@ def _planned_fault(operation: str) -> str | None:
     if spec != _calls_spec:
         _calls_spec = spec
         _calls.clear()
-    name, _, rest = spec.partition(":")
-    count, _, error = rest.partition(":")
-    if name not in ("open", "write", "fsync", "rename", "close") or not count.isdigit() or not error:
-        raise ValueError(
-            f"THALWEG_FAULT is {spec!r}, expected <open|write|fsync|rename|close>:<n>:<errno name or KILL>"
-        )
+    name, count, error = _parsed(spec)
     if name != operation:
         return None
     _calls[operation] = _calls.get(operation, 0) + 1
-    return error if _calls[operation] == int(count) else None
+    return error if _calls[operation] == count else None
 
 
 def _fail(error: str, path: Path) -> None:
     if error == "KILL":
         os.kill(os.getpid(), signal.SIGKILL)
-    code = getattr(errno, error, None)
-    if not isinstance(code, int):
-        raise ValueError(f"THALWEG_FAULT names the unknown error {error!r}")
+    code = getattr(errno, error)
     raise OSError(code, os.strerror(code), str(path))
 
 

@@ -22,6 +22,8 @@ from .manifest import MANIFEST, MODEL, OPTIMIZER, STATE, CheckpointError
 
 LATEST = "LATEST"
 _FOLDER = re.compile(r"step-\d{8,18}(?:-\d{1,6})?")
+_ROLES = {"parameter": "parameters", "buffer": "buffers", "array": "arrays"}  # of a tensor: its place in a state
+FALLBACK = "resume='auto'"  # as messages say it
 _FLOAT = "$float"  # JSON has no infinities: {"$float": "inf"}
 
 
@@ -33,7 +35,7 @@ def save(folder: str | os.PathLike[str], state: Mapping[str, Any], *, keep: int 
     """Writes `state` as the newest checkpoint of `folder` and returns the new checkpoint's own folder.
 
     state: {"parameters": {name: array}, "buffers": {...}, "optimizer": [{...}, ...], "meta": JSON data with "t", the
-    number of updates done}. The newest `keep` checkpoints stay.
+    number of updates done}, and "arrays": {name: array} where the meta needs any. The newest `keep` checkpoints stay.
     Raises: OSError (disk full, no permission: the checkpoints from before are whole and LATEST still names one),
     TypeError and ValueError (a state that cannot be stored), CheckpointError (what was written reads back wrong).
     """
@@ -103,7 +105,7 @@ def _contents(state: Mapping[str, Any]) -> tuple[dict[str, bytes], dict[str, Any
     """The bytes and the manifest entries of the three files, and the step."""
     from safetensors.numpy import save as pack
 
-    model, roles = _flatten({"parameter": state["parameters"], "buffer": state["buffers"]})
+    model, roles = _flatten({role: state.get(key, {}) for role, key in _ROLES.items()})
     arenas: Sequence[Mapping[str, Any]] = state["optimizer"]
     optimizer, arena_roles = _flatten(
         {f"state {i}": {f"{i}/{n}": a for n, a in d.items()} for i, d in enumerate(arenas)}
@@ -249,7 +251,7 @@ def _latest(root: Path) -> str:
     folders = _folders(root)
     path = root / LATEST
     if not path.exists():
-        hint = f"; it holds {', '.join(folders)}: load one of them, or use resume='auto'" if folders else ""
+        hint = f"; it holds {', '.join(folders)}: load one of them, or use {FALLBACK}" if folders else ""
         raise CheckpointError(f"[checkpoint] {root} has no file {LATEST}{hint}")
     name = manifest.read(path, 64).decode(errors="replace").strip()
     if name not in folders:
@@ -278,10 +280,12 @@ def _load(folder: Path) -> dict[str, Any]:
         meta = _unplain(document["meta"])
     except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"[checkpoint] {folder / STATE} is malformed: {error!r}") from error
-    by_role = {
-        role: {n: a for n, a in model.items() if tables[MODEL][n]["role"] == role} for role in ("parameter", "buffer")
+    state: dict[str, Any] = {
+        key: {n: a for n, a in model.items() if tables[MODEL][n]["role"] == role} for role, key in _ROLES.items()
     }
-    return {"parameters": by_role["parameter"], "buffers": by_role["buffer"], "optimizer": arenas, "meta": meta}
+    if not state["arrays"]:
+        del state["arrays"]
+    return {**state, "optimizer": arenas, "meta": meta}
 
 
 def _unpack(path: Path, data: bytes, table: dict[str, Any]) -> dict[str, np.ndarray]:

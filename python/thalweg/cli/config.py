@@ -40,7 +40,8 @@ class ConfigError(UsageError):
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The choices of `thalweg train`. lr None: the optimizer's usual one; threads 0: all cores, shared by the ranks."""
+    """The choices of `thalweg train`. lr None: the optimizer's usual one; threads 0: all cores, shared by the ranks;
+    max_norm None: the gradient is not clipped."""
 
     model: str = "cnn"
     optimizer: str = "sgd"
@@ -51,6 +52,7 @@ class TrainConfig:
     threads: int = 0
     world: int = 1
     shards: int = 8
+    max_norm: float | None = None
 
     def __post_init__(self) -> None:
         _check_choice("model", self.model, MODELS)
@@ -60,6 +62,11 @@ class TrainConfig:
         if isinstance(self.lr, bool) or not isinstance(self.lr, (int, float)) or not 0 < self.lr <= 1000:
             raise ConfigError("lr", self.lr, "a number above 0, at most 1000")
         object.__setattr__(self, "lr", float(self.lr))
+        if self.max_norm is not None:
+            wrong = isinstance(self.max_norm, bool) or not isinstance(self.max_norm, (int, float))
+            if wrong or not 0 < self.max_norm < math.inf:
+                raise ConfigError("max_norm", self.max_norm, "a finite number above 0")
+            object.__setattr__(self, "max_norm", float(self.max_norm))
         for key, (lowest, highest) in WHOLE_NUMBERS.items():
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import shlex
 import warnings
 from pathlib import Path
@@ -14,11 +14,17 @@ import thalweg as tw
 
 from .. import checkpoint
 from ..callbacks import Callback
-from ..console import Screen, bytes_text, progress_text, quantity
-from ..run import COLUMNS, RunFolder, new_folder
+from ..console import Screen, bytes_text, quantity
+from ..run import COLUMNS, RunExistsError, RunFolder, new_folder
 from . import networks
 from .config import CHANGEABLE, ConfigError, TrainConfig, UsageError
 from .interrupt import StopFlag, Stopped
+
+# Of the errors of making a folder, those that another --out avoids; the others (a full disk) are of the machine.
+_WRONG_FOLDER = {
+    errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT,
+    errno.ENOTDIR, errno.EPERM, errno.EROFS,
+}  # fmt: skip
 
 
 class Job(Callback):
@@ -28,6 +34,7 @@ class Job(Callback):
 
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.screen, self.stop = config, Screen(), StopFlag()
+        self.screen.rows = "images"
         (x, y), self.test = tw.data.digits()
         held_out = np.arange(len(y)) % 10 == 9  # for the figures named val_: never trained on, never used to choose
         self.data, self.validation = (x[~held_out], y[~held_out]), (x[held_out], y[held_out])
@@ -42,28 +49,47 @@ class Job(Callback):
     def start(cls, config: TrainConfig, out: Path | None) -> Job:
         """A new run, in `out` or in a new folder under runs/."""
         job = cls(config)
-        job.folder = RunFolder(out if out is not None else new_folder(Path("runs") / f"digits-{config.model}"))
+        path = out if out is not None else Path("runs") / f"digits-{config.model}"
         try:
+            job.folder = RunFolder(path if out is not None else new_folder(path))
             job.folder.create(config.asdict())
-        except FileExistsError as error:
-            hint = f"go on with it by --resume {job.folder.path}, or name another folder with --out"
+        except RunExistsError as error:
+            hint = f"go on with it by --resume {shlex.quote(str(path))}, or name another folder with --out"
             raise UsageError(f"{error}: {hint}") from None
+        except OSError as error:
+            if error.errno not in _WRONG_FOLDER:
+                raise
+            raise ConfigError("out", str(path), f"a folder that can be made and written: {error.strerror}") from error
         return job
 
     @classmethod
     def resume(cls, path: Path, changes: dict[str, Any], fallback: bool) -> Job:
-        """The run in `path`, from its newest checkpoint on."""
+        """The run in `path`, from its newest checkpoint on, or from the beginning where it has none yet."""
         folder = RunFolder(path)
+        if (path / "config.json").exists() and not checkpoint.has_checkpoint(path):
+            return cls._restart(folder, changes)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", checkpoint.CheckpointWarning)
-            state, stored, rows = folder.load(resume="auto" if fallback else "latest")
-        _check_config_file(path / "config.json", stored)
+            try:
+                state, stored, rows = folder.load(resume="auto" if fallback else "latest")
+            except checkpoint.CheckpointError as error:
+                raise checkpoint.CheckpointError(str(error).replace(checkpoint.FALLBACK, "--fallback")) from error
+        _check_config_file(folder, stored)
         job = cls(TrainConfig.read(stored).resumed(changes))
         for warning in caught:
             job.screen.line(str(warning.message))
         job.trainer.load_state_dict(state)
         job.folder = folder
         folder.resume(job.config.asdict(), rows)
+        return job
+
+    @classmethod
+    def _restart(cls, folder: RunFolder, changes: dict[str, Any]) -> Job:
+        """The run of a folder that was left before its first checkpoint."""
+        job = cls(_read_config(folder).resumed(changes))
+        job.folder = folder
+        folder.resume(job.config.asdict(), [])
+        job.screen.line(f"{folder.path} has no checkpoint yet: the run starts anew from its config.json")
         return job
 
     def run(self) -> None:
@@ -98,7 +124,7 @@ class Job(Callback):
         self.folder.add({key: row[key] for key in COLUMNS if key in row})
         self._save()
         self.screen.end_epoch()
-        self.screen.line(f"epoch {epoch + 1:>3}/{self.config.epochs}  {progress_text(row)}")
+        self.screen.line(f"epoch {epoch + 1:>3}/{self.config.epochs}  {self.screen.progress(row)}")
         self.stop.check()
 
     # Parts of run
@@ -115,6 +141,7 @@ class Job(Callback):
                 threads=config.threads,
                 world=config.world,
                 shards=config.shards,
+                max_norm=config.max_norm,
             )
             return trainer.build(*self.data)
         except (TypeError, ValueError) as error:
@@ -147,14 +174,15 @@ class Job(Callback):
         )
         images = [len(labels) for _, labels in (self.data, self.validation, self.test)]
         say("digits 8x8: {:,} images to train, {:,} to validate, {:,} to test".format(*images))
-        say(f"{config.optimizer}, lr {config.lr:g}, batch {config.batch_size}, {config.epochs} epochs")
+        clip = f", max_norm {config.max_norm:g}" if config.max_norm is not None else ""
+        say(f"{config.optimizer}, lr {config.lr:g}{clip}, batch {config.batch_size}, {config.epochs} epochs")
         say(f"run folder {self.folder.path}")
         say()
         x, y = self.data
         self.trainer.gradients(x[: config.batch_size], y[: config.batch_size])  # lays out the memory of a step
         summary = self.trainer.summary()
         rows = [
-            (row.path, row.layer, "x".join(map(str, row.shape[1:])), f"{row.parameters:,}", f"{row.mult_adds:,}")
+            (row.path, row.kind, "x".join(map(str, row.shape[1:])), f"{row.parameters:,}", f"{row.mult_adds:,}")
             for row in summary.rows
         ]
         self.screen.table(("layer", "kind", "output", "parameters", "mult-adds"), rows)
@@ -186,19 +214,26 @@ class Job(Callback):
         )
 
     def _advice(self) -> str:
-        rate = f"a lower --lr than {self.config.lr:g}"
-        return f"The last good checkpoint stays in {self.folder.path}; start again with {rate}."
+        clip = self.config.max_norm
+        limit = ", or --max-norm 1" if clip is None else f", or a lower --max-norm than {clip:g}"
+        advice = f"start again with a lower --lr than {self.config.lr:g}{limit}"
+        return f"The last good checkpoint stays in {self.folder.path}; {advice}."
 
 
-def _check_config_file(path: Path, stored: dict[str, Any]) -> None:
+def _read_config(folder: RunFolder) -> TrainConfig:
+    try:
+        return TrainConfig.read(folder.config())
+    except ValueError as error:
+        raise UsageError(f"{folder.path / 'config.json'}: {error}") from None
+
+
+def _check_config_file(folder: RunFolder, stored: dict[str, Any]) -> None:
     """A configuration edited by hand is refused, not silently ignored: the checkpoint's is the one that counts."""
     try:
-        found = TrainConfig.read(json.loads(path.read_bytes())).asdict()
+        found = _read_config(folder).asdict()
     except OSError:
         return  # it is written again
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}") from None
     for key, value in stored.items():
         if key not in CHANGEABLE and found.get(key) != value:
             expected = f"{value!r}, as the checkpoint beside it was made with: a resumed run keeps its choices"
-            raise ConfigError(f"{path}: {key}", found.get(key), expected)
+            raise ConfigError(f"{folder.path / 'config.json'}: {key}", found.get(key), expected)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from ..console import Output, open_standard_streams
-from .config import MODELS, OPTIMIZERS, ConfigError, TrainConfig
+from .config import MODELS, OPTIMIZERS, ConfigError, TrainConfig, UsageError
 from .interrupt import Stopped
 
 OUT_OF_RESOURCES = 7
@@ -52,11 +52,16 @@ def info() -> None:
     import thalweg
 
     core = thalweg._core
+    with exit_codes():
+        try:
+            isa = core.isa()
+        except ValueError as error:  # THALWEG_ISA asks for what isn't there
+            raise UsageError(str(error)) from None
     rows = {
         "thalweg": thalweg.__version__,
         "python": platform.python_version(),
         "numpy": numpy.__version__,
-        "instruction set": f"{core.isa()} (this processor can run {', '.join(core.isas())})",
+        "instruction set": f"{isa} (this processor can run {', '.join(core.isas())})",
         "threads": core.cpu_threads(),
         "checkpoint format": thalweg.checkpoint.FORMAT_VERSION,
     }
@@ -67,6 +72,7 @@ def info() -> None:
 Model = Annotated[str | None, typer.Option(help=f"One of {', '.join(MODELS)}; cnn if not given.")]
 Optimizer = Annotated[str | None, typer.Option(help=f"One of {', '.join(OPTIMIZERS)}; sgd if not given.")]
 Rate = Annotated[float | None, typer.Option(help="Highest learning rate; the optimizer's usual one if not given.")]
+MaxNorm = Annotated[float | None, typer.Option(help="Limit of the gradient's norm; no limit if not given.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the data; 20 if not given.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images in one step, over all ranks; 64 if not given.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of all random numbers; 0 if not given.")]
@@ -75,9 +81,9 @@ Threads = Annotated[
 ]
 World = Annotated[int | None, typer.Option(help="Ranks, as threads of this process; 1 if not given.")]
 Shards = Annotated[int | None, typer.Option(help="Slices of the batch with sums of their own; 8 if not given.")]
-Out = Annotated[Path | None, typer.Option(help="Run folder; runs/digits-MODEL if not given.")]
+Out = Annotated[str | None, typer.Option(help="Run folder; runs/digits-MODEL if not given.")]
 Resume = Annotated[
-    Path | None, typer.Option(help="Go on with the run in this folder; only --threads and --world may change.")
+    str | None, typer.Option(help="Go on with the run in this folder; only --threads and --world may change.")
 ]
 Fallback = Annotated[
     bool, typer.Option(help="With --resume: if the newest checkpoint is damaged, take the one before.")
@@ -89,6 +95,7 @@ def train(
     model: Model = None,
     optimizer: Optimizer = None,
     lr: Rate = None,
+    max_norm: MaxNorm = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     seed: Seed = None,
@@ -105,21 +112,29 @@ def train(
     """
     choices = {
         "model": model, "optimizer": optimizer, "lr": lr, "epochs": epochs, "batch_size": batch_size, "seed": seed,
-        "threads": threads, "world": world, "shards": shards,
+        "threads": threads, "world": world, "shards": shards, "max_norm": max_norm,
     }  # fmt: skip
     given = {key: value for key, value in choices.items() if value is not None}
     with exit_codes():
         if resume is not None and out is not None:
-            raise ConfigError("out", str(out), f"nothing beside --resume, which goes on in {resume}")
+            raise ConfigError("out", out, f"nothing beside --resume, which goes on in {resume}")
+        for key, folder in (("out", out), ("resume", resume)):
+            if folder == "":  # which Path would take for the current folder
+                raise ConfigError(key, folder, "the name of a folder")
         if fallback and resume is None:
             raise ConfigError("fallback", True, "a --resume beside it")
         _train(given, out, resume, fallback)
 
 
-def _train(given: dict[str, Any], out: Path | None, resume: Path | None, fallback: bool) -> None:
-    from .job import Job  # imports the engine, which `thalweg --help` does not need
+def _train(given: dict[str, Any], out: str | None, resume: str | None, fallback: bool) -> None:
+    from ..checkpoint.durable import check_faults
+    from .job import Job  # with the data and the checkpoints, which `thalweg --help` does not need
 
-    job = Job.start(TrainConfig(**given), out) if resume is None else Job.resume(resume, given, fallback)
+    check_faults()
+    if resume is None:
+        job = Job.start(TrainConfig(**given), None if out is None else Path(out))
+    else:
+        job = Job.resume(Path(resume), given, fallback)
     job.run()
 
 

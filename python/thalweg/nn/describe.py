@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import init as initial
 from . import containers, layers, norm, simple
-from .module import Module
+from .module import Held, Module
 
 _LAYERS: dict[str, type[Module]] = {
     cls.__name__: cls
@@ -45,6 +45,8 @@ def describe(net: Module) -> dict[str, Any] | None:
     except _OwnLayer:
         return None
     described["frozen"] = [name for name, parameter in net.named_parameters() if not parameter.trainable]
+    if tied := _tied(net):
+        described["tied"] = tied
     return described
 
 
@@ -55,14 +57,38 @@ def build(description: dict[str, Any]) -> Module:
     """
     if not isinstance(description, dict):
         raise ValueError(f"[nn.build] the description is a {type(description).__name__}, expected a dict")
-    frozen = description.get("frozen", [])
-    net = _build({k: v for k, v in description.items() if k != "frozen"}, [], 0)
+    frozen, tied = description.get("frozen", []), description.get("tied", {})
+    net = _build({k: v for k, v in description.items() if k not in ("frozen", "tied")}, [], 0)
+    _tie(net, tied)
     parameters = dict(net.named_parameters())
     for name in frozen:
         if name not in parameters:
             raise ValueError(f"[nn.build] the frozen parameter {name!r} is not in the network")
         parameters[name].trainable = False
     return net
+
+
+def _tied(net: Module) -> dict[str, str]:
+    """Return the parameters and buffers that two modules hold: {path in the later: path in the first}."""
+    first: dict[int, str] = {}
+    tied = {}
+    for path, module in net.named_modules():
+        for name, part in module._parts.items():
+            if isinstance(part, Held):
+                here = f"{path}.{name}" if path else name
+                if first.setdefault(id(part), here) != here:
+                    tied[here] = first[id(part)]
+    return tied
+
+
+def _tie(net: Module, tied: Any) -> None:
+    parts = dict(net.named_parts())
+    for path, first in tied.items() if isinstance(tied, dict) else [("tied", tied)]:
+        owner, _, name = str(path).rpartition(".")
+        module, held = parts.get(owner), parts.get(first)
+        if not isinstance(module, Module) or not isinstance(held, Held) or not name:
+            raise ValueError(f"[nn.build] {path!r} is tied to {first!r}: one of them is not in the network")
+        setattr(module, name, held)
 
 
 class _OwnLayer(Exception):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core, arrays
-from .record import Recorded, Spec
+from .record import DataSpec, Recorded, Spec, needs_two_rows
 
 
 def as_arrays(x: Any, where: str, name: str) -> list[np.ndarray]:
@@ -20,11 +20,30 @@ def as_arrays(x: Any, where: str, name: str) -> list[np.ndarray]:
     return found
 
 
-class Door:
-    """Checks and converts batches for a network that was built for certain rows."""
+def data_spec(x: Any, y: Any, where: str) -> DataSpec:
+    """Return what x and y look like. Raises: TypeError, ValueError where they can't be one batch of anything."""
+    if y is None:
+        raise TypeError(f"[{where}] y is None, expected the targets")
+    named = [(name, as_arrays(given, where, name)) for name, given in (("x", x), ("y", y))]
+    rows = named[0][1][0].shape[0] if named[0][1] else 0
+    for name, parts in named:
+        if not parts:
+            raise ValueError(f"[{where}] {name} is an empty tuple, expected arrays")
+        for i, part in enumerate(parts):
+            check_rows(part, where, _numbered(name, i), rows)
+    inputs, targets = ([Spec.of(a) for a in parts] for _, parts in named)
+    return DataSpec(inputs, targets, isinstance(y, tuple))
 
-    def __init__(self, inputs: list[Spec], recorded: Recorded, targets: list[Spec], dtype: str) -> None:
-        self.inputs, self.targets, self.dtype = inputs, targets, dtype
+
+class Door:
+    """Checks and converts batches for a network that was built for certain rows.
+
+    accumulate: the pieces that a batch is computed in, each of which is normalised on its own.
+    """
+
+    def __init__(self, data: DataSpec, recorded: Recorded, dtype: str, accumulate: int) -> None:
+        self.inputs, self.targets, self.dtype = data.inputs, data.targets, dtype
+        self.accumulate, self.norm = accumulate, needs_two_rows(recorded.recording)
         self._real = np.dtype(dtype)
         self.kinds, self.limits = recorded.kinds, recorded.limits
 
@@ -32,6 +51,8 @@ class Door:
         """Return all inputs of one step, not searched for NaN. Raises: as x and y."""
         xs = [x] if self._ready(x, self.inputs) else self.x(x, "step", finite=False)
         rows = xs[0].shape[0]
+        if self.norm is not None:
+            self.check_batch(rows, "step", "the batch")
         ready = self._ready_y(y, rows)
         return [*xs, ready] if ready is not None else xs + self.y(y, rows, "step", finite=False)
 
@@ -54,6 +75,27 @@ class Door:
         if len(parts) != len(self.targets):
             raise ValueError(f"[{where}] y has {len(parts)} arrays, the network was built for {len(self.targets)}")
         return [self._one_y(i, part, rows, where, finite) for i, part in enumerate(parts)]
+
+    def check_batch(self, rows: int, where: str, what: str) -> None:
+        """Raise ValueError for a batch of training that leaves a batch norm with one value per channel."""
+        pieces = min(self.accumulate, rows)
+        if self.norm is None or rows >= 2 * pieces:
+            return
+        cut = f" in {pieces} pieces (accumulate)" if pieces > 1 else ""
+        raise ValueError(
+            f"[{where}] {what} has {rows} row{'s' if rows > 1 else ''}{cut}: the batch norm of layer "
+            f"{self.norm or '(net)'!r} needs at least 2 values per channel to train"
+        )
+
+    def check_epoch(self, rows: int, batch_size: int) -> None:
+        """Raise ValueError, before an epoch starts, for what its first or its last batch would fail with."""
+        advice = f"; {rows} rows by batch_size {batch_size} leave it: choose another batch_size"
+        try:
+            self.check_batch(min(batch_size, rows), "fit", "a batch")
+            if rows % batch_size:
+                self.check_batch(rows % batch_size, "fit", "the last batch")
+        except ValueError as error:
+            raise ValueError(f"{error}{advice}") from None
 
     def _ready(self, x: Any, specs: list[Spec]) -> bool:
         """Tell whether x is the one array of `specs` as the engine takes it: what most calls give, told quickly."""
@@ -98,10 +140,15 @@ class Door:
                 )
                 + ": the network was built for rows of that shape"
             )
-        if part.shape[0] != rows:
-            raise ValueError(f"[{where}] {name} has {part.shape[0]} rows, x has {rows}")
-        if rows == 0:
-            raise ValueError(f"[{where}] {name} has no rows, expected at least 1")
+        check_rows(part, where, name, rows)
+
+
+def check_rows(part: np.ndarray, where: str, name: str, rows: int) -> None:
+    """Raise ValueError for an array that has not as many rows as x, or none."""
+    if part.shape[0] != rows:
+        raise ValueError(f"[{where}] {name} has {part.shape[0]} rows, x has {rows}")
+    if rows == 0:
+        raise ValueError(f"[{where}] {name} has no rows, expected at least 1")
 
 
 def _numbered(name: str, i: int) -> str:

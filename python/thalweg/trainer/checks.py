@@ -11,22 +11,25 @@ from ..nn.norm import number
 from ..ops.axes import integer
 
 
-def parts(net: Any, loss: Any, optimizer: Any) -> None:
+def parts(net: Any, loss: Any) -> None:
     if not isinstance(net, Module):
         raise TypeError(f"[Trainer] net is {net!r}, expected an nn.Module")
     if isinstance(loss, type) or not callable(loss):
         raise TypeError(
             f"[Trainer] loss is {loss!r}, expected a function (prediction, target), such as losses.CrossEntropy()"
         )
-    if not isinstance(optimizer, optim.Optimizer):
-        raise TypeError(f"[Trainer] optimizer is {optimizer!r}, expected one of thalweg.optim, such as SGD(lr=0.1)")
 
 
-def callbacks(given: Any) -> list[Callback]:
+def optimizer(given: Any) -> None:
+    if not isinstance(given, optim.Optimizer):
+        raise TypeError(f"[Trainer] optimizer is {given!r}, expected one of thalweg.optim, such as SGD(lr=0.1)")
+
+
+def callbacks(given: Any, where: str) -> list[Callback]:
     found = [given] if isinstance(given, Callback) else list(given)
     for callback in found:
         if not isinstance(callback, Callback):
-            raise TypeError(f"[fit] {callback!r} is no Callback")
+            raise TypeError(f"[{where}] {callback!r} is no Callback")
     return sorted(found, key=lambda c: isinstance(c, ModelCheckpoint))  # what they save holds the others' newest state
 
 

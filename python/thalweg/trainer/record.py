@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,31 @@ class Spec:
     def describe(self) -> dict[str, Any]:
         return {"shape": list(self.shape), "integer": self.integer}
 
+    @classmethod
+    def read(cls, described: dict[str, Any]) -> Spec:
+        return cls(tuple(int(n) for n in described["shape"]), bool(described["integer"]))
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a network is built for: its inputs, its targets, and whether the targets come as a tuple."""
+
+    inputs: list[Spec]
+    targets: list[Spec]
+    several: bool
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "inputs": [spec.describe() for spec in self.inputs],
+            "targets": [spec.describe() for spec in self.targets],
+            "several_targets": self.several,
+        }
+
+    @classmethod
+    def read(cls, meta: dict[str, Any]) -> DataSpec:
+        inputs, targets = ([Spec.read(d) for d in meta[name]] for name in ("inputs", "targets"))
+        return cls(inputs, targets, bool(meta["several_targets"]))
+
 
 @dataclass
 class Recorded:
@@ -43,9 +69,7 @@ def record(
     net: Module,
     loss: Callable[..., Any],
     metrics: dict[str, Callable[..., Any]],
-    inputs: Sequence[Spec],
-    targets: Sequence[Spec],
-    several_targets: bool,
+    data: DataSpec,
     train: bool,
 ) -> Recorded:
     """Record one graph. Raises: TypeError and ValueError of layers and operators; ValueError for a loss of wrong
@@ -53,10 +77,10 @@ def record(
     r = Recording(rows=NOMINAL_ROWS, train=train, session=True)
     r.bind(net)
     with recording(r):
-        xs = [r.input(f"x{i}" if i else "x", (r.rows, *spec.shape), "real", True) for i, spec in enumerate(inputs)]
-        ys = [_target(r, i, spec) for i, spec in enumerate(targets)]
+        xs = [r.input(f"x{i}" if i else "x", (r.rows, *spec.shape), "real", True) for i, spec in enumerate(data.inputs)]
+        ys = [_target(r, i, spec) for i, spec in enumerate(data.targets)]
         prediction = net(*xs)
-        target = tuple(ys) if several_targets else ys[0]
+        target = tuple(ys) if data.several else ys[0]
         value = _per_row(loss(prediction, target), "loss", scalar=True)
         measured = [_per_row(f(prediction, target), name, scalar=False) for name, f in metrics.items()]
     outputs, structure = tree.flatten(prediction)
@@ -66,6 +90,15 @@ def record(
         io["outputs"] = [_output(o) for o in outputs]
     limits = [r.label_limits.get(v) for v in values[len(xs) :]]
     return Recorded(r, io, structure, [y.kind for y in ys], limits)
+
+
+def needs_two_rows(r: Recording) -> str | None:
+    """Return the path of the first layer that normalises one value a row over the batch, None if there is none."""
+    for node in r.graph.nodes():
+        shape = node["shapes"][0]
+        if node["op"] == "batch_norm" and shape[0] == r.rows and math.prod(shape[1:-1]) == 1:
+            return str(node["path"])
+    return None
 
 
 def complete(train: Recorded, evaluate: Recorded) -> None:

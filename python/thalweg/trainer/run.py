@@ -167,23 +167,45 @@ class EpochRunner:
 
 
 class Position:
-    """Where a training stands: the epoch, the rows of it that are done, and the sums over them."""
+    """Where a training stands: the epoch, the rows of it that are done, and the sums over them.
+
+    rows, batch_size and shuffle are those of the epoch that was started last, None where none was.
+    """
 
     def __init__(self, names: list[str]) -> None:
         self.epoch = 0
         self.row = 0
         self.sums = Sums(names)
+        self.rows: int | None = None
+        self.batch_size: int | None = None
+        self.shuffle: bool | None = None
+
+    def begin(self, rows: int, batch_size: int, shuffle: bool) -> None:
+        """Start an epoch, or go on inside one. Raises: ValueError where it was started with other values."""
+        if self.row == 0 or self.rows is None:
+            self.rows, self.batch_size, self.shuffle = rows, batch_size, shuffle
+        now = {"rows": rows, "batch_size": batch_size, "shuffle": shuffle}
+        for name, given in now.items():
+            was = getattr(self, name)
+            if given != was:
+                raise ValueError(
+                    f"[fit] {name} is {given}, but epoch {self.epoch + 1} was interrupted after {self.row} of "
+                    f"{self.rows} rows with {name} {was}: finish it with that by fit(epochs={self.epoch + 1}), then "
+                    "change it"
+                )
 
     def next_epoch(self) -> None:
         self.epoch, self.row, self.sums = self.epoch + 1, 0, Sums(self.sums.names)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "position": self.row, "sums": dict(self.sums.totals)}
+        data = {"rows": self.rows, "batch_size": self.batch_size, "shuffle": self.shuffle}
+        return {"epoch": self.epoch, "position": self.row, "sums": dict(self.sums.totals), **data}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch, self.row = int(state["epoch"]), int(state["position"])
+        self.rows, self.batch_size, self.shuffle = (state.get(name) for name in ("rows", "batch_size", "shuffle"))
         self.sums = Sums(self.sums.names)
-        for name, value in state.get("sums", {}).items():
+        for name, value in state["sums"].items():
             if name in self.sums.totals:
                 self.sums.totals[name] = float(value)
 

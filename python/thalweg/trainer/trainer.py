@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,15 @@ from ..nn.module import Module
 from ..ops.axes import integer
 from ..world import checked_size, default_size
 from . import checks, state
-from .batch import Door, as_arrays
+from . import fit as fitting
+from .batch import Door, data_spec
+from .build import Built, check_optimizer
+from .build import build as build_for
 from .rates import StepRates
-from .record import Recorded, Spec, complete, initial_buffers, initial_parameters, record
+from .record import DataSpec, Recorded
 from .report import StepReport
-from .run import EpochRunner, Position, survives
-from .summary import Summary, summarise
+from .run import EpochRunner, Position
+from .summary import Summary, parameter_count, summarise
 
 
 class Trainer:
@@ -59,8 +63,10 @@ class Trainer:
         accumulate: int = 1,
     ) -> None:
         fork.check()
-        checks.parts(net, loss, optimizer)
-        self.net, self.loss, self.optimizer = net, loss, optimizer
+        checks.parts(net, loss)
+        self.net, self.loss = net, loss
+        self._built: Built | None = None
+        self.optimizer = optimizer
         self.metrics = metrics_module.named(metrics)
         self.seed = checks.seed(seed)
         self.dtype = arrays.check_dtype(dtype, "Trainer")
@@ -76,7 +82,6 @@ class Trainer:
         self.accumulate = integer(accumulate, "Trainer", "accumulate", 1)
         self.history = History()
         self.stop_training = False
-        self._native: Any = None
         self._position = Position(list(self.metrics))
         self._step_rates = StepRates(optimizer)
         self._callback_states: list[dict[str, Any]] = []
@@ -84,60 +89,66 @@ class Trainer:
 
     # Building
 
+    @property
+    def optimizer(self) -> optim.Optimizer:
+        """The optimizer. Another one may take its place; once data came, only if nothing but its rates differs.
+
+        Raises: TypeError for what is no optimizer; ValueError for another rule or other groups.
+        """
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: optim.Optimizer) -> None:
+        checks.optimizer(optimizer)
+        if self._built is not None:
+            check_optimizer(self._built, optimizer, self)
+        self._optimizer = optimizer
+
     def build(self, x: Any, y: Any) -> Trainer:
         """Record the network for data like x and y and draw its parameters; later calls do nothing. Returns itself.
 
-        Raises: TypeError and ValueError of layers, operators and the loss.
+        Raises: TypeError and ValueError of layers, operators and the loss, or for x and y that are no batch.
         """
-        if self._native is None:
-            inputs = [Spec.of(a) for a in as_arrays(x, "build", "x")]
-            targets = [Spec.of(a) for a in as_arrays(y, "build", "y")]
-            self._build(inputs, targets, isinstance(y, tuple))
+        if self._built is None:
+            self._built = build_for(self, data_spec(x, y, "build"), self.seed, self.shards, self.optimizer)
         return self
 
-    def _build(self, inputs: list[Spec], targets: list[Spec], several: bool) -> None:
-        fork.check()
-        train, evaluate = (
-            record(self.net, self.loss, self.metrics, inputs, targets, several, mode) for mode in (True, False)
-        )
-        complete(train, evaluate)
-        trained = [name for name, (p, _) in train.recording.parameters.items() if p.trainable]
-        groups = self.optimizer.assign(self.net, trained)
-        native = _core.Session(
-            train.recording.graph, evaluate.recording.graph, train.io, evaluate.io, self._config(groups, len(targets))
-        )
-        native.set_parameters(initial_parameters(train.recording, self.dtype, self.seed))
-        native.set_buffers(initial_buffers(train.recording, self.dtype))
-        self._inputs, self._targets, self._several, self._trained = inputs, targets, several, trained
-        self._recorded: Recorded = evaluate
-        self._door = Door(inputs, train, targets, self.dtype)
-        self._native = native
-
-    def _config(self, groups: dict[str, int], labels: int) -> dict[str, Any]:
-        return {
-            "dtype": self.dtype,
-            "world": self.world,
-            "shards": self.shards,
-            "threads": self.threads,
-            "seed": self.seed,
-            "labels": labels,
-            "rule": self.optimizer.rule,
-            "groups": groups,
-            "max_norm": self.max_norm or 0.0,
-            "clip_layer_norm": self.max_layer_norm or 0.0,
-            "clip_value": self.clip_value or 0.0,
-            "on_nonfinite": self.on_nonfinite,
-            "accumulate": self.accumulate,
-        }
+    @contextmanager
+    def _first_call(self, x: Any, y: Any) -> Iterator[None]:
+        """Build for data like x and y if need be; what was built is dropped when the call then refuses them."""
+        first = self._built is None
+        self.build(x, y)
+        try:
+            yield
+        except (TypeError, ValueError):
+            if first and self.t == 0:
+                self._built = None
+            raise
 
     @property
-    def _session(self) -> Any:
+    def _shapes_known(self) -> Built:
         fork.check()
-        if self._native is None:
+        if self._built is None:
             raise RuntimeError(
                 "the trainer has seen no data yet, so the shapes are not known: call fit, step or build(x, y) first"
             )
-        return self._native
+        return self._built
+
+    @property
+    def _session(self) -> Any:
+        return self._shapes_known.session
+
+    @property
+    def _door(self) -> Door:
+        return self._shapes_known.door
+
+    @property
+    def _data_spec(self) -> DataSpec:
+        return self._shapes_known.data
+
+    @property
+    def _recorded(self) -> Recorded:
+        return self._shapes_known.evaluate
 
     # Training
 
@@ -148,17 +159,23 @@ class Trainer:
         Raises: TypeError, ValueError for data that don't fit (nothing has changed then); DivergedError when the loss or
         the gradient is not finite (the parameters are those before the step).
         """
-        self.build(x, y)
-        session = self._session
-        data = self._door.step(x, y)
-        if not self._step_rates.of(self.optimizer):
-            self._step_rates = StepRates(self.optimizer)
+        if self._built is None:
+            with self._first_call(x, y):
+                return self._step(x, y)
+        return self._step(x, y)
+
+    def _step(self, x: Any, y: Any) -> StepReport:
+        built = self._shapes_known
+        session, door = built.session, built.door
+        data = door.step(x, y)
+        if not self._step_rates.of(self._optimizer):
+            self._step_rates = StepRates(self._optimizer)
         rates = self._step_rates.row(session.t)
         try:
             raw = session.step(data, rates)
         except _core.DivergedError:
-            self._door.x(x, "step")
-            self._door.y(y, data[0].shape[0], "step")
+            door.x(x, "step")
+            door.y(y, data[0].shape[0], "step")
             raise
         return StepReport(raw, self.metrics, rates.item(0))
 
@@ -185,50 +202,13 @@ class Trainer:
         at a step's edge.
         """
         epochs, batch_size = integer(epochs, "fit", "epochs", 0), integer(batch_size, "fit", "batch_size", 1)
-        self.build(x, y)
-        data = self._data(x, y, "fit")
-        validation = None if validation_data is None else self._validation(validation_data)
-        used = [*checks.callbacks(callbacks), *([Progress()] if verbose else [])]
-        runner = EpochRunner(self, data, batch_size, bool(shuffle), used)
-        self._begin(used, epochs, runner.steps, verbose)
-        try:
-            with runner.interrupt.watching():
-                self._run(runner, epochs, validation, batch_size)
-        except BaseException as error:
-            if not survives(error, used):
-                for callback in used:
-                    callback.on_train_interrupted(error)
-                raise
-        for callback in used:
-            callback.on_train_end({})
+        used = [*checks.callbacks(callbacks, "fit"), *([Progress()] if verbose else [])]
+        with self._first_call(x, y):
+            data = self._data(x, y, "fit")
+            validation = None if validation_data is None else self._validation(validation_data)
+            runner = EpochRunner(self, data, batch_size, bool(shuffle), used)
+            fitting.fit(self, runner, epochs, validation, verbose)
         return self.history
-
-    def _begin(self, callbacks: list[Callback], epochs: int, steps: int, verbose: int) -> None:
-        self.stop_training = False
-        self._callbacks = callbacks
-        for callback in callbacks:
-            callback.set_trainer(self)
-            callback.set_params({"epochs": epochs, "steps": steps, "verbose": verbose})
-        state.give_callbacks(callbacks, self._callback_states)
-        self._callback_states = []
-        for callback in callbacks:
-            callback.on_train_begin({})
-
-    def _run(self, runner: EpochRunner, epochs: int, validation: list[np.ndarray] | None, batch_size: int) -> None:
-        position = self._position
-        while position.epoch < epochs and not self.stop_training:
-            epoch = position.epoch
-            for callback in runner.callbacks:
-                callback.on_epoch_begin(epoch, {})
-            logs = runner.epoch()
-            if position.row < runner.rows:
-                return  # stopped inside the epoch
-            if validation is not None:
-                logs |= {f"val_{k}": v for k, v in self._evaluate(validation, batch_size).items()}
-            position.next_epoch()
-            self.history.add(epoch, logs)
-            for callback in runner.callbacks:
-                callback.on_epoch_end(epoch, dict(logs))
 
     def _data(self, x: Any, y: Any, where: str) -> list[np.ndarray]:
         xs = self._door.x(x, where)
@@ -241,34 +221,44 @@ class Trainer:
 
     # Using
 
-    def evaluate(self, x: Any, y: Any, *, batch_size: int = 256) -> dict[str, float]:
+    def evaluate(
+        self, x: Any, y: Any, *, batch_size: int = 256, callbacks: Sequence[Callback] = ()
+    ) -> dict[str, float]:
         """Return the mean loss and metrics over the rows of x, in evaluation mode.
 
         Raises: TypeError, ValueError for data that don't fit.
         """
-        self.build(x, y)
-        return self._evaluate(self._data(x, y, "evaluate"), integer(batch_size, "evaluate", "batch_size", 1))
+        batch_size, used = integer(batch_size, "evaluate", "batch_size", 1), self._hooked(callbacks, "evaluate")
+        with self._first_call(x, y):
+            return fitting.evaluate(self, self._data(x, y, "evaluate"), batch_size, used)
 
-    def _evaluate(self, data: list[np.ndarray], batch_size: int) -> dict[str, float]:
-        result = self._session.evaluate(data, batch_size)
-        return {"loss": result["loss"], **dict(zip(self.metrics, result["metrics"], strict=True))}
-
-    def predict(self, x: Any, *, batch_size: int = 256) -> Any:
+    def predict(self, x: Any, *, batch_size: int = 256, callbacks: Sequence[Callback] = ()) -> Any:
         """Return the network's output for the rows of x, in evaluation mode.
 
         Raises: RuntimeError before the network was built; TypeError, ValueError for data that don't fit.
         """
-        session = self._session
-        outputs = session.predict(self._door.x(x, "predict"), integer(batch_size, "predict", "batch_size", 1))
-        return tree.unflatten(self._recorded.structure, outputs)
+        session, used = self._session, self._hooked(callbacks, "predict")
+        data, batch_size = self._door.x(x, "predict"), integer(batch_size, "predict", "batch_size", 1)
+        for callback in used:
+            callback.on_predict_begin({})
+        outputs = tree.unflatten(self._recorded.structure, session.predict(data, batch_size))
+        for callback in used:
+            callback.on_predict_end({})
+        return outputs
+
+    def _hooked(self, callbacks: Sequence[Callback], where: str) -> list[Callback]:
+        used = checks.callbacks(callbacks, where)
+        for callback in used:
+            callback.set_trainer(self)
+        return used
 
     def gradients(self, x: Any, y: Any) -> dict[str, np.ndarray]:
         """Return the gradient of the mean loss over one batch, by parameter, in training mode. Nothing changes.
 
         Raises: TypeError, ValueError for data that don't fit.
         """
-        self.build(x, y)
-        return self._session.gradients(self._data(x, y, "gradients"))
+        with self._first_call(x, y):
+            return self._session.gradients(self._data(x, y, "gradients"))
 
     def hvp(self, v: dict[str, Any], x: Any, y: Any) -> dict[str, np.ndarray]:
         """Return the Hessian of the mean loss over one batch times v, exactly, in training mode.
@@ -276,9 +266,9 @@ class Trainer:
         v: an array for each trained parameter, by name. Returns: the same.
         Raises: TypeError, ValueError for data or directions that don't fit.
         """
-        self.build(x, y)
-        loss, parameters = self.batch_loss(x, y)
-        return transforms.hvp(loss, (parameters,), (v,))[0]
+        with self._first_call(x, y):
+            loss, parameters = self.batch_loss(x, y)
+            return transforms.hvp(loss, (parameters,), (v,))[0]
 
     def batch_loss(self, x: Any, y: Any) -> tuple[Callable[[dict[str, Any]], Any], dict[str, np.ndarray]]:
         """Return (f, parameters): f(parameters) is the mean loss of one batch in training mode, for tw.grad and its
@@ -287,16 +277,16 @@ class Trainer:
         The parameters are copies of the trained ones, by name; dropout has the mask of the next step.
         Raises: TypeError, ValueError for data that don't fit.
         """
-        self.build(x, y)
-        data = self._data(x, y, "batch_loss")
-        values = self.parameters()
-        trained = {name: values[name] for name in self._trained}
+        with self._first_call(x, y):
+            data = self._data(x, y, "batch_loss")
+        spec, values = self._data_spec, self.parameters()
+        trained = {name: values[name] for name in self._shapes_known.trained}
         fixed = {name: value for name, value in values.items() if name not in trained}
-        xs, ys = tuple(data[: len(self._inputs)]), tuple(data[len(self._inputs) :])
+        xs, ys = tuple(data[: len(spec.inputs)]), tuple(data[len(spec.inputs) :])
 
         def mean_loss(parameters: dict[str, Any]) -> Any:
             prediction = functional_call(self.net, {**fixed, **parameters}, xs, seed=self.seed, step=self.t)
-            return ops.mean(self.loss(prediction, ys if self._several else ys[0]))
+            return ops.mean(self.loss(prediction, ys if spec.several else ys[0]))
 
         return mean_loss, trained
 
@@ -305,7 +295,7 @@ class Trainer:
     @property
     def t(self) -> int:
         """Updates done; a step whose update was skipped (on_nonfinite="skip") counts too."""
-        return 0 if self._native is None else int(self._native.t)
+        return 0 if self._built is None else int(self._built.session.t)
 
     @property
     def epoch(self) -> int:
@@ -336,7 +326,7 @@ class Trainer:
     def summary(self) -> Summary:
         """Return the network's table: layers, output shapes, parameters, mult-adds, memory; print it to see it."""
         session = self._session
-        return summarise(self._recorded.recording, session.memory())
+        return summarise(self.net, self._recorded.recording, session.memory())
 
     def steps_per_epoch(self, rows: int, batch_size: int) -> int:
         """Return how many updates an epoch over so many rows takes."""
@@ -348,8 +338,11 @@ class Trainer:
         return state.collect(self)
 
     def load_state_dict(self, given: dict[str, Any]) -> None:
-        """Take over a state_dict, of this network and optimizer; the number of ranks and threads may differ.
+        """Take over a state_dict of this network and optimizer, so that training goes on with the same bits.
 
+        What the state fixes is taken over: seed, shards, and (as in torch) the optimizer's learning rate, other rates
+        and groups. Clipping, accumulate, ranks and threads stay the trainer's own, and so do the rates where those of
+        the state are functions or modules of one's own, which no state can hold. history.steps starts anew.
         Raises: ValueError for a state of another network, dtype or optimizer; nothing has changed then.
         """
         state.restore(self, given)
@@ -374,7 +367,7 @@ class Trainer:
         resume: str = "latest",
     ) -> Trainer:
         """Return a trainer as a checkpoint left it. Parts of one's own (layers, loss, metrics, schedules) must be
-        given.
+        given; an optimizer that is given keeps its own rates.
 
         resume="auto" falls back to an older checkpoint if the newest is damaged, and says so.
         Raises: CheckpointError for a damaged checkpoint; ValueError for parts that are needed or don't fit.
@@ -387,6 +380,14 @@ class Trainer:
     @classmethod
     def from_state(cls, given: dict[str, Any], **parts: Any) -> Trainer:
         """Return a trainer as a state_dict left it. Arguments and Raises as load."""
-        trainer = cls(**state.arguments(given["meta"], parts))
-        trainer.load_state_dict(given)
+        trainer = cls(**state.arguments(given, parts))
+        state.restore(trainer, given, rates=parts.get("optimizer") is None)
+        state.check_rebuilt(trainer, given, parts)
         return trainer
+
+    def __repr__(self) -> str:
+        size = "not built yet"
+        if self._built is not None:
+            size = f"{parameter_count(self._built.evaluate.recording):,} parameters"
+        done = f"step {self.t}, epoch {self.epoch}"
+        return f"Trainer({type(self.net).__name__}, {size}, {self.optimizer!r}, {done})"

@@ -1,0 +1,85 @@
+"""What a trainer has from its first data on: the network's recording, the native session, the door for batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import _core, fork
+from ..optim import Optimizer
+from .batch import Door
+from .record import DataSpec, Recorded, complete, initial_buffers, initial_parameters, record
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network that was built for certain rows, with its native session."""
+
+    session: Any
+    evaluate: Recorded
+    door: Door
+    data: DataSpec
+    trained: list[str]  # names of the parameters that are trained
+    rule: dict[str, Any]  # of the optimizer, which the session's state belongs to
+    groups: dict[str, int]  # of the trained parameters
+
+
+def build(
+    trainer: Trainer, data: DataSpec, seed: int, shards: int, optimizer: Optimizer, *, draw: bool = True
+) -> Built:
+    """Record a trainer's network for such data and draw its parameters; the trainer itself does not change.
+
+    draw=False leaves the parameters to be written.
+    Raises: TypeError and ValueError of layers, operators, the loss and the optimizer's groups.
+    """
+    fork.check()
+    train, evaluate = (record(trainer.net, trainer.loss, trainer.metrics, data, mode) for mode in (True, False))
+    complete(train, evaluate)
+    trained = [name for name, (p, _) in train.recording.parameters.items() if p.trainable]
+    groups = optimizer.assign(trainer.net, trained)
+    config = {
+        **_config(trainer),
+        **{"seed": seed, "shards": shards, "labels": len(data.targets), "rule": optimizer.rule, "groups": groups},
+    }
+    session = _core.Session(train.recording.graph, evaluate.recording.graph, train.io, evaluate.io, config)
+    if draw:
+        session.set_parameters(initial_parameters(train.recording, trainer.dtype, seed))
+        session.set_buffers(initial_buffers(train.recording, trainer.dtype))
+    door = Door(data, train, trainer.dtype, trainer.accumulate)
+    return Built(session, evaluate, door, data, trained, dict(optimizer.rule), groups)
+
+
+def check_optimizer(built: Built, optimizer: Optimizer, trainer: Trainer) -> None:
+    """Raise ValueError for an optimizer that can't go on with the state of a built trainer: only rates may differ."""
+    if different := different_rules(optimizer.rule, built.rule):
+        raise ValueError(
+            f"[Trainer] optimizer is {optimizer!r}, which differs in {different} from the rule ({built.rule['name']}) "
+            "that this trainer was built with and whose state it holds: only rates may change. Make a new Trainer and "
+            "give it set_parameters(old.parameters())"
+        )
+    if optimizer.assign(trainer.net, built.trained) != built.groups:
+        raise ValueError(
+            f"[Trainer] optimizer is {optimizer!r}, whose groups hold other parameters than those that this trainer "
+            "was built with: only rates may change"
+        )
+
+
+def different_rules(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """Return the names of the fields in which two rules differ, as text; empty if they are the same."""
+    return ", ".join(sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key)))
+
+
+def _config(trainer: Trainer) -> dict[str, Any]:
+    return {
+        "dtype": trainer.dtype,
+        "world": trainer.world,
+        "threads": trainer.threads,
+        "max_norm": trainer.max_norm or 0.0,
+        "clip_layer_norm": trainer.max_layer_norm or 0.0,
+        "clip_value": trainer.clip_value or 0.0,
+        "on_nonfinite": trainer.on_nonfinite,
+        "accumulate": trainer.accumulate,
+    }
