@@ -20,7 +20,7 @@ import numpy as np
 
 from . import _core, schedules, updates
 from .nn.module import Module
-from .nn.norm import number
+from .ops.axes import number
 
 _FIELDS = {name: i for i, name in enumerate(_core.RATE_FIELDS)}
 

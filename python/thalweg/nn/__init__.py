@@ -5,10 +5,11 @@ from .describe import build, describe
 from .functional import functional_call
 from .layers import Conv2d, Linear
 from .module import Buffer, Module, Parameter, is_training
-from .norm import BatchNorm, Dropout, LayerNorm
+from .norm import BatchNorm, LayerNorm
 from .simple import (
     GELU,
     AvgPool2d,
+    Dropout,
     Flatten,
     GlobalAvgPool2d,
     GlobalMaxPool2d,

@@ -17,7 +17,7 @@ _LAYERS: dict[str, type[Module]] = {
         layers.Conv2d,
         layers.Linear,
         norm.BatchNorm,
-        norm.Dropout,
+        simple.Dropout,
         norm.LayerNorm,
         simple.AvgPool2d,
         simple.Flatten,

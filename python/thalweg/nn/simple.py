@@ -1,15 +1,14 @@
-"""Layers without parameters: pooling, activations, Flatten, Identity."""
+"""Layers without parameters: pooling, activations, dropout, Flatten, Identity."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from .. import ops
-from ..ops.axes import integer, pair
+from ..ops.axes import integer, number, pair
 from ..ops.axes import padding as padding_of
 from ..symbolic import SymbolicTensor
-from .module import Module
-from .norm import number
+from .module import Module, is_training
 
 
 class _Pool(Module):
@@ -89,7 +88,7 @@ class LeakyReLU(Module):
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
-        self.negative_slope = number(negative_slope, "LeakyReLU", "negative_slope", None, None)
+        self.negative_slope = number(negative_slope, "LeakyReLU", "negative_slope")
 
     def forward(self, x: SymbolicTensor) -> Any:
         return ops.leaky_relu(x, self.negative_slope)
@@ -147,3 +146,20 @@ class Softmax(Module):
 
     def options(self) -> dict[str, Any]:
         return {"dim": self.dim}
+
+
+class Dropout(Module):
+    """Inverted dropout in training, the identity in evaluation (see ops.dropout).
+
+    Raises: TypeError or ValueError for p that is no number in [0, 1].
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        self.p = number(p, "Dropout", "p", 0, 1)
+
+    def forward(self, x: SymbolicTensor) -> Any:
+        return ops.dropout(x, self.p) if is_training() and self.p > 0 else x
+
+    def options(self) -> dict[str, Any]:
+        return {"p": self.p}
