@@ -1,6 +1,6 @@
 """Layers and networks. Names follow torch.nn; input sizes are inferred, and images are channels-last (n, h, w, c)."""
 
-from .containers import Concat, Residual, Sequential
+from .containers import Concat, ModuleDict, ModuleList, Residual, Sequential
 from .describe import build, describe
 from .functional import functional_call
 from .layers import Conv2d, Linear
@@ -15,6 +15,7 @@ from .simple import (
     GlobalMaxPool2d,
     Identity,
     LeakyReLU,
+    LogSoftmax,
     MaxPool2d,
     ReLU,
     Sigmoid,
@@ -38,8 +39,11 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LogSoftmax",
     "MaxPool2d",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "Parameter",
     "ReLU",
     "Residual",

@@ -26,6 +26,7 @@ _LAYERS: dict[str, type[Module]] = {
         simple.GlobalMaxPool2d,
         simple.Identity,
         simple.LeakyReLU,
+        simple.LogSoftmax,
         simple.MaxPool2d,
         simple.ReLU,
         simple.Sigmoid,
