@@ -7,6 +7,7 @@ the line of Python that made it. The same functions of thalweg.ops run at once o
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -171,7 +172,7 @@ class Recording:
         try:
             outputs = self.graph.apply(op, values, attrs, path)
         except (TypeError, ValueError) as error:  # the engine knows the nominal number of rows only
-            raise type(error)(str(error).replace(f"({self.rows},", "(batch,") if self.rows else str(error)) from None
+            raise type(error)(re.sub(rf"\b{self.rows}\b", "batch", str(error)) if self.rows else str(error)) from None
         self.tape.append((op, tuple(values), freeze(attrs), path))
         return [SymbolicTensor(self, v) for v in outputs]
 

@@ -183,6 +183,7 @@ def nll(reduction):
     bad = (
         Bad(lambda ops: ops.nll(LOGITS, np.array([0, 4, 1])), ("[1]", "4")),
         Bad(lambda ops: ops.nll(LOGITS, np.array([0.0, 1.0, 2.0])), ("float64",), TypeError),
+        Bad(lambda ops: ops.nll(LOGITS, np.array([0, 1])), ("(2,)", "(3,)")),
         Bad(lambda ops: ops.nll(LOGITS, N((3, 4))), ("float64", "(3, 4)"), TypeError),
         Bad(lambda ops: ops.nll(N((0, 4)), np.zeros(0, int)), ("no elements",)),
     )

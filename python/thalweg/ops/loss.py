@@ -47,6 +47,9 @@ def nll(log_probabilities: Array, labels: Array, *, reduction: str = "mean") -> 
     log_p, labels = materialise([log_probabilities, labels], "nll")
     if not _are_integers(labels):
         raise _wrong_labels(labels, "nll", "")
+    if shape_of(labels, "nll") != shape_of(log_p, "nll")[:-1]:
+        expected = f"{shape_of(log_p, 'nll')[:-1]} = leading axes of log_probabilities {shape_of(log_p, 'nll')}"
+        raise ValueError(f"[nll] labels have shape {shape_of(labels, 'nll')}, expected {expected}")
     labels = _checked(labels, log_p, "nll")
     entropy = apply("cross_entropy", [log_p, labels], {"label_smoothing": 0.0}, index=(1,))[0]
     return reduce(sub(entropy, logsumexp(log_p, -1)), reduction, "nll")  # log sum e^x - x_label, less the sum
