@@ -84,6 +84,7 @@ def test_text_shows_what_is_not_usual(tw):
         nn.MaxPool2d(2): "MaxPool2d(kernel_size=[2, 2])",
         nn.MaxPool2d(2, stride=1): "MaxPool2d(kernel_size=[2, 2], stride=[1, 1])",
         nn.BatchNorm(): "BatchNorm()",
+        nn.BatchNorm(eps=0): "BatchNorm(eps=0.0)",
         nn.LogSoftmax(1): "LogSoftmax(dim=1)",
     }.items():
         assert repr(layer) == text

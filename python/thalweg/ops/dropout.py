@@ -19,7 +19,7 @@ def dropout(x: Array, p: float, *, seed: int = 0, step: int = 0) -> Array:
     """
     p = number(p, "dropout", "p", 0, 1)
     random = (integer(seed, "dropout", "seed", 0), integer(step, "dropout", "step", 0))
-    recording = recording_of([x])
+    recording = recording_of([x], "dropout")
     path = None
     if recording is not None:
         path = _note(recording, random)

@@ -178,7 +178,7 @@ def _checked(labels: Any, logits: Any, where: str) -> Any:
     shape = shape_of(logits, where)
     if not shape:
         raise ValueError(f"[{where}] logits are a scalar, expected shape (..., classes)")
-    recording = recording_of([logits, labels])
+    recording = recording_of([logits, labels], where)
     if not isinstance(labels, Operators):
         return arrays.labels(labels, shape[-1], where, recording.path if recording else "", "labels")
     assert recording is not None
