@@ -91,8 +91,13 @@ def common_dtype(xs: Any) -> str:
 
 
 def check_dtype(dtype: Any, where: str) -> str:
-    """Return the name of a supported precision; ValueError for any other."""
-    name = dtype if isinstance(dtype, str) else getattr(np.dtype(dtype), "name", str(dtype))
+    """Return the name of a supported precision; ValueError for any other, TypeError for what is no NumPy dtype."""
+    try:
+        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    except TypeError:
+        name = None
+    if dtype is None or name is None:  # to NumPy None means float64, which nobody asked for
+        raise TypeError(f"[{where}] dtype is {dtype!r}, expected 'float32' or 'float64'")
     if name not in DTYPES:
         raise ValueError(f"[{where}] dtype is {name!r}, expected 'float32' or 'float64'")
     return name

@@ -7,6 +7,8 @@ kink, such as that of relu at 0, and is skipped. Source: Goodfellow, Bengio & Co
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 from . import ops, transforms, tree
 from .nn.functional import functional_call
 from .nn.module import Module
+from .ops.axes import integer, number
 from .symbolic import Recording, recording
 from .trainer import Trainer
 from .trainer.record import initial_parameters
@@ -48,7 +51,7 @@ class GradReport:
 
 def gradcheck(
     target: Any,
-    args: Sequence[Any],
+    args: Any,
     *,
     h: float = 1e-6,
     tolerance: float = 1e-5,
@@ -58,17 +61,23 @@ def gradcheck(
 ) -> GradReport:
     """Compare the gradient of a function, a network, or a trainer's step with central differences.
 
-    target: a function of arrays (args are its arguments; those of integers aren't moved); an nn.Module (args are its
+    target: a function of arrays (args are its arguments, in a tuple or list, or one bare array; those of integers
+    aren't moved); an nn.Module (args are its
     inputs; its parameters are drawn with `seed` and checked as well, in training mode with a fixed dropout mask); or a
     float64 Trainer (args are (x, y); checked is the gradient of one batch, on all its ranks, at its parameters).
     directions: how many random directions to check instead of every element; by default 10 for more than 2,000
     elements. floor: relative to the greatest gradient. Results that are no scalars are summed with fixed random
-    weights.
+    weights. A gradient that is NaN is wrong.
     Returns: a report. Raises: GradientError above the tolerance, naming the worst tensor and index; TypeError for
-    another target; ValueError for a trainer that is not in float64, or if all elements stand on kinks.
+    another target; ValueError for h, tolerance or floor that is not above 0, a trainer that is not in float64, or if
+    all elements stand on kinks.
     """
-    problem = _problem(target, tuple(args), seed)
-    directions = (10 if problem.size > 2000 else 0) if directions is None else directions
+    for name, value in (("h", h), ("tolerance", tolerance), ("floor", floor)):
+        number(value, "gradcheck", name, 0, open_low=True)
+    problem = _problem(target, transforms.as_arguments(args)[0], integer(seed, "gradcheck", "seed", 0))
+    if directions is None:
+        directions = 10 if problem.size > 2000 else 0
+    directions = integer(directions, "gradcheck", "directions", 0)
     tests = _along(problem, directions, seed, h) if directions else _elements(problem, h)
     report = _judge(tests, floor * max(problem.scale(bool(directions)), 1e-6), tolerance)
     if not report.error <= tolerance:
@@ -108,10 +117,11 @@ class _Problem:
         return float(self.program.value()[0])
 
     def scale(self, along: bool) -> float:
-        """The greatest gradient element, or the gradient's norm for checks along directions."""
+        """The greatest gradient element that is finite, or the norm of these for checks along directions."""
+        finite = [g[np.isfinite(g)] for g in self.gradients]
         if along:
-            return float(np.sqrt(sum(float((g * g).sum()) for g in self.gradients)))
-        return max((float(np.abs(g).max()) for g in self.gradients if g.size), default=0.0)
+            return float(np.sqrt(sum(float((g * g).sum()) for g in finite)))
+        return max((float(np.abs(g).max()) for g in finite if g.size), default=0.0)
 
 
 def _problem(target: Any, args: tuple[Any, ...], seed: int) -> _Problem:
@@ -188,10 +198,11 @@ def _judge(slopes: list[_Slope], floor: float, tolerance: float) -> GradReport:
     worst, checked = GradReport(-1.0, "", (), 0.0, 0.0, 0, 0), 0
     for s in slopes:
         error = _relative(s.analytic, s.central, floor)
-        if not error <= tolerance and _relative(s.right, s.left, floor) > 1e-3:
-            continue  # the slopes of both sides differ: a kink
+        slopes_differ = math.isfinite(s.analytic + s.right + s.left) and _relative(s.right, s.left, floor) > 1e-3
+        if error > tolerance and slopes_differ:
+            continue  # a kink
         checked += 1
-        if not error <= worst.error:
+        if error > worst.error:
             worst = GradReport(error, s.tensor, s.index, s.analytic, s.central, 0, 0)
     if not checked:
         raise ValueError("[gradcheck] nothing could be checked: there are no elements, or all stand on kinks")
@@ -201,12 +212,15 @@ def _judge(slopes: list[_Slope], floor: float, tolerance: float) -> GradReport:
 
 
 def _relative(a: float, b: float, floor: float) -> float:
-    return abs(a - b) / max(abs(a), abs(b), floor)
+    """The relative difference; infinite where a or b is no number."""
+    error = abs(a - b) / max(abs(a), abs(b), floor)
+    return math.inf if math.isnan(error) else error
 
 
 def _weighted(f: Callable[..., Any], seed: int) -> Callable[..., Any]:
     """Return f as a scalar: its results summed with fixed random weights."""
 
+    @functools.wraps(f)
     def scalar(*args: Any) -> Any:
         random, parts = np.random.default_rng(seed), []
         for leaf in tree.flatten(f(*args))[0]:

@@ -2,7 +2,8 @@
 
 An initialiser is called as init(shape, dtype, seed, path). Random numbers come from a counter-based generator keyed by
 (seed, path of the parameter), so they don't depend on the order of layers, on threads or on ranks. Deviations and
-bounds are the engine's (cpp/formula/init.h).
+bounds are the engine's (cpp/formula/init.h). All raise TypeError for what is no number, ValueError for one that is not
+finite and for a negative deviation.
 fan_in of a weight (out, in) is in, of a convolution weight (out, kh, kw, in/groups) kh kw in/groups; fan_out is out,
 and kh kw out. The default of Linear and Conv2d is He's normal form, with zero biases.
 """
@@ -17,12 +18,15 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from .ops.axes import number
+
+_DISTRIBUTIONS = ("constant", "normal", "truncated_normal", "uniform", "normal_fan", "uniform_fan")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Initializer:
-    """One rule. distribution: "constant" (value a), "normal" (mean a, deviation b), "uniform" (a to b), or the scaled
-    forms "normal_fan" and "uniform_fan" (variance b / fan, fan "in", "out" or "mean" of both)."""
+    """One rule. distribution: "constant" (value a), "normal" or "truncated_normal" (mean a, deviation b), "uniform" (a
+    to b), or the scaled forms "normal_fan" and "uniform_fan" (variance b / fan, fan "in", "out" or "mean" of both)."""
 
     distribution: str
     a: float = 0.0
@@ -30,12 +34,13 @@ class Initializer:
     fan: str = "in"
 
     def __post_init__(self) -> None:
-        if self.distribution not in ("constant", "normal", "uniform", "normal_fan", "uniform_fan"):
+        if self.distribution not in _DISTRIBUTIONS:
             raise ValueError(f"[init] unknown distribution {self.distribution!r}")
         if self.fan not in ("in", "out", "mean"):
             raise ValueError(f"[init] fan is {self.fan!r}, expected 'in', 'out' or 'mean'")
-        if not (math.isfinite(self.a) and math.isfinite(self.b)) or (self.b < 0 and self.distribution != "uniform"):
-            raise ValueError(f"[init] the scale is {self.b} and the centre {self.a}, expected finite, scale >= 0")
+        least = None if self.distribution == "uniform" else 0  # b is a bound there, else a scale
+        object.__setattr__(self, "a", number(self.a, "init", "a"))
+        object.__setattr__(self, "b", number(self.b, "init", "b", least))
 
     def __call__(self, shape: Sequence[int], dtype: str, seed: int, path: str) -> np.ndarray:
         if self.distribution == "constant":
@@ -56,6 +61,14 @@ class Initializer:
 
     def describe(self) -> dict[str, Any]:
         return asdict(self)
+
+    def __repr__(self) -> str:
+        if self.distribution.endswith("_fan"):
+            return f"{self.distribution.removesuffix('_fan')}(variance={self.b}/fan_{self.fan})"
+        if self.distribution == "constant":
+            return f"constant({self.a})"
+        names = ("low", "high") if self.distribution == "uniform" else ("mean", "std")
+        return f"{self.distribution}({names[0]}={self.a}, {names[1]}={self.b})"
 
 
 Init = Callable[[Sequence[int], str, int, str], np.ndarray]
@@ -80,39 +93,45 @@ def ones() -> Initializer:
 
 def constant(value: float) -> Initializer:
     """Start at a value."""
-    return Initializer("constant", float(value))
+    return Initializer("constant", number(value, "init.constant", "value"))
 
 
 def normal(std: float = 0.01, mean: float = 0.0) -> Initializer:
     """Draw from N(mean, std^2)."""
-    return Initializer("normal", float(mean), float(std))
+    return _normal("normal", std, mean)
+
+
+def truncated_normal(std: float = 0.01, mean: float = 0.0) -> Initializer:
+    """Draw from N(mean, std^2), again where it is further than 2 std from the mean: the deviation is 0.88 std then."""
+    return _normal("truncated_normal", std, mean)
 
 
 def uniform(low: float = -0.05, high: float = 0.05) -> Initializer:
     """Draw evenly from [low, high)."""
-    if low > high:
+    a, b = number(low, "init.uniform", "low"), number(high, "init.uniform", "high")
+    if a > b:
         raise ValueError(f"[init.uniform] low is {low}, above high = {high}")
-    return Initializer("uniform", float(low), float(high))
+    return Initializer("uniform", a, b)
 
 
 def lecun_normal(gain: float = 1.0) -> Initializer:
     """Draw from N(0, gain^2 / fan_in). Source: LeCun et al. 1998, Efficient BackProp."""
-    return Initializer("normal_fan", b=gain**2)
+    return Initializer("normal_fan", b=number(gain, "init", "gain") ** 2)
 
 
 def lecun_uniform(gain: float = 1.0) -> Initializer:
     """Draw evenly with variance gain^2 / fan_in. Source: LeCun et al. 1998, Efficient BackProp."""
-    return Initializer("uniform_fan", b=gain**2)
+    return Initializer("uniform_fan", b=number(gain, "init", "gain") ** 2)
 
 
 def xavier_normal(gain: float = 1.0) -> Initializer:
     """Draw from N(0, gain^2 2 / (fan_in + fan_out)). Source: Glorot & Bengio 2010."""
-    return Initializer("normal_fan", b=gain**2, fan="mean")
+    return Initializer("normal_fan", b=number(gain, "init", "gain") ** 2, fan="mean")
 
 
 def xavier_uniform(gain: float = 1.0) -> Initializer:
     """Draw evenly with variance gain^2 2 / (fan_in + fan_out). Source: Glorot & Bengio 2010."""
-    return Initializer("uniform_fan", b=gain**2, fan="mean")
+    return Initializer("uniform_fan", b=number(gain, "init", "gain") ** 2, fan="mean")
 
 
 def kaiming_normal(gain: float = math.sqrt(2), fan: str = "in") -> Initializer:
@@ -142,5 +161,11 @@ def _formula(name: str, *numbers: float) -> float:
     return float(_core.formula(name, *(np.array([x], np.float64) for x in numbers))[0])
 
 
+def _normal(distribution: str, std: float, mean: float) -> Initializer:
+    where = f"init.{distribution}"
+    return Initializer(distribution, number(mean, where, "mean"), number(std, where, "std", 0))
+
+
 def _square(gain: float) -> float:
-    return 2.0 if gain == math.sqrt(2) else float(gain) ** 2
+    value = number(gain, "init", "gain")
+    return 2.0 if value == math.sqrt(2) else value**2  # He's 2, not its rounded root squared

@@ -10,15 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import ops
+from .ops.loss import per_row
 
 Metric = Callable[[Any, Any], Any]
 
 
 def accuracy(prediction: Any, target: Any) -> Any:
-    """Share of rows whose greatest score is the target's class. Shapes: prediction (rows, ..., c), target (rows,
-    ...)."""
-    hits = ops.correct(prediction, target)
-    return hits if hits.ndim == 1 else ops.mean(hits, tuple(range(1, hits.ndim)))
+    """Share of rows whose greatest score is the target's class.
+
+    Shapes: prediction (rows, ..., c); target (rows, ...) of class numbers, or one-hot rows of the prediction's shape.
+    """
+    return per_row(ops.correct(prediction, target))
 
 
 def squared_error(prediction: Any, target: Any) -> Any:
@@ -28,8 +30,7 @@ def squared_error(prediction: Any, target: Any) -> Any:
 
 def absolute_error(prediction: Any, target: Any) -> Any:
     """Absolute error, averaged over the elements of a row."""
-    distance = ops.abs(prediction - target)
-    return distance if distance.ndim == 1 else ops.mean(distance, tuple(range(1, distance.ndim)))
+    return ops.l1(prediction, target, reduction="none")
 
 
 _METRICS: dict[str, Metric] = {"accuracy": accuracy, "squared_error": squared_error, "absolute_error": absolute_error}

@@ -20,7 +20,7 @@ import numpy as np
 
 from . import _core, schedules, updates
 from .nn.module import Module
-from .nn.norm import number
+from .ops.axes import is_number, number
 
 _FIELDS = {name: i for i, name in enumerate(_core.RATE_FIELDS)}
 
@@ -60,7 +60,7 @@ class Optimizer:
     @lr.setter
     def lr(self, lr: Any) -> None:
         self._schedule = schedules.as_schedule(lr)
-        self._lr = lr
+        self._lr = float(lr) if is_number(lr) else lr
 
     def lr_schedules(self) -> list[Callable[[int], float]]:
         """Return the schedule of every group, from group 0 on."""
@@ -127,13 +127,17 @@ class Optimizer:
         where = f"{type(self).__name__} groups"
         if not isinstance(group, dict) or "params" not in group:
             raise TypeError(f"[{where}] {group!r} is no dict with 'params' and the rates that differ")
-        options = {k: v for k, v in group.items() if k not in ("params", "lr")}
+        options: dict[str, Any] = {}
         rates: dict[str, float] = {}
-        for name, value in options.items():
-            rates.update(self._rates_of(name, value, where))
+        for name, value in group.items():
+            if name not in ("params", "lr"):
+                own = self._rates_of(name, value, where)
+                rates.update(own)
+                options[name] = list(own.values()) if name == "betas" else own[name]
         checked = {"params": group["params"], "options": options, "rates": rates}
         if "lr" in group:
-            checked |= {"lr": group["lr"], "schedule": schedules.as_schedule(group["lr"])}
+            lr = group["lr"]
+            checked |= {"lr": float(lr) if is_number(lr) else lr, "schedule": schedules.as_schedule(lr)}
         return checked
 
     def _rates_of(self, name: str, value: Any, where: str) -> dict[str, float]:
@@ -193,19 +197,14 @@ class SGD(Optimizer):
         names = {"torch": "sgd", "heavy_ball": "heavy_ball", "duda": "duda"}
         if form not in names:
             raise ValueError(f"[SGD] form is {form!r}, expected 'torch', 'heavy_ball' or 'duda'")
-        if form != "torch" and (nesterov or dampening):
-            raise ValueError(f"[SGD] nesterov and dampening belong to form 'torch', the form is {form!r}")
-        if nesterov and (momentum == 0 or dampening):
-            raise ValueError("[SGD] nesterov needs a momentum above 0 and no dampening")
         rates = _checked("SGD", momentum=momentum, dampening=dampening, weight_decay=weight_decay)
-        options = {
-            "momentum": momentum,
-            "dampening": dampening,
-            "nesterov": nesterov,
-            "weight_decay": weight_decay,
-            "form": form,
-        }
-        rule = {"name": names[form], "nesterov": nesterov, "momentum": momentum > 0 or form != "torch"}
+        nesterov, has_momentum, damped = bool(nesterov), rates["momentum"] > 0, rates["dampening"] > 0
+        if form != "torch" and (nesterov or damped):
+            raise ValueError(f"[SGD] nesterov and dampening belong to form 'torch', the form is {form!r}")
+        if nesterov and (damped or not has_momentum):
+            raise ValueError("[SGD] nesterov needs a momentum above 0 and no dampening")
+        options = {**rates, "nesterov": nesterov, "form": form}
+        rule = {"name": names[form], "nesterov": nesterov, "momentum": has_momentum or form != "torch"}
         super().__init__(lr, rates, rule, options, groups)
 
 
@@ -230,7 +229,7 @@ class Adagrad(Optimizer):
     ) -> None:
         inside = _semantics(semantics, "Adagrad") if eps_inside is None else bool(eps_inside)
         rates = _checked("Adagrad", eps=eps, weight_decay=weight_decay)
-        options = {"eps": eps, "weight_decay": weight_decay, "semantics": semantics, "eps_inside": inside}
+        options = {**rates, "semantics": semantics, "eps_inside": inside}
         super().__init__(lr, rates, {"eps_inside": inside}, options, groups)
 
 
@@ -257,13 +256,7 @@ class RMSprop(Optimizer):
     ) -> None:
         _semantics(semantics, "RMSprop")
         rates = _checked("RMSprop", decay=decay, eps=eps, weight_decay=weight_decay)
-        options = {
-            "decay": decay,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "semantics": semantics,
-            "eps_inside": bool(eps_inside),
-        }
+        options = {**rates, "semantics": semantics, "eps_inside": bool(eps_inside)}
         super().__init__(lr, rates, {"eps_inside": bool(eps_inside)}, options, groups)
 
 
@@ -294,17 +287,16 @@ class Adam(Optimizer):
         lecture = _semantics(semantics, where)
         correction = not lecture if bias_correction is None else bool(bias_correction)
         inside = lecture if eps_inside is None else bool(eps_inside)
-        rates = {**_betas(betas, where), **_checked(where, eps=eps, weight_decay=weight_decay)}
+        moments, others = _betas(betas, where), _checked(where, eps=eps, weight_decay=weight_decay)
         options = {
-            "betas": list(betas),
-            "eps": eps,
-            "weight_decay": weight_decay,
+            "betas": list(moments.values()),
+            **others,
             "semantics": semantics,
             "bias_correction": correction,
             "eps_inside": inside,
         }
         rule = {"bias_correction": correction, "eps_inside": inside, "decoupled": self._decoupled}
-        super().__init__(lr, rates, rule, options, groups)
+        super().__init__(lr, {**moments, **others}, rule, options, groups)
 
 
 class AdamW(Adam):
@@ -373,9 +365,8 @@ def _rate(name: str, value: Any, where: str) -> float:
 
 
 def _betas(betas: Any, where: str) -> dict[str, float]:
-    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+    pair = isinstance(betas, (tuple, list)) or np.ndim(betas) == 1
+    if not pair or len(betas) != 2:
         raise TypeError(f"[{where}] betas is {betas!r}, expected a pair of numbers in [0, 1)")
-    for name, value in zip(("beta1", "beta2"), betas, strict=True):
-        if number(value, where, name, 0, None) >= 1:
-            raise ValueError(f"[{where}] {name} is {value}, expected a number in [0, 1)")
-    return {"beta1": float(betas[0]), "beta2": float(betas[1])}
+    names = ("beta1", "beta2")
+    return {n: number(v, where, n, 0, 1, open_high=True) for n, v in zip(names, betas, strict=True)}

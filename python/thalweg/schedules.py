@@ -1,12 +1,12 @@
 """Learning rates as functions of the step: how many updates were done before (0 for the first).
 
 A schedule is any function step -> learning rate. Those here are classes, so that a checkpoint can hold them. Step
-counts are updates, not epochs: trainer.steps_per_epoch(n, batch_size) helps.
+counts are updates, not epochs: trainer.steps_per_epoch(n, batch_size) helps. All raise TypeError for what is no number,
+ValueError for one that is not finite or out of range.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from . import _core
+from .nn.module import Module
+from .ops.axes import integer, is_number, number
 
 
 class Schedule:
@@ -41,6 +43,9 @@ class Constant(Schedule):
 
     lr: float
 
+    def __post_init__(self) -> None:
+        _take(self, "lr", number, 0)
+
     def __call__(self, step: int) -> float:
         return self.lr
 
@@ -50,16 +55,21 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """lr gamma^k, k the number of milestones reached: a list of steps, or every `milestones` steps if it is a
-    number."""
+    """lr gamma^k, k the number of milestones reached: a list (or array) of steps, or every `milestones` steps if it is
+    a number."""
 
     lr: float
     milestones: int | Sequence[int]
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        every = self.milestones if isinstance(self.milestones, int) else 1
-        _check(every >= 1, "Step", f"milestones is {every}, expected at least 1")
+        _take(self, "lr", number, 0)
+        _take(self, "gamma", number, 0)
+        if isinstance(self.milestones, (tuple, list)) or np.ndim(self.milestones) == 1:
+            steps = [integer(m, "Step", "a milestone", 0) for m in self.milestones]  # type: ignore[union-attr]
+            object.__setattr__(self, "milestones", steps)
+        else:
+            _take(self, "milestones", integer, 1)
 
     def at(self, steps: np.ndarray) -> np.ndarray:
         if isinstance(self.milestones, int):
@@ -78,7 +88,9 @@ class Cosine(Schedule):
     lr_min: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.steps >= 1, "Cosine", f"steps is {self.steps}, expected at least 1")
+        _take(self, "lr", number, 0)
+        _take(self, "steps", integer, 1)
+        _take(self, "lr_min", number, 0)
 
     def at(self, steps: np.ndarray) -> np.ndarray:
         return self.lr_min + (self.lr - self.lr_min) * _factor("cosine_factor", steps, self.steps, 0)
@@ -98,11 +110,11 @@ class OneCycle(Schedule):
     final_div: float = 1e4
 
     def __post_init__(self) -> None:
-        _check(
-            self.steps >= 2 and 0 < self.warm < 1,
-            "OneCycle",
-            f"steps is {self.steps} and warm {self.warm}, expected at least 2 steps and 0 < warm < 1",
-        )
+        _take(self, "lr", number, 0)
+        _take(self, "steps", integer, 2)
+        _take(self, "warm", number, 0, 1, open_low=True, open_high=True)
+        _take(self, "div", number, 0, open_low=True)
+        _take(self, "final_div", number, 0, open_low=True)
 
     def at(self, steps: np.ndarray) -> np.ndarray:
         rise = self.warm * self.steps - 1
@@ -118,7 +130,8 @@ class WarmUp(Schedule):
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.steps >= 1, "WarmUp", f"steps is {self.steps}, expected at least 1")
+        _take(self, "steps", integer, 1)
+        _take(self, "start", number, 0)
         object.__setattr__(self, "then", as_schedule(self.then))
 
     def at(self, steps: np.ndarray) -> np.ndarray:
@@ -134,7 +147,8 @@ class InverseTime(Schedule):
     c: float
 
     def __post_init__(self) -> None:
-        _check(self.c > 0, "InverseTime", f"c is {self.c}, expected above 0")
+        _take(self, "lr", number, 0)
+        _take(self, "c", number, 0, open_low=True)
 
     def at(self, steps: np.ndarray) -> np.ndarray:
         return self.lr * _factor("inverse_time_factor", steps, self.c)
@@ -148,12 +162,12 @@ def as_schedule(lr: Any) -> Callable[[int], float]:
 
     Raises: TypeError for anything else; ValueError for a number that is negative or not finite.
     """
-    if isinstance(lr, Schedule) or callable(lr):
-        return lr  # type: ignore[no-any-return]
-    if isinstance(lr, bool) or not isinstance(lr, (int, float)):
-        raise TypeError(f"[optim] lr is {lr!r}, expected a number, a schedule, or a function of the step")
-    _check(math.isfinite(lr) and lr >= 0, "optim", f"lr is {lr}, expected a finite number >= 0")
-    return Constant(float(lr))
+    if is_number(lr):
+        return Constant(number(lr, "optim", "lr", 0))
+    if not callable(lr) or isinstance(lr, (Module, type)):
+        hint = " (a class: add parentheses)" if isinstance(lr, type) else ""
+        raise TypeError(f"[optim] lr is {lr!r}{hint}, expected a number, a schedule, or a function of the step")
+    return lr  # type: ignore[no-any-return]
 
 
 def build(description: dict[str, Any]) -> Schedule:
@@ -189,6 +203,7 @@ def _factor(formula: str, steps: np.ndarray, *constants: float) -> np.ndarray:
     return _core.formula(formula, steps, *(np.full_like(steps, c) for c in constants))
 
 
-def _check(ok: bool, where: str, message: str) -> None:
-    if not ok:
-        raise ValueError(f"[{where}] {message}")
+def _take(schedule: Schedule, name: str, check: Callable[..., Any], *bounds: float, **options: bool) -> None:
+    """Replace a field by the number that the check makes of it."""
+    value = check(getattr(schedule, name), type(schedule).__name__, name, *bounds, **options)
+    object.__setattr__(schedule, name, value)

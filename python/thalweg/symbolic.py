@@ -7,6 +7,7 @@ the line of Python that made it. The same functions of thalweg.ops run at once o
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,9 @@ from .operators import Operators
 if TYPE_CHECKING:
     from .nn.module import Buffer, Module, Parameter
 
-NOMINAL_ROWS = 16  # rows of a batch while it is recorded; every plan built from the graph has its own number
+# Rows of a batch while it is recorded; every plan built from the graph has its own number. A prime that no layer has as
+# an extent, so that messages can say `batch` for it.
+NOMINAL_ROWS = 10007
 
 
 class BatchAxis:
@@ -166,7 +169,10 @@ class Recording:
         attrs = attrs or {}
         path = self.path if path is None else path
         values = [self.operand(x, "index" if i in index else "real", op) for i, x in enumerate(inputs)]
-        outputs = self.graph.apply(op, values, attrs, path)
+        try:
+            outputs = self.graph.apply(op, values, attrs, path)
+        except (TypeError, ValueError) as error:  # the engine knows the nominal number of rows only
+            raise type(error)(re.sub(rf"\b{self.rows}\b", "batch", str(error)) if self.rows else str(error)) from None
         self.tape.append((op, tuple(values), freeze(attrs), path))
         return [SymbolicTensor(self, v) for v in outputs]
 
@@ -340,6 +346,11 @@ _stack = _Stack()
 def current() -> Recording | None:
     """Return the innermost recording of this thread, None outside of all."""
     return _stack.items[-1] if _stack.items else None
+
+
+def active(r: Recording) -> bool:
+    """Tell whether this thread is recording r now."""
+    return any(item is r for item in _stack.items)
 
 
 @contextmanager

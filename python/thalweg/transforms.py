@@ -3,12 +3,14 @@
 Arguments are arrays or nested dicts, lists and tuples of arrays, and results have the same structure. A call records
 the function (so Python's own control flow and the arrays that it closes over are always up to date) and runs a compiled
 program, which is built once for each recorded graph. Float arrays are recorded; arrays of integers are handed to the
-function as they are, to be used as labels. Forward derivatives run on dual numbers: no finite differences anywhere.
+function as they are, to be used as labels: vjp, jvp and hvp have None in their places. Forward derivatives run on dual
+numbers: no finite differences anywhere.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,19 +28,19 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..
 
     f: returns a scalar. argnums: the position of the argument, or several.
     Returns: a function of f's arguments; its result has the argument's structure (a tuple of these for several
-    argnums).
+    argnums). What is given by keyword goes to f as it is and is not differentiated.
     Raises (when called): ValueError if f's result is no scalar or a position is out of range; TypeError for arguments
     that are no real arrays. Cost: about 3 times f.
     """
     both = value_and_grad(f, argnums)
-    return lambda *args: both(*args)[1]
+    return lambda *args, **options: both(*args, **options)[1]
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
     """Return the function that computes (f's value, gradient). Arguments and Raises as grad."""
 
-    def compute(*args: Any) -> tuple[Any, Any]:
-        program = Program(f, args, argnums, "grad")
+    def compute(*args: Any, **options: Any) -> tuple[Any, Any]:
+        program = Program(functools.partial(f, **options) if options else f, args, argnums, "grad")
         values, _ = program.run("grad", _gradient)
         return values[0], program.in_arguments(values[1:])
 
@@ -46,44 +48,50 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
 
 
 def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
-    """Return (f(*primals), pullback): pullback(cotangent) is cotangent' J, a tuple with one part per argument.
+    """Return (f(*primals), pullback): pullback(cotangent) is cotangent' J, a tuple with one part per argument, None for
+    arrays of integers.
 
     cotangent: of the structure and shapes of f's result.
     Raises: ValueError for another structure or shape; TypeError for arguments that are no real arrays.
     """
     primals = tree.map_leaves(_own, primals)  # what the caller does to the arrays later does not move the point
-    program = Program(f, primals, tuple(range(len(primals))), "vjp")
+    program = Program(f, primals, None, "vjp")
     values, _ = program.run("value", lambda p: p.outputs)
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
-        again = Program(f, primals, tuple(range(len(primals))), "vjp")
+        again = Program(f, primals, None, "vjp")
         given = tree.flatten_as(again.out_structure, cotangent, "vjp", "the cotangent")
         return again.in_arguments(again.run("vjp", lambda p: _pull(p, given))[0])
 
     return program.in_outputs(values), pullback
 
 
-def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+def jvp(f: Callable[..., Any], primals: Any, tangents: Any) -> tuple[Any, Any]:
     """Return (f(*primals), J tangents), the derivative along the tangents, on dual numbers.
 
+    primals: f's arguments as a tuple or list, or its one argument if that is neither. tangents: of the same structure
+    and shapes, None for arrays of integers.
     Raises: ValueError if tangents differ from primals in structure or shape; TypeError for arguments that are no real
     arrays. Cost: about 3 times f.
     """
-    program = Program(f, tuple(primals), tuple(range(len(primals))), "jvp")
-    values, derived = program.run("value", lambda p: p.outputs, tangents)
+    primals, bare = as_arguments(primals)
+    program = Program(f, primals, None, "jvp")
+    values, derived = program.run("value", lambda p: p.outputs, (tangents,) if bare else tangents)
     return program.in_outputs(values), program.in_outputs(derived)
 
 
-def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, ...]:
+def hvp(f: Callable[..., Any], primals: Any, tangents: Any) -> Any:
     """Return the Hessian of f at the primals times the tangents, exactly: the gradient run on dual numbers.
 
-    f: returns a scalar; batch norm in training mode differentiates its statistics.
-    Returns: a tuple with one part per argument, of the structure of primals.
+    f: returns a scalar; batch norm in training mode differentiates its statistics. primals, tangents: as jvp's.
+    Returns: the structure of primals, a tuple for a list, with None for arrays of integers.
     Raises: as jvp; ValueError if f's result is no scalar. Cost: about 3 times the gradient.
     """
-    program = Program(f, tuple(primals), tuple(range(len(primals))), "hvp")
-    _, derived = program.run("grad", _gradient, tangents)
-    return program.in_arguments(derived[1:])
+    primals, bare = as_arguments(primals)
+    program = Program(f, primals, None, "hvp")
+    _, derived = program.run("grad", _gradient, (tangents,) if bare else tangents)
+    parts = program.in_arguments(derived[1:])
+    return parts[0] if bare else parts
 
 
 def evaluate(f: Callable[..., Any], *args: Any) -> Any:
@@ -99,13 +107,21 @@ def trace(f: Callable[..., Any], *args: Any) -> Program:
     return program
 
 
-class Program:
-    """A function recorded at given arguments."""
+def as_arguments(args: Any) -> tuple[tuple[Any, ...], bool]:
+    """Return (arguments, False) for a tuple or list, ((args,), True) for what can only be one argument."""
+    return (tuple(args), False) if isinstance(args, (tuple, list)) else ((args,), True)
 
-    def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], argnums: int | Sequence[int], where: str) -> None:
+
+class Program:
+    """A function recorded at given arguments. argnums None: all arguments, but for arrays of integers."""
+
+    def __init__(
+        self, f: Callable[..., Any], args: tuple[Any, ...], argnums: int | Sequence[int] | None, where: str
+    ) -> None:
         self.where = where
-        self.single = not isinstance(argnums, (tuple, list))
-        self.argnums = _positions(argnums, len(args), where)
+        self.every = argnums is None
+        self.single = argnums is not None and not isinstance(argnums, (tuple, list))
+        self.argnums = _positions(range(len(args)) if argnums is None else argnums, len(args), where)
         self.recording = Recording()
         self.arrays: list[Any] = []  # the recorded arguments' arrays
         self.inputs: list[int] = []  # their values in the graph
@@ -113,29 +129,32 @@ class Program:
         self._inputs_of: dict[int, list[int]] = {}  # of each differentiated argument
         tensors = [self._argument(i, arg) for i, arg in enumerate(args)]
         self.wrt = [self._inputs_of[position] for position in self.argnums]
+        if self.every and not self.inputs:
+            raise TypeError(f"[{where}] no argument is a number or an array of floats, so there is no derivative")
         with recording(self.recording):
-            result = f(*tensors)
+            result = _called(f, tensors, where)
         self._take_result(result)
 
     def _argument(self, position: int, arg: Any) -> Any:
         leaves, structure = tree.flatten(arg)
-        self.structures.append(structure)
         chosen = position in self.argnums
         tensors = [self._leaf(leaf, chosen) for leaf in leaves]
+        recorded = [t for t in tensors if isinstance(t, SymbolicTensor)]
         if chosen:
-            self._inputs_of[position] = [t.resolve("real") for t in tensors]
+            self._inputs_of[position] = [t.resolve("real") for t in recorded]
+        places = [tree.LEAF if isinstance(t, SymbolicTensor) else None for t in tensors]
+        self.structures.append(tree.unflatten(structure, places))
         return tree.unflatten(structure, tensors)
 
     def _leaf(self, leaf: Any, differentiated: bool) -> Any:
         name = f"argument {len(self.arrays)}"
         if isinstance(leaf, Operators):
             raise TypeError(f"[{self.where}] {name} is symbolic: transforms can't be nested")
-        if not differentiated:
-            if isinstance(leaf, (str, bytes)) or callable(leaf):
-                return leaf
-            if arrays.as_numpy(leaf, self.where, name).dtype.kind != "f" and not arrays.is_number(leaf):
-                return leaf
+        if not differentiated and (isinstance(leaf, (str, bytes)) or callable(leaf)):
+            return leaf
         array = leaf if arrays.is_number(leaf) else arrays.as_numpy(leaf, self.where, name)
+        if (self.every or not differentiated) and isinstance(array, np.ndarray) and array.dtype.kind != "f":
+            return leaf
         self.arrays.append(array)
         tensor = self.recording.input(name, np.shape(array))
         self.inputs.append(tensor.resolve("real"))
@@ -194,7 +213,7 @@ class Program:
             )
         found: dict[int, Any] = {}
         for structure, tangent, inputs in zip(self.structures, tangents, self.wrt, strict=True):
-            leaves = tree.flatten_as(structure, tangent, self.where, "a tangent")
+            leaves = tree.flatten_as(structure, tangent, self.where, "a tangent (None for arrays of integers)")
             found.update(zip(inputs, leaves, strict=True))
         for value, array in zip(self.inputs, self.arrays, strict=True):
             if np.shape(found[value]) != np.shape(array):
@@ -217,6 +236,31 @@ class Program:
 
     def in_outputs(self, values: Sequence[Any]) -> Any:
         return tree.unflatten(self.out_structure, values)
+
+
+def _called(f: Callable[..., Any], args: list[Any], where: str) -> Any:
+    """Return f(*args); a TypeError says how arguments are given where f can't take so many."""
+    try:
+        return f(*args)
+    except TypeError:
+        if _takes(f, args):
+            raise
+    raise TypeError(
+        f"[{where}] the function can't be called with {len(args)} positional arguments: a tuple or list holds its "
+        "arguments one by one, (x,) for a single one"
+    )
+
+
+def _takes(f: Callable[..., Any], args: list[Any]) -> bool:
+    try:
+        signature = inspect.signature(f)
+    except (TypeError, ValueError):
+        return True  # nobody knows
+    try:
+        signature.bind(*args)
+    except TypeError:
+        return False
+    return True
 
 
 def _gradient(program: Program) -> list[int]:
@@ -246,7 +290,7 @@ def _own(leaf: Any) -> Any:
 
 
 def _positions(argnums: int | Sequence[int], count: int, where: str) -> list[int]:
-    positions = list(argnums) if isinstance(argnums, (tuple, list)) else [argnums]
+    positions = list(argnums) if isinstance(argnums, (tuple, list, range)) else [argnums]
     for a in positions:
         if isinstance(a, bool) or not isinstance(a, int) or not 0 <= a < count:
             raise ValueError(f"[{where}] argnums holds {a!r}, expected positions in [0, {count})")

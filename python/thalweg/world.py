@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _core, fork
+from .ops.axes import integer
 
 
 class _Default(threading.local):
@@ -73,8 +74,7 @@ def default_size() -> int:
 
 def checked_size(size: int) -> int:
     """Return a number of ranks; TypeError or ValueError for anything but an integer from 1 to 1024."""
-    if isinstance(size, bool) or not isinstance(size, int):
-        raise TypeError(f"[world] the number of ranks is {size!r}, expected an integer")
-    if not 1 <= size <= 1024:
-        raise ValueError(f"[world] the number of ranks is {size}, expected 1 to 1024")
-    return size
+    ranks = integer(size, "world", "the number of ranks", 1)
+    if ranks > 1024:
+        raise ValueError(f"[world] the number of ranks is {ranks}, expected 1 to 1024")
+    return ranks

@@ -153,6 +153,10 @@ def test_descriptions_are_a_closed_list(tw):
         (lambda nn: nn.Linear(True), "out_features"),
         (lambda nn: nn.Sequential(nn.ReLU), "add parentheses"),
         (lambda nn: nn.Dropout("0.5"), "p is '0.5'"),
+        (lambda nn: nn.MaxPool2d(2, 2), r"MaxPool2d\(2, 2\): .*named: MaxPool2d\(2, stride=2\)"),
+        (lambda nn: nn.AvgPool2d(2, 2), r"AvgPool2d\(2, stride=2\)"),
+        (lambda nn: nn.BatchNorm(eps="a"), r"\[BatchNorm\] eps is 'a'"),
+        (lambda nn: nn.ModuleList([nn.ReLU]), "add parentheses"),
     ],
 )
 def test_wrong_types_are_refused(make, message, tw):
@@ -171,7 +175,11 @@ def test_wrong_types_are_refused(make, message, tw):
         lambda nn: nn.Conv2d(9, 3, groups=2),
         lambda nn: nn.Dropout(1.5),
         lambda nn: nn.Dropout(float("nan")),
-        lambda nn: nn.BatchNorm(eps=0.0),
+        lambda nn: nn.BatchNorm(eps=-1e-5),
+        lambda nn: nn.LayerNorm(eps=float("inf")),
+        lambda nn: nn.LeakyReLU(float("nan")),
+        lambda nn: nn.ModuleDict({"items": nn.ReLU()}),
+        lambda nn: nn.Sequential({"forward": nn.ReLU()}),
         lambda nn: nn.BatchNorm(running_var="sample"),
         lambda nn: nn.GELU("fast"),
     ],

@@ -81,6 +81,10 @@ UNARY = [
         lambda t, x: t.nn.functional.leaky_relu(x),
         d.nonzero,
         curved=False,
+        bad=(
+            Bad(lambda ops: ops.leaky_relu(X, "a"), ("negative_slope", "'a'"), TypeError),
+            Bad(lambda ops: ops.leaky_relu(X, float("nan")), ("negative_slope", "nan")),
+        ),
     ),
     unary(
         "leaky_relu/slope",
@@ -141,4 +145,25 @@ WHERE = Row(
     ),
 )
 
-ROWS = [*UNARY, *BINARY, WHERE]
+CLIP = [
+    Row(
+        "clip",
+        lambda ops, x: ops.clip(x, -0.5, 0.75),
+        lambda x: np.clip(x, -0.5, 0.75),
+        lambda t, x: t.clamp(x, -0.5, 0.75),
+        tuple((Arg(s, d.odd_sixtyfourths),) for s in ((3, 37), (1,), (0, 4))),
+        curved=False,
+        bad=(Bad(lambda ops: ops.clip(X), ("min", "max")), *refused(lambda ops, x: ops.clip(x, 0.0))),
+        messages=("less", "where"),
+    ),
+    Row(
+        "clip/arrays",
+        lambda ops, x, low: ops.clip(x, min=low),
+        np.maximum,
+        lambda t, x, low: t.clamp(x, min=low),
+        ((Arg((3, 4), d.distinct), Arg((4,), d.odd_sixtyfourths)),),
+        curved=False,
+    ),
+]
+
+ROWS = [*UNARY, *BINARY, WHERE, *CLIP]

@@ -46,6 +46,7 @@ BATCH_NORM = [
             Bad(lambda ops: ops.batch_norm(N((4, 5)), N(5), N(6)), ("beta", "6", "5")),
             Bad(lambda ops: ops.batch_norm(N((4, 5)), eps=-1.0), ("eps", "-1")),
             Bad(lambda ops: ops.batch_norm(N((0, 5)))),
+            Bad(lambda ops: ops.batch_norm(N((4, 5)), eps="a"), ("eps", "'a'"), TypeError),
         ),
     ),
     Row(
@@ -94,6 +95,7 @@ def layer_norm(variant, samples, dims, affine):
         Bad(lambda ops: ops.layer_norm(N((4, 5)), dims=3), ("dims", "3")),
         Bad(lambda ops: ops.layer_norm(N((4, 5)), dims=0), ("dims", "0")),
         Bad(lambda ops: ops.layer_norm(N((4, 0)))),
+        Bad(lambda ops: ops.layer_norm(N((4, 5)), eps="a"), ("eps", "'a'"), TypeError),
     )
     name = f"layer_norm/{variant}" if variant else "layer_norm"
     return Row(
@@ -168,7 +170,80 @@ CROSS_ENTROPY_BAD = (
     Bad(lambda ops: ops.cross_entropy(LOGITS, LABELS, label_smoothing=-0.1), ("label_smoothing", "-0.1")),
     Bad(lambda ops: ops.cross_entropy(LOGITS, LABELS, reduction="average"), ("average", "mean", "sum", "none")),
     Bad(lambda ops: ops.cross_entropy(N(()), np.array(0))),
+    Bad(lambda ops: ops.cross_entropy(N((0, 4)), np.zeros(0, int)), ("no elements",)),
+    Bad(lambda ops: ops.cross_entropy(LOGITS, LABELS, label_smoothing="a"), ("label_smoothing", "'a'"), TypeError),
 )
+
+
+def nll(reduction):
+    def torch(t, x, y):
+        loss = t.nn.functional.nll_loss(x.reshape(-1, x.shape[-1]), y.reshape(-1), reduction=reduction)
+        return loss.reshape(x.shape[:-1]) if reduction == "none" else loss
+
+    bad = (
+        Bad(lambda ops: ops.nll(LOGITS, np.array([0, 4, 1])), ("[1]", "4")),
+        Bad(lambda ops: ops.nll(LOGITS, np.array([0.0, 1.0, 2.0])), ("float64",), TypeError),
+        Bad(lambda ops: ops.nll(LOGITS, np.array([0, 1])), ("(2,)", "(3,)")),
+        Bad(lambda ops: ops.nll(LOGITS, N((3, 4))), ("float64", "(3, 4)"), TypeError),
+        Bad(lambda ops: ops.nll(N((0, 4)), np.zeros(0, int)), ("no elements",)),
+    )
+    return Row(
+        f"nll/{reduction}" if reduction != "mean" else "nll",
+        lambda ops, x, y: ops.nll(x, y, reduction=reduction),
+        lambda x, y: r.ref_reduced(-np.take_along_axis(x, y[..., None], -1)[..., 0], reduction),
+        torch,
+        tuple((Arg(s, d.distinct), Arg(s[:-1], d.labels(s[-1]))) for s in ((8, 10), (2, 3, 5), (1, 1))),
+        curved=False,
+        bad=bad if reduction == "mean" else (),
+    )
+
+
+def of_pairs(name, row_loss, torch_name, draw=d.distinct, draw_target=d.odd_sixtyfourths, curved=True, **options):
+    """A loss that compares a prediction with a target of its shape, element by element."""
+    word, reduction = [*name.split("/"), "mean"][:2]
+
+    def torch(t, x, y):
+        loss = getattr(t.nn.functional, torch_name)(x, y, reduction="none", **options)
+        rows = loss.reshape(x.shape[0], -1).mean(1)
+        return {"mean": t.mean, "sum": t.sum, "none": lambda v: v}[reduction](rows)
+
+    def call(ops, *pair):
+        return getattr(ops, word)(*pair, reduction=reduction, **options)
+
+    bad = (
+        Bad(lambda ops: getattr(ops, word)(N((3, 4)), N((3, 5))), ("(3, 4)", "(3, 5)")),
+        Bad(lambda ops: getattr(ops, word)(N((3, 1)), N((3,))), ("(3, 1)", "(3,)")),
+        Bad(lambda ops: getattr(ops, word)(N((3, 4)), N((3, 4)), reduction="x"), ("x", "mean", "sum", "none")),
+        Bad(lambda ops: getattr(ops, word)(N((0, 4)), N((0, 4))), ("no elements",)),
+    )
+    return Row(
+        name,
+        call,
+        lambda x, y: r.ref_reduced(row_loss(x, y).reshape(len(x), -1).mean(1), reduction),
+        torch,
+        tuple((Arg(s, draw), Arg(s, draw_target)) for s in ((4, 3), (6,), (2, 3, 4, 5))),
+        curved=curved,
+        bad=bad if reduction == "mean" else (),
+    )
+
+
+def ref_huber(x, y, delta=1.0):
+    distance = np.abs(x - y)
+    return np.where(distance <= delta, distance**2 / 2, delta * (distance - delta / 2))
+
+
+def ref_bce(x, t):
+    return t * np.log1p(np.exp(-x)) + (1 - t) * np.log1p(np.exp(x))
+
+
+PAIRS = [
+    of_pairs("l1", lambda x, y: np.abs(x - y), "l1_loss", curved=False),
+    of_pairs("l1/none", lambda x, y: np.abs(x - y), "l1_loss", curved=False),
+    of_pairs("huber", ref_huber, "huber_loss", curved=False),
+    of_pairs("huber/none", lambda x, y: ref_huber(x, y, 0.125), "huber_loss", curved=False, delta=0.125),
+    of_pairs("bce_with_logits", ref_bce, "binary_cross_entropy_with_logits", d.normal, d.bits),
+    of_pairs("bce_with_logits/sum", ref_bce, "binary_cross_entropy_with_logits", d.normal, d.positive),
+]
 
 
 def mse(reduction):
@@ -179,6 +254,7 @@ def mse(reduction):
     bad = (
         Bad(lambda ops: ops.mse(N((3, 4)), N((3, 5))), ("(3, 4)", "(3, 5)")),
         Bad(lambda ops: ops.mse(N((3, 1)), N((3,))), ("(3, 1)", "(3,)")),
+        Bad(lambda ops: ops.mse(N((0, 4)), N((0, 4))), ("no elements",)),
         Bad(lambda ops: ops.mse(N((3, 4)), N((3, 4)), reduction="x"), ("x", "mean", "sum", "none")),
     )
     return Row(
@@ -190,6 +266,16 @@ def mse(reduction):
         bad=bad if reduction == "mean" else (),
     )
 
+
+CORRECT_ONE_HOT = Row(
+    "correct/one_hot",
+    lambda ops, x, y: ops.correct(x, y),
+    lambda x, y: (x.argmax(-1) == y.argmax(-1)).astype(np.float64),
+    lambda t, x, y: (x.argmax(-1) == y.argmax(-1)).to(x.dtype),
+    tuple((Arg(s, d.few_values), Arg(s, d.probabilities)) for s in ((33, 3), (2, 3, 17), (5, 1), (0, 4))),
+    smooth=False,
+    bad=(Bad(lambda ops: ops.correct(LOGITS, N((3, 5))), ("(3, 5)", "(3, 4)")),),
+)
 
 CORRECT = Row(
     "correct",
@@ -207,12 +293,16 @@ CORRECT = Row(
 
 LOSSES = [
     CORRECT,
+    CORRECT_ONE_HOT,
     cross_entropy("", "mean"),
     cross_entropy("sum", "sum"),
     cross_entropy("none", "none"),
     cross_entropy("smoothing", "mean", 0.1),
     cross_entropy("soft", "mean", soft=True),
     cross_entropy("soft_smoothing", "none", 0.2, soft=True),
+    nll("mean"),
+    nll("none"),
+    *PAIRS,
     mse("mean"),
     mse("sum"),
     mse("none"),

@@ -25,8 +25,8 @@ def reduction(name, axis, keepdims, shapes):
         Bad(lambda ops: getattr(ops, name)(N((2, 3)), axis=2), ("axis", "2")),
         Bad(lambda ops: getattr(ops, name)(N((2, 3)), axis=(0, 0)), ("axis", "0")),
     ]
-    if extreme:
-        bad.append(Bad(lambda ops: getattr(ops, name)(N((0, 3)), axis=0)))
+    if name != "sum":
+        bad.append(Bad(lambda ops: getattr(ops, name)(N((0, 3)), axis=0), ("(0, 3)",)))
     return Row(
         name if plain else f"{name}/axis={axis}{',keepdims' if keepdims else ''}".replace(" ", ""),
         call,
@@ -49,6 +49,78 @@ REDUCTIONS = [
         ((0, 2), False, ((3, 4, 5),)),
         (1, False, ((2, 65, 3),)),
     )
+]
+
+
+def statistic(name, ref, torch, axis, keepdims, *shapes, bad=(), draw=d.normal, **options):
+    """A reduction made of others, with second derivatives."""
+    word = name.split("/")[0]
+
+    def axes(x):
+        return tuple(range(x.ndim)) if axis is None else axis
+
+    return Row(
+        name,
+        lambda ops, x: getattr(ops, word)(x, axis, keepdims, **options),
+        lambda x: ref(x, axes(x), keepdims),
+        lambda t, x: torch(t, x, axes(x), keepdims),
+        tuple((Arg(s, draw),) for s in shapes),
+        loose=4,
+        bad=bad,
+    )
+
+
+def no_axis(name):
+    return Bad(lambda ops: getattr(ops, name)(N((2, 3)), axis=2), ("axis", "2"))
+
+
+def of_nothing(name):
+    return Bad(lambda ops: getattr(ops, name)(N((0, 3)), 0), ("(0, 3)",))
+
+
+def ref_logsumexp(x, axes, keepdims):
+    m = x.max(axes, keepdims=True)
+    y = m + np.log(np.exp(x - m).sum(axes, keepdims=True))
+    return y if keepdims else y.squeeze(axes)
+
+
+def spread(name, ddof):
+    return (
+        lambda x, a, k: getattr(np, name)(x, axis=a, keepdims=k, ddof=ddof),
+        lambda t, x, a, k: getattr(t, name)(x, dim=a, keepdim=k, correction=ddof),
+    )
+
+
+def length(x, axes, keepdims):
+    return np.sqrt((x * x).sum(axes, keepdims=keepdims))
+
+
+DDOF = (
+    of_nothing("var"),
+    Bad(lambda ops: ops.var(N((2, 3)), 0, ddof=2), ("ddof", "2")),
+    Bad(lambda ops: ops.var(N((2, 3)), 0, ddof=-1), ("ddof", "-1")),
+)
+STATISTICS = [
+    statistic("var", *spread("var", 0), None, False, (3, 4), (2, 33), (5,), bad=(no_axis("var"), *DDOF)),
+    statistic("var/unbiased", *spread("var", 1), (0, 2), True, (3, 2, 5), ddof=1),
+    statistic("std", *spread("std", 0), -1, False, (3, 4), (2, 3, 33), bad=(no_axis("std"), of_nothing("std"))),
+    statistic("std/unbiased", *spread("std", 1), None, False, (4, 5), ddof=1),
+    statistic(
+        *("norm", length, lambda t, x, a, k: t.linalg.vector_norm(x, dim=a, keepdim=k), None, False, (3, 4), (37,)),
+        bad=(no_axis("norm"),),
+    ),
+    statistic(
+        *("norm/axis", length, lambda t, x, a, k: t.linalg.vector_norm(x, dim=a, keepdim=k), 1, True, (3, 4, 2)),
+    ),
+    statistic(
+        *("logsumexp", ref_logsumexp, lambda t, x, a, k: t.logsumexp(x, a, k), None, False, (3, 4), (7,)),
+        bad=(no_axis("logsumexp"), of_nothing("logsumexp")),
+        draw=d.distinct,
+    ),
+    statistic(
+        *("logsumexp/axis", ref_logsumexp, lambda t, x, a, k: t.logsumexp(x, a, k), -1, True, (2, 3, 37), (5, 1)),
+        draw=d.distinct,
+    ),
 ]
 
 
@@ -129,6 +201,64 @@ SHAPING = [
         lambda t, a, b: t.cat([a, b], -1),
         (2, 3, 4),
         (2, 3, 1),
+    ),
+    shaping(
+        "stack",
+        lambda ops, a, b: ops.stack([a, b]),
+        lambda a, b: np.stack([a, b]),
+        lambda t, a, b: t.stack([a, b]),
+        (2, 3),
+        (2, 3),
+        bad=(
+            Bad(lambda ops: ops.stack([N((2, 3)), N((2, 4))]), ("(2, 3)", "(2, 4)")),
+            Bad(lambda ops: ops.stack([N((2, 3)), N((2, 3))], axis=3), ("axis", "3")),
+            Bad(lambda ops: ops.stack([]), error=TypeError),
+        ),
+    ),
+    shaping(
+        "stack/last_axis",
+        lambda ops, a, b, c: ops.stack([a, b, c], axis=-1),
+        lambda a, b, c: np.stack([a, b, c], -1),
+        lambda t, a, b, c: t.stack([a, b, c], -1),
+        (2, 3),
+        (2, 3),
+        (2, 3),
+    ),
+    shaping(
+        "expand_dims",
+        lambda ops, x: ops.expand_dims(x, 1),
+        lambda x: np.expand_dims(x, 1),
+        lambda t, x: x.unsqueeze(1),
+        (2, 3),
+        bad=(
+            Bad(lambda ops: ops.expand_dims(N((2, 3)), 3), ("axis", "3")),
+            Bad(lambda ops: ops.expand_dims(N((2, 3)), (0, 0)), ("twice",)),
+        ),
+    ),
+    shaping(
+        "expand_dims/several",
+        lambda ops, x: ops.expand_dims(x, (0, -1)),
+        lambda x: np.expand_dims(x, (0, -1)),
+        lambda t, x: x[None, ..., None],
+        (2, 3),
+    ),
+    shaping(
+        "squeeze",
+        lambda ops, x: ops.squeeze(x),
+        np.squeeze,
+        lambda t, x: x.squeeze(),
+        (1, 3, 1, 2),
+        bad=(
+            Bad(lambda ops: ops.squeeze(N((2, 1)), 0), ("axis 0", "2")),
+            Bad(lambda ops: ops.squeeze(N((2, 1)), 2), ("axis", "2")),
+        ),
+    ),
+    shaping(
+        "squeeze/axis",
+        lambda ops, x: ops.squeeze(x, -2),
+        lambda x: np.squeeze(x, -2),
+        lambda t, x: x.squeeze(-2),
+        (1, 3, 1, 2),
     ),
     shaping(
         "split",
@@ -214,4 +344,4 @@ SHAPING = [
     ),
 ]
 
-ROWS = [*REDUCTIONS, *SHAPING]
+ROWS = [*REDUCTIONS, *STATISTICS, *SHAPING]

@@ -160,6 +160,48 @@ def test_results_are_the_callers_own(ops):
     y = ops.relu(x)
     y[0] = 5
     assert x[0] == 1 and ops.relu(x)[0] == 1
-    r = ops.reshape(x, (2, 2))
-    r[0, 0] = 7
-    assert x[0] == 1
+    for whole in (
+        *(ops.reshape(x, (2, 2)), ops.slice(x, (0,), (4,)), ops.index(x, slice(None)), ops.index(x, ...)),
+        *(ops.squeeze(x), ops.split(x, 1)[0], ops.transpose(x), ops.broadcast_to(x, (4,)), ops.clip(x, 0)),
+        *(ops.concat([x]), ops.dropout(x, 0.0), ops.expand_dims(x, 0), ops.stack([x])),
+    ):
+        assert not np.shares_memory(whole, x)
+    assert ops.index(np.arange(3), slice(None)).dtype == np.float32  # as of any part
+    assert ops.index(np.float64(3.0), ...) == 3
+
+
+def test_numpys_scalars_are_numbers(tw):
+    """Wherever a number is asked for: one helper looks at all of them."""
+    x = np.ones((4, 4), np.float32)
+    np.testing.assert_array_equal(tw.ops.dropout(x, np.float32(0.5)), tw.ops.dropout(x, 0.5))
+    np.testing.assert_array_equal(tw.ops.leaky_relu(-x, np.float64(0.5)), -0.5 * x)
+    tw.ops.layer_norm(x, eps=np.float32(1e-3))
+    assert tw.nn.Dropout(np.float32(0.5)).p == 0.5 and tw.losses.CrossEntropy(np.float32(0.5)).label_smoothing == 0.5
+    assert tw.world(np.int64(2)).size == 2
+    for wrong in ("a", None, True, np.bool_(True), 1j, x):
+        with pytest.raises(TypeError, match=r"\[dropout\] p is"):
+            tw.ops.dropout(x, wrong)
+    with pytest.raises(TypeError, match=r"number of ranks is 2\.0"):
+        tw.world(2.0)
+
+
+def test_names_of_precisions(tw):
+    for right in ("float64", np.float64, np.dtype("float64"), float):
+        assert tw.arrays.check_dtype(right, "Trainer") == "float64"
+    for wrong, error in ((None, TypeError), (3.5, TypeError), ("half", ValueError), (np.int32, ValueError)):
+        with pytest.raises(error, match=r"\[Trainer\] dtype is .*expected 'float32' or 'float64'"):
+            tw.arrays.check_dtype(wrong, "Trainer")
+
+
+def test_torchs_precisions_are_refused_by_name(tw, torch):
+    with pytest.raises(TypeError, match=r"dtype is torch\.float64"):
+        tw.arrays.check_dtype(torch.float64, "Trainer")
+
+
+def test_one_hot_integers_are_probabilities(ops):
+    logits, y = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32), np.array([0, 3, 1, 2, 2, 0])
+    one_hot = np.eye(4, dtype=int)[y]
+    soft = ops.cross_entropy(logits, one_hot, label_smoothing=0.1)
+    assert soft.dtype == np.float32
+    np.testing.assert_allclose(soft, ops.cross_entropy(logits, y, label_smoothing=0.1), rtol=1e-6)
+    np.testing.assert_array_equal(ops.correct(logits, one_hot), ops.correct(logits, y))

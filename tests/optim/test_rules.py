@@ -1,5 +1,7 @@
 """Optimizers through a trainer of one weight: golden values, torch's rules, groups, schedules, errors."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,11 @@ def test_groups_take_their_own_rates(tw):
     ("make", "error"),
     [
         (lambda o: o.SGD("fast"), TypeError),
+        (lambda o: o.SGD(True), TypeError),
+        (lambda o: o.SGD(__import__("thalweg").nn.Linear(3)), TypeError),
+        (lambda o: o.SGD(__import__("thalweg").schedules.Cosine), TypeError),
+        (lambda o: o.SGD(0.1, weight_decay=float("inf")), ValueError),
+        (lambda o: o.Adam(eps=float("inf")), ValueError),
         (lambda o: o.SGD(-0.1), ValueError),
         (lambda o: o.SGD(float("nan")), ValueError),
         (lambda o: o.SGD(0.1, momentum=-1), ValueError),
@@ -130,3 +137,19 @@ def test_descriptions_build_the_same_optimizer(tw):
     assert o.SGD(lambda step: 0.1).describe() is None
     with pytest.raises(ValueError, match="unknown optimizer"):
         o.build({"optimizer": "Lion", "lr": 0.1})
+
+
+def test_numpys_numbers_are_numbers(tw):
+    """They leave as Python's, so that a checkpoint can hold them."""
+    o, f = tw.optim, np.float32
+    for optimizer in (
+        o.SGD(
+            f(0.5), f(0.25), weight_decay=np.int64(1), groups=[{"params": "*", "lr": f(0.5), "weight_decay": f(0.5)}]
+        ),
+        o.Adam(
+            np.float64(0.5), betas=np.array([0.5, 0.75]), eps=f(0.5), groups=[{"params": "*", "betas": (f(0.5), 0)}]
+        ),
+        o.RMSprop(tw.schedules.Step(f(0.5), np.array([3, 6]), f(0.5)), decay=f(0.5)),
+    ):
+        again = o.build(json.loads(json.dumps(optimizer.describe())))
+        np.testing.assert_array_equal(again.table(0, 9), optimizer.table(0, 9))

@@ -48,3 +48,34 @@ def test_the_table_has_a_row_for_each_step(tw):
 def test_a_schedule_that_leaves_its_range_is_an_error(bad, tw):
     with pytest.raises(ValueError, match="at step 0"):
         tw.optim.SGD(lambda step: bad).table(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda s: s.Constant(-0.1), ValueError, r"\[Constant\] lr is -0.1"),
+        (lambda s: s.Cosine(float("nan"), 10), ValueError, r"\[Cosine\] lr is nan"),
+        (lambda s: s.Cosine(-0.1, 10), ValueError, "lr is -0.1"),
+        (lambda s: s.Cosine(0.1, 10.5), TypeError, r"\[Cosine\] steps is 10.5, expected an integer"),
+        (lambda s: s.Cosine(0.1, 0), ValueError, "steps is 0"),
+        (lambda s: s.Cosine(0.1, 10, float("inf")), ValueError, "lr_min is inf"),
+        (lambda s: s.Step(0.1, 0), ValueError, "milestones is 0"),
+        (lambda s: s.Step(0.1, [3, 4.5]), TypeError, "a milestone is 4.5"),
+        (lambda s: s.Step(0.1, 3, -1), ValueError, "gamma is -1"),
+        (lambda s: s.OneCycle(0.1, 10, warm=1.0), ValueError, "warm is 1.0"),
+        (lambda s: s.OneCycle(0.1, 1), ValueError, "steps is 1"),
+        (lambda s: s.WarmUp("a", 3), TypeError, "lr is 'a'"),
+        (lambda s: s.WarmUp(0.1, 3, -1), ValueError, "start is -1"),
+        (lambda s: s.InverseTime(0.1, 0), ValueError, "c is 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(make, error, message, tw):
+    with pytest.raises(error, match=message):
+        make(tw.schedules)
+
+
+def test_numpys_numbers_and_arrays(tw):
+    s = tw.schedules
+    assert s.Step(np.float64(0.5), np.int64(3)) == s.Step(0.5, 3)
+    assert s.Step(0.5, np.array([3, 6])) == s.Step(0.5, [3, 6]) == s.Step(0.5, (3, 6))
+    assert s.Cosine(0.5, np.int32(10)).describe() == s.Cosine(0.5, 10).describe()

@@ -42,6 +42,27 @@ def test_a_wrong_derivative_is_named(tw, x, monkeypatch):
         tw.gradcheck(tw.ops.tanh, (x,), directions=20)
 
 
+def test_a_gradient_that_is_no_number_is_wrong(tw):
+    ops = tw.ops
+
+    def f(a):
+        return ops.sum(ops.where(a > 0, ops.sqrt(a), a))  # 0 times infinity in the branch that is not taken
+
+    with pytest.raises(AssertionError, match=r"argument 0\[0\]: nan"):
+        tw.gradcheck(f, (np.array([-1.0, 2.0, 3.0]),))
+    with pytest.raises(AssertionError, match="direction"):
+        tw.gradcheck(f, (np.array([-1.0, 2.0, 3.0]),), directions=3)
+
+
+def test_bare_arguments_and_wrong_numbers(tw, x):
+    assert tw.gradcheck(tw.ops.tanh, x).checked == 20
+    with pytest.raises(TypeError, match=r"\(x,\) for a single one"):
+        tw.gradcheck(tw.ops.tanh, [0.5, 0.25])
+    for options in ({"h": 0}, {"h": float("nan")}, {"tolerance": 0}, {"floor": 0}, {"directions": -1}):
+        with pytest.raises(ValueError, match=rf"\[gradcheck\] {next(iter(options))} is"):
+            tw.gradcheck(tw.ops.tanh, (x,), **options)
+
+
 def test_networks(tw):
     nn = tw.nn
     images = np.random.default_rng(1).standard_normal((4, 6, 6, 2))

@@ -147,6 +147,55 @@ def test_the_gradient_of_an_integer_argument_is_refused_or_float32(tw):
         np.testing.assert_array_equal(g, [2.0, 4.0])
 
 
+def test_integer_arrays_have_no_derivative(tw):
+    """vjp, jvp and hvp hand them to the function and have None in their places, also inside structures."""
+    logits, y = np.random.default_rng(0).standard_normal((4, 3)), np.array([0, 2, 1, 1])
+
+    def f(p, y):
+        return tw.ops.cross_entropy(p["x"], y) + tw.ops.cross_entropy(p["x"], p["y"])
+
+    p, v = {"x": logits, "y": y}, {"x": logits[::-1], "y": None}
+    expected = tw.grad(lambda x: 2 * tw.ops.cross_entropy(x, y))(logits)
+    value, pullback = tw.vjp(f, p, y)
+    parts, none = pullback(np.array(1.0))
+    assert none is None and parts["y"] is None and value.shape == ()
+    np.testing.assert_allclose(parts["x"], expected, rtol=1e-13)
+    np.testing.assert_allclose(tw.jvp(f, (p, y), (v, None))[1], (expected * v["x"]).sum(), rtol=1e-12)
+    product, none = tw.hvp(f, (p, y), (v, None))
+    assert none is None and product["y"] is None
+    np.testing.assert_allclose(
+        product["x"], tw.hvp(lambda x: 2 * tw.ops.cross_entropy(x, y), (logits,), (v["x"],))[0], rtol=1e-12, atol=1e-15
+    )
+    with pytest.raises(ValueError, match=r"\[hvp\] a tangent \(None for arrays of integers\)"):
+        tw.hvp(f, (p, y), (v, y))
+    with pytest.raises(TypeError, match=r"\[vjp\] no argument is a number or an array of floats"):
+        tw.vjp(lambda y: y, y)
+
+
+def test_a_bare_array_is_the_only_argument(tw):
+    np.testing.assert_array_equal(tw.hvp(lambda x: tw.ops.sum(x**3), X, X), 6 * X * X)
+    np.testing.assert_array_equal(tw.jvp(lambda x: x**2.0, X, X)[1], 2 * X * X)
+    assert tw.hvp(lambda x: x**3, 2.0, 1.0) == 12
+    np.testing.assert_array_equal(tw.hvp(lambda p: tw.ops.sum(p["x"] ** 3), {"x": X}, {"x": X})["x"], 6 * X * X)
+    with pytest.raises(TypeError, match=r"\[hvp\] the function can't be called with 3 positional arguments.*\(x,\)"):
+        tw.hvp(lambda x: tw.ops.sum(x**3), [1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    with pytest.raises(TypeError, match="of the function's own"):
+
+        def own(x):
+            raise TypeError("of the function's own")
+
+        tw.grad(own)(X)
+
+
+def test_keywords_are_passed_on(tw):
+    def f(x, power=1.0, *, y=None):
+        return tw.ops.sum(x**power) + (0 if y is None else tw.ops.cross_entropy(x, y))
+
+    np.testing.assert_array_equal(tw.grad(f)(X, power=2.0), 2 * X)
+    value, gradient = tw.value_and_grad(f)(X, y=np.array([0, 1]))
+    assert value > X.sum() and gradient.shape == X.shape
+
+
 def test_python_numbers_and_zero_dimensional_arrays(tw):
     assert tw.grad(lambda x: x * x)(np.float64(3.0)) == 6.0
     assert tw.grad(lambda x: x * x)(np.array(3.0, np.float32)) == 6.0
@@ -234,6 +283,9 @@ def test_a_leaked_tensor_is_explained(tw):
     tw.grad(lambda x: kept.append(x) or x.sum())(X)
     with pytest.raises(ValueError, match="recording"):
         tw.grad(lambda x: (x * kept[0]).sum())(X)
+    for call in (lambda: tw.ops.exp(kept[0]), lambda: tw.grad(lambda x: tw.ops.exp(kept[0]).sum())(X)):
+        with pytest.raises(ValueError, match=r"\[exp\] a symbolic tensor came in after its recording"):
+            call()
 
 
 def test_an_exception_of_ones_own_leaves_everything_usable(tw):

@@ -1,19 +1,21 @@
 """Layers and networks. Names follow torch.nn; input sizes are inferred, and images are channels-last (n, h, w, c)."""
 
-from .containers import Concat, Residual, Sequential
+from .containers import Concat, ModuleDict, ModuleList, Residual, Sequential
 from .describe import build, describe
 from .functional import functional_call
 from .layers import Conv2d, Linear
 from .module import Buffer, Module, Parameter, is_training
-from .norm import BatchNorm, Dropout, LayerNorm
+from .norm import BatchNorm, LayerNorm
 from .simple import (
     GELU,
     AvgPool2d,
+    Dropout,
     Flatten,
     GlobalAvgPool2d,
     GlobalMaxPool2d,
     Identity,
     LeakyReLU,
+    LogSoftmax,
     MaxPool2d,
     ReLU,
     Sigmoid,
@@ -37,8 +39,11 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LogSoftmax",
     "MaxPool2d",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "Parameter",
     "ReLU",
     "Residual",

@@ -1,41 +1,111 @@
-"""Modules made of modules: Sequential, Residual, Concat."""
+"""Modules made of modules: ModuleList, Sequential, ModuleDict, Residual, Concat."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import ops
 from .module import Module
 
 
-class Sequential(Module):
+class ModuleList(Module):
+    """Modules in a list, as parts of a layer of one's own, whose forward calls them; their names are their positions.
+
+    Raises: TypeError for what is no module; IndexError for a position outside the list.
+    """
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        super().__init__()
+        self.extend(modules)
+
+    def append(self, module: Module) -> Any:
+        """Add a module at the end, named by its position. Returns the list."""
+        at = len(self)
+        while str(at) in self._parts:  # a slice keeps the names of the whole
+            at += 1
+        return self._add(str(at), module)
+
+    def extend(self, modules: Iterable[Module]) -> Any:
+        """Add modules at the end. Returns the list."""
+        for module in modules:
+            self.append(module)
+        return self
+
+    def _add(self, name: str, module: Module) -> Any:
+        _add(self, name, module)
+        return self
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.children())
+
+    def __iter__(self) -> Iterator[Module]:
+        return self.children()
+
+    def __getitem__(self, at: int | slice) -> Any:
+        """Return one module, or those of a slice with their names, shared with this list."""
+        if not isinstance(at, slice):
+            return list(self.children())[at]
+        part: ModuleList = Sequential() if isinstance(self, Sequential) else ModuleList()
+        for name, module in list(self.named_children())[at]:
+            part._add(name, module)
+        return part
+
+
+class Sequential(ModuleList):
     """Layers one after the other; their names are their positions. Also takes one list, or a dict of named layers."""
 
     def __init__(self, *layers: Any) -> None:
         super().__init__()
         if len(layers) == 1 and isinstance(layers[0], dict):
-            named = list(layers[0].items())
+            for name, layer in layers[0].items():
+                self._add(name, layer)
         else:
-            flat = layers[0] if len(layers) == 1 and isinstance(layers[0], (list, tuple)) else layers
-            named = [(str(i), layer) for i, layer in enumerate(flat)]
-        for name, layer in named:
-            _check_module(layer, "Sequential", name)
-            setattr(self, name, layer)
+            self.extend(layers[0] if len(layers) == 1 and isinstance(layers[0], (list, tuple)) else layers)
 
     def forward(self, x: Any) -> Any:
         for layer in self.children():
             x = layer(x)
         return x
 
-    def __len__(self) -> int:
-        return len(self._parts)
 
-    def __iter__(self) -> Iterator[Module]:
+class ModuleDict(Module):
+    """Modules by name, as parts of a layer of one's own, whose forward calls them.
+
+    Raises: TypeError for what is no module; ValueError for a name that a method has; KeyError for an unknown one.
+    """
+
+    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+        super().__init__()
+        for name, module in (modules or {}).items():
+            self[name] = module
+
+    def keys(self) -> Iterator[str]:
+        """Yield the names."""
+        return (name for name, _ in self.items())
+
+    def values(self) -> Iterator[Module]:
+        """Yield the modules."""
         return self.children()
 
-    def __getitem__(self, at: int) -> Module:
-        return list(self.children())[at]
+    def items(self) -> Iterator[tuple[str, Module]]:
+        """Yield (name, module)."""
+        return self.named_children()
+
+    def __setitem__(self, name: str, module: Module) -> None:
+        _add(self, name, module)
+
+    def __getitem__(self, name: str) -> Module:
+        return dict(self.items())[name]
+
+    def __contains__(self, name: object) -> bool:
+        return any(name == key for key in self.keys())
+
+    def __iter__(self) -> Iterator[str]:
+        return self.keys()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.items())
 
 
 class Residual(Module):
@@ -61,8 +131,7 @@ class Concat(Module):
         if not branches:
             raise ValueError("[Concat] there are no branches, expected at least one")
         for i, branch in enumerate(branches):
-            _check_module(branch, "Concat", str(i))
-            setattr(self, str(i), branch)
+            _add(self, str(i), branch)
         self.axis = ops.axes.integer(axis, "Concat", "axis")
 
     def forward(self, x: Any) -> Any:
@@ -70,6 +139,15 @@ class Concat(Module):
 
     def options(self) -> dict[str, Any]:
         return {"axis": self.axis}
+
+
+def _add(whole: Module, name: str, part: Any) -> None:
+    """Make part a part of the whole under a name."""
+    where = type(whole).__name__
+    _check_module(part, where, name)
+    if not isinstance(name, str) or hasattr(type(whole), name):
+        raise ValueError(f"[{where}] a part can't be named {name!r}: expected a string that is no method's name")
+    setattr(whole, name, part)
 
 
 def _check_module(part: Any, where: str, name: str) -> None:

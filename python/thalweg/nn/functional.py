@@ -25,7 +25,7 @@ def functional_call(
         raise TypeError(f"[functional_call] net is a {type(net).__name__}, expected an nn.Module")
     if not isinstance(params, dict):
         raise TypeError(f"[functional_call] params is a {type(params).__name__}, expected a dict of arrays by name")
-    recording = recording_of(tree.flatten((params, x))[0]) or current()
+    recording = recording_of(tree.flatten((params, x))[0], "functional_call") or current()
     if recording is None:
         return transforms.evaluate(
             lambda p, v: functional_call(net, p, v, train=train, seed=seed, step=step), params, x

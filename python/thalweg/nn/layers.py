@@ -30,6 +30,10 @@ class Weighted(Module):
             "bias_init": self.bias.init if self.bias is not None else None,
         }
 
+    def _usual(self) -> dict[str, Any]:
+        zeros = initial.zeros() if self.bias is not None else None
+        return {**super()._usual(), "weight_init": initial.kaiming_normal(), "bias_init": zeros}
+
 
 class Linear(Weighted):
     """Dense layer on the last axis: y = x weight' + bias.

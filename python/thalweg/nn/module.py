@@ -8,6 +8,7 @@ network holds no values: these belong to a Trainer, or to the dict that function
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -124,6 +125,18 @@ class Module:
         """Yield (path, part) of this module, all modules inside, and their parameters and buffers; shared ones once."""
         yield from _walk(self, path, set())
 
+    def parameters(self) -> Iterator[Parameter]:
+        """Yield every parameter, shared ones once."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def modules(self) -> Iterator[Module]:
+        """Yield this module and all inside, shared ones once."""
+        return (module for _, module in self.named_modules())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """Yield (name, module) of the modules assigned to this one, in order."""
+        return ((name, part) for name, part in self._parts.items() if isinstance(part, Module))
+
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """Yield (path, module) of this module ("") and all inside."""
         return ((path, part) for path, part in self.named_parts() if isinstance(part, Module))
@@ -138,7 +151,7 @@ class Module:
 
     def children(self) -> Iterator[Module]:
         """Yield the modules assigned to this one, in order."""
-        return (part for part in self._parts.values() if isinstance(part, Module))
+        return (part for _, part in self.named_children())
 
     def freeze(self) -> Module:
         """Exclude all parameters inside from training, in trainers made from now on. Returns the module."""
@@ -157,13 +170,16 @@ class Module:
         """Return the arguments that __repr__ shows and that a description of a built-in layer keeps."""
         return {}
 
+    def _usual(self) -> dict[str, Any]:
+        """Return the options' values that __repr__ leaves out: the defaults of __init__."""
+        arguments = inspect.signature(type(self).__init__).parameters
+        return {name: a.default for name, a in arguments.items() if a.default is not a.empty}
+
     def __repr__(self) -> str:
-        own = ", ".join(f"{name}={value!r}" for name, value in self.options().items())
-        inner = "".join(
-            f"\n  {name}: " + repr(part).replace("\n", "\n  ")
-            for name, part in self._parts.items()
-            if isinstance(part, Module)
-        )
+        usual = self._usual()
+        shown = {k: v for k, v in self.options().items() if k not in usual or not _same(v, usual[k])}
+        own = ", ".join(f"{name}={value!r}" for name, value in shown.items())
+        inner = "".join(f"\n  {name}: " + repr(part).replace("\n", "\n  ") for name, part in self.named_children())
         return f"{type(self).__name__}({own}{inner}{chr(10) if inner else ''})"
 
 
@@ -185,6 +201,12 @@ def _walk(module: Module, path: str, seen: set[int]) -> Iterator[tuple[str, Any]
         elif id(part) not in seen:
             seen.add(id(part))
             yield inner, part
+
+
+def _same(value: Any, usual: Any) -> bool:
+    """Tell whether an option has its usual value; a number may stand for a list of it."""
+    parts = value if isinstance(value, list) and value and not isinstance(usual, list) else [value]
+    return all(repr(part) == repr(usual) for part in parts)
 
 
 def _recording(part: Any) -> Recording:

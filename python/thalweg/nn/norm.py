@@ -1,4 +1,4 @@
-"""Normalization layers and dropout."""
+"""Normalization layers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import init as initial
 from .. import ops
-from ..ops.axes import integer
+from ..ops.axes import integer, number
 from ..ops.batch_norm import batch_norm_running, batch_norm_with_statistics
 from ..symbolic import SymbolicTensor
 from .layers import last_extent
@@ -20,7 +20,8 @@ class BatchNorm(Module):
       evaluation: the same with running statistics, new = (1 - momentum) old + momentum batch
     running_var: "unbiased" (as torch) or "biased" variance enters the running one. affine=False leaves out gamma and
     beta.
-    Raises: ValueError for eps <= 0, momentum outside [0, 1], another running_var, or one value per channel in training.
+    Raises: TypeError for what is no number; ValueError for eps < 0, momentum outside [0, 1], another running_var, or
+    one value per channel in training.
     Source: Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
 
@@ -33,7 +34,7 @@ class BatchNorm(Module):
         if running_var not in ("unbiased", "biased"):
             raise ValueError(f"[BatchNorm] running_var is {running_var!r}, expected 'unbiased' or 'biased'")
         self.momentum = number(momentum, "BatchNorm", "momentum", 0, 1)
-        self.eps = number(eps, "BatchNorm", "eps", 0, None, open_low=True)
+        self.eps = number(eps, "BatchNorm", "eps", 0)
         self.running_variance = running_var
         self.gamma = Parameter(None, initial.ones()) if affine else None
         self.beta = Parameter(None, initial.zeros()) if affine else None
@@ -64,14 +65,17 @@ class BatchNorm(Module):
 
 
 class LayerNorm(Module):
-    """Layer normalization over the last `dims` axes (see ops.layer_norm), with scale gamma and shift beta if affine."""
+    """Layer normalization over the last `dims` axes (see ops.layer_norm), with scale gamma and shift beta if affine.
+
+    Raises: TypeError for what is no number; ValueError for dims < 1 or eps < 0.
+    """
 
     def __init__(self, *more: Any, dims: int = 1, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__()
         if more:
             raise TypeError(f"LayerNorm({', '.join(map(repr, more))}): the shape is inferred: LayerNorm(dims=1)")
         self.dims = integer(dims, "LayerNorm", "dims", 1)
-        self.eps = number(eps, "LayerNorm", "eps", 0, None, open_low=True)
+        self.eps = number(eps, "LayerNorm", "eps", 0)
         self.gamma = Parameter(None, initial.ones()) if affine else None
         self.beta = Parameter(None, initial.zeros()) if affine else None
 
@@ -83,31 +87,3 @@ class LayerNorm(Module):
 
     def options(self) -> dict[str, Any]:
         return {"dims": self.dims, "eps": self.eps, "affine": self.gamma is not None}
-
-
-class Dropout(Module):
-    """Inverted dropout in training, the identity in evaluation (see ops.dropout).
-
-    Raises: TypeError or ValueError for p that is no number in [0, 1].
-    """
-
-    def __init__(self, p: float = 0.5) -> None:
-        super().__init__()
-        self.p = number(p, "Dropout", "p", 0, 1)
-
-    def forward(self, x: SymbolicTensor) -> Any:
-        return ops.dropout(x, self.p) if is_training() and self.p > 0 else x
-
-    def options(self) -> dict[str, Any]:
-        return {"p": self.p}
-
-
-def number(x: Any, where: str, name: str, low: float | None, high: float | None, *, open_low: bool = False) -> float:
-    """Return x as a float inside a range; TypeError for anything but a number, ValueError outside."""
-    if isinstance(x, bool) or not isinstance(x, (int, float)):
-        raise TypeError(f"[{where}] {name} is {x!r}, expected a number")
-    ok = x == x and (low is None or (x > low if open_low else x >= low)) and (high is None or x <= high)
-    if not ok:
-        left = "" if low is None else f"{low} {'<' if open_low else '<='} "
-        raise ValueError(f"[{where}] {name} is {x}, expected {left}{name}{'' if high is None else f' <= {high}'}")
-    return float(x)

@@ -1,27 +1,34 @@
-"""Layers without parameters: pooling, activations, Flatten, Identity."""
+"""Layers without parameters: pooling, activations, dropout, Flatten, Identity."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from .. import ops
-from ..ops.axes import integer, pair
+from ..ops.axes import integer, number, pair
 from ..ops.axes import padding as padding_of
 from ..symbolic import SymbolicTensor
-from .module import Module
-from .norm import number
+from .module import Module, is_training
 
 
 class _Pool(Module):
-    def __init__(self, kernel_size: Any, *, stride: Any = None, padding: Any = 0) -> None:
+    def __init__(self, kernel_size: Any, *more: Any, stride: Any = None, padding: Any = 0) -> None:
         super().__init__()
         name = type(self).__name__
+        if more:
+            raise TypeError(
+                f"{name}({kernel_size}, {', '.join(map(repr, more))}): what follows the kernel is named: "
+                f"{name}({kernel_size}, stride={more[0]!r})"
+            )
         self.kernel_size = pair(kernel_size, name, "kernel_size", 1)
         self.stride = self.kernel_size if stride is None else pair(stride, name, "stride", 1)
         self.padding = padding_of(padding, name, self.kernel_size, [1, 1], self.stride)
 
     def options(self) -> dict[str, Any]:
         return {"kernel_size": self.kernel_size, "stride": self.stride, "padding": self.padding}
+
+    def _usual(self) -> dict[str, Any]:
+        return {**super()._usual(), "stride": self.kernel_size}
 
 
 class MaxPool2d(_Pool):
@@ -35,9 +42,9 @@ class AvgPool2d(_Pool):
     """Average of each window (see ops.avg_pool2d). The stride is the kernel's size by default."""
 
     def __init__(
-        self, kernel_size: Any, *, stride: Any = None, padding: Any = 0, count_include_pad: bool = True
+        self, kernel_size: Any, *more: Any, stride: Any = None, padding: Any = 0, count_include_pad: bool = True
     ) -> None:
-        super().__init__(kernel_size, stride=stride, padding=padding)
+        super().__init__(kernel_size, *more, stride=stride, padding=padding)
         self.count_include_pad = bool(count_include_pad)
 
     def forward(self, x: SymbolicTensor) -> Any:
@@ -89,7 +96,7 @@ class LeakyReLU(Module):
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
-        self.negative_slope = number(negative_slope, "LeakyReLU", "negative_slope", None, None)
+        self.negative_slope = number(negative_slope, "LeakyReLU", "negative_slope")
 
     def forward(self, x: SymbolicTensor) -> Any:
         return ops.leaky_relu(x, self.negative_slope)
@@ -135,15 +142,41 @@ class Softplus(Module):
         return ops.softplus(x)
 
 
-class Softmax(Module):
-    """Probabilities along an axis. Before a cross-entropy loss leave it out: the loss contains it."""
-
+class _Along(Module):
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
-        self.dim = integer(dim, "Softmax", "dim")
+        self.dim = integer(dim, type(self).__name__, "dim")
+
+    def options(self) -> dict[str, Any]:
+        return {"dim": self.dim}
+
+
+class Softmax(_Along):
+    """Probabilities along an axis. Before a cross-entropy loss leave it out: the loss contains it."""
 
     def forward(self, x: SymbolicTensor) -> Any:
         return ops.softmax(x, self.dim)
 
+
+class LogSoftmax(_Along):
+    """Logarithms of probabilities along an axis: before the loss NLL. The loss CrossEntropy contains it."""
+
+    def forward(self, x: SymbolicTensor) -> Any:
+        return ops.log_softmax(x, self.dim)
+
+
+class Dropout(Module):
+    """Inverted dropout in training, the identity in evaluation (see ops.dropout).
+
+    Raises: TypeError or ValueError for p that is no number in [0, 1].
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        self.p = number(p, "Dropout", "p", 0, 1)
+
+    def forward(self, x: SymbolicTensor) -> Any:
+        return ops.dropout(x, self.p) if is_training() and self.p > 0 else x
+
     def options(self) -> dict[str, Any]:
-        return {"dim": self.dim}
+        return {"p": self.p}

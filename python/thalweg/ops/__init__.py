@@ -11,6 +11,7 @@ from .dropout import dropout
 from .elementwise import (
     abs,
     add,
+    clip,
     cos,
     div,
     equal,
@@ -36,11 +37,11 @@ from .elementwise import (
     where,
 )
 from .layer_norm import layer_norm
-from .loss import correct, cross_entropy, mse
+from .loss import bce_with_logits, correct, cross_entropy, huber, l1, mse, nll
 from .matmul import linear, matmul
 from .pooling import avg_pool2d, global_avg_pool2d, global_max_pool2d, max_pool2d
-from .reduce import max, mean, min, sum
-from .shape import broadcast_to, concat, flatten, index, reshape, slice, split, transpose
+from .reduce import logsumexp, max, mean, min, norm, std, sum, var
+from .shape import broadcast_to, concat, expand_dims, flatten, index, reshape, slice, split, squeeze, stack, transpose
 from .softmax import log_softmax, softmax
 
 __all__ = [
@@ -49,7 +50,9 @@ __all__ = [
     "avg_pool2d",
     "batch_norm",
     "batch_norm_inference",
+    "bce_with_logits",
     "broadcast_to",
+    "clip",
     "concat",
     "conv2d",
     "correct",
@@ -60,6 +63,7 @@ __all__ = [
     "equal",
     "erf",
     "exp",
+    "expand_dims",
     "expm1",
     "flatten",
     "gelu",
@@ -67,7 +71,9 @@ __all__ = [
     "global_max_pool2d",
     "greater",
     "greater_equal",
+    "huber",
     "index",
+    "l1",
     "layer_norm",
     "leaky_relu",
     "less",
@@ -76,6 +82,7 @@ __all__ = [
     "log",
     "log1p",
     "log_softmax",
+    "logsumexp",
     "matmul",
     "max",
     "max_pool2d",
@@ -86,6 +93,8 @@ __all__ = [
     "mse",
     "mul",
     "neg",
+    "nll",
+    "norm",
     "not_equal",
     "pow",
     "relu",
@@ -98,9 +107,13 @@ __all__ = [
     "split",
     "sqrt",
     "square",
+    "squeeze",
+    "stack",
+    "std",
     "sub",
     "sum",
     "tanh",
     "transpose",
+    "var",
     "where",
 ]

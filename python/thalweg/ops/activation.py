@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .axes import number
 from .dispatch import Array, one
 
 
@@ -11,8 +12,11 @@ def relu(x: Array) -> Array:
 
 
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
-    """Rectify with a leak: x for x > 0, negative_slope x below. Source: Maas et al. 2013."""
-    return one("leaky_relu", x, slope=float(negative_slope))
+    """Rectify with a leak: x for x > 0, negative_slope x below. Source: Maas et al. 2013.
+
+    Raises: TypeError for a slope that is no number; ValueError for one that is not finite.
+    """
+    return one("leaky_relu", x, slope=number(negative_slope, "leaky_relu", "negative_slope"))
 
 
 def tanh(x: Array) -> Array:

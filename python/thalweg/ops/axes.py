@@ -1,10 +1,13 @@
-"""Helpers for axes, pairs and shapes: what the public functions take, turned into what the engine's operators take."""
+"""Helpers for numbers, axes, pairs and shapes: what the public functions take, turned into what the engine takes."""
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from ..symbolic import BATCH, BatchAxis
 
@@ -23,6 +26,38 @@ def integer(x: Any, where: str, name: str, least: int | None = None) -> int:
         raise ValueError(f"[{where}] {name} is {value}, expected at least {least}")
     if not -(1 << 63) <= value < 1 << 63:
         raise ValueError(f"[{where}] {name} is {value}, expected a number of 63 bits")
+    return value
+
+
+def is_number(x: Any) -> bool:
+    """Tell whether x is a real number: of Python or a scalar of NumPy, no bool."""
+    return isinstance(x, (int, float, np.integer, np.floating)) and not isinstance(x, bool)
+
+
+def number(
+    x: Any,
+    where: str,
+    name: str,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """Return x as a float; TypeError for anything but a number, ValueError outside a range or if it is not finite.
+
+    open_low, open_high: the bound itself is outside.
+    """
+    if not is_number(x):
+        raise TypeError(f"[{where}] {name} is {x!r}, expected a number")
+    value = float(x)
+    above = low is None or (value > low if open_low else value >= low)
+    below = high is None or (value < high if open_high else value <= high)
+    if not (math.isfinite(value) and above and below):
+        left = "" if low is None else f"{low} {'<' if open_low else '<='} "
+        right = "" if high is None else f" {'<' if open_high else '<='} {high}"
+        bounds = f", {left}{name}{right}" if left or right else ""
+        raise ValueError(f"[{where}] {name} is {value}, expected a finite number{bounds}")
     return value
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .axes import number
 from .dispatch import Array, apply, materialise, one
 
 
@@ -16,8 +17,8 @@ def batch_norm(x: Array, gamma: Array | None = None, beta: Array | None = None, 
     Shapes: x (..., c) with the channel last, gamma, beta (c), both or none. dtypes: float32 or float64.
     The gradient goes through the statistics, which are merged over all ranks.
     Returns: y, of x's shape.
-    Raises: TypeError for arrays that are no real numbers; ValueError for shapes that don't match, eps <= 0, or one
-    value per channel.
+    Raises: TypeError for arrays that are no real numbers; ValueError for shapes that don't match, eps < 0, or one
+    value per channel. With eps = 0 a constant channel gives NaN.
     """
     return batch_norm_with_statistics(x, gamma, beta, eps=eps)[0]
 
@@ -27,8 +28,9 @@ def batch_norm_with_statistics(
 ) -> tuple[Array, Array]:
     """As batch_norm; returns (y, statistics), the latter (2, c): mean and sum of squared deviations."""
     [x] = materialise([x], "batch_norm")
+    attrs = {"eps": number(eps, "batch_norm", "eps", 0)}
     statistics = one("moments", x)
-    return apply("batch_norm", [x, statistics, *_affine(gamma, beta, "batch_norm")], {"eps": float(eps)})[0], statistics
+    return apply("batch_norm", [x, statistics, *_affine(gamma, beta, "batch_norm")], attrs)[0], statistics
 
 
 def batch_norm_inference(
@@ -45,7 +47,7 @@ def batch_norm_inference(
     Shapes: x (..., c), all others (c). Returns and Raises as batch_norm, one value per channel allowed.
     """
     inputs = [x, running_mean, running_var, *_affine(gamma, beta, "batch_norm_inference")]
-    return apply("batch_norm_inference", inputs, {"eps": float(eps)})[0]
+    return apply("batch_norm_inference", inputs, {"eps": number(eps, "batch_norm_inference", "eps", 0)})[0]
 
 
 def batch_norm_running(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core, arrays, fork
-from ..symbolic import Operators, Recording, SymbolicTensor, current, freeze
+from ..symbolic import Operators, Recording, SymbolicTensor, active, current, freeze
 
 Array = Any  # a NumPy array, a symbolic tensor, a number, or anything that thalweg.arrays takes
 _CACHE_SIZE = 512
@@ -55,7 +55,7 @@ def apply(
     index: positions of inputs that hold class numbers. random: (seed, step) of an eager call's random numbers.
     Raises: TypeError and ValueError of the operator's own checks and of thalweg.arrays.
     """
-    recording = recording_of(inputs)
+    recording = recording_of(inputs, op)
     if recording is not None:
         return recording.apply(op, inputs, attrs, index, path)
     return _run(op, inputs, attrs or {}, index, random)
@@ -66,10 +66,18 @@ def one(op: str, *inputs: Array, index: tuple[int, ...] = (), **attrs: Any) -> A
     return apply(op, inputs, attrs, index=index)[0]
 
 
-def recording_of(inputs: Sequence[Any]) -> Recording | None:
-    """Return the recording that the tensors among the inputs belong to, None if all are arrays."""
+def recording_of(inputs: Sequence[Any], where: str = "ops") -> Recording | None:
+    """Return the recording that the tensors among the inputs belong to, None if all are arrays.
+
+    Raises: ValueError for a tensor whose recording has ended.
+    """
     for x in inputs:
         if isinstance(x, SymbolicTensor):
+            if not active(x.recording):
+                raise ValueError(
+                    f"[{where}] a symbolic tensor came in after its recording: it was kept from an earlier call, and "
+                    "has no value; let the function or the network return what is needed"
+                )
             return x.recording
         if isinstance(x, Operators):  # a parameter or buffer of a layer
             recording = current()

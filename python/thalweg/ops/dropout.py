@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .axes import integer
+from .axes import integer, number
 from .dispatch import Array, apply, recording_of
 
 
@@ -15,18 +15,15 @@ def dropout(x: Array, p: float, *, seed: int = 0, step: int = 0) -> Array:
     Inside a network's training step the run's own seed and step count; there every call has a mask of its own.
     Shapes: any. dtypes: float32 or float64.
     Returns: y, of x's shape.
-    Raises: TypeError for arrays that are no real numbers; ValueError for p outside [0, 1].
+    Raises: TypeError for arrays that are no real numbers, p that is no number; ValueError for p outside [0, 1].
     """
-    if isinstance(p, bool) or not isinstance(p, (int, float)):
-        raise TypeError(f"[dropout] p is {p!r}, expected a number in [0, 1]")
-    if not 0 <= p <= 1:
-        raise ValueError(f"[dropout] p is {p}, expected a probability in [0, 1]")
+    p = number(p, "dropout", "p", 0, 1)
     random = (integer(seed, "dropout", "seed", 0), integer(step, "dropout", "step", 0))
-    recording = recording_of([x])
+    recording = recording_of([x], "dropout")
     path = None
     if recording is not None:
         path = _note(recording, random)
-    return apply("dropout", [x], {"p": float(p)}, path=path, random=random)[0]
+    return apply("dropout", [x], {"p": p}, path=path, random=random)[0]
 
 
 def _note(recording: Any, random: tuple[int, int]) -> str:

@@ -9,7 +9,7 @@ Raises: TypeError for complex, object or text arrays; ValueError for shapes that
 
 from __future__ import annotations
 
-from .dispatch import Array, one
+from .dispatch import Array, materialise, one
 
 
 def add(a: Array, b: Array) -> Array:
@@ -80,6 +80,18 @@ def not_equal(a: Array, b: Array) -> Array:
 def where(condition: Array, a: Array, b: Array) -> Array:
     """Choose: a where condition is not zero, b elsewhere. The condition gets no gradient."""
     return one("where", condition, a, b)
+
+
+def clip(x: Array, min: Array | None = None, max: Array | None = None) -> Array:
+    """Keep x within bounds: max where x > max, else min where x < min; one bound may be left out. NaN stays.
+
+    At a bound the gradient goes to x. Raises: ValueError without any bound.
+    """
+    if min is None and max is None:
+        raise ValueError("[clip] min and max are None, expected at least one bound")
+    [x] = materialise([x], "clip")
+    x = x if min is None else where(less(x, min), min, x)
+    return x if max is None else where(greater(x, max), max, x)
 
 
 def neg(x: Array) -> Array:

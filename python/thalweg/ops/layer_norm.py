@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .axes import integer
+from .axes import integer, number
 from .dispatch import Array, apply
 
 
@@ -13,9 +13,11 @@ def layer_norm(
 
     Shapes: x any, gamma and beta (both or none) the last `dims` extents of x. dtypes: float32 or float64.
     Returns: y, of x's shape.
-    Raises: TypeError for arrays that are no real numbers; ValueError for shapes that don't match or eps <= 0.
+    Raises: TypeError for arrays that are no real numbers; ValueError for shapes that don't match or eps < 0.
+    With eps = 0 a constant row gives NaN.
     """
     if (gamma is None) != (beta is None):
         raise ValueError("[layer_norm] gamma and beta come together or not at all")
     inputs = [x] if gamma is None else [x, gamma, beta]
-    return apply("layer_norm", inputs, {"dims": integer(dims, "layer_norm", "dims", 1), "eps": float(eps)})[0]
+    attrs = {"dims": integer(dims, "layer_norm", "dims", 1), "eps": number(eps, "layer_norm", "eps", 0)}
+    return apply("layer_norm", inputs, attrs)[0]

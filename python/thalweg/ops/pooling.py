@@ -7,7 +7,7 @@ from typing import Any
 from .axes import padding as padding_of
 from .axes import pair
 from .dispatch import Array, materialise, one, shape_of
-from .reduce import max, mean
+from .reduce import average, max
 
 
 def max_pool2d(x: Array, kernel_size: Any, *, stride: Any = None, padding: Any = 0) -> Array:
@@ -34,7 +34,7 @@ def avg_pool2d(
 
 def global_avg_pool2d(x: Array) -> Array:
     """Average each channel over the image: (n, h, w, c) -> (n, c)."""
-    return mean(_images(x, "global_avg_pool2d"), (1, 2))
+    return average(_images(x, "global_avg_pool2d"), (1, 2), False, "global_avg_pool2d")
 
 
 def global_max_pool2d(x: Array) -> Array:

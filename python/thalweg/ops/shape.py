@@ -1,7 +1,7 @@
-"""Rearrangements: reshape, transpose, concat, split, slice, flatten, broadcast_to.
+"""Rearrangements: reshape, transpose, concat, stack, split, slice, squeeze, expand_dims, flatten, broadcast_to.
 
 dtypes: as x. A symbolic batch axis stays axis 0: what would move, cut or join it is refused.
-Returns: an array, or a symbolic tensor; split returns a list.
+Returns: an array of the caller's own, never the argument itself, or a symbolic tensor; split returns a list.
 Raises: TypeError for arrays that are no real numbers; ValueError for shapes, axes or bounds that don't fit.
 """
 
@@ -11,9 +11,10 @@ import builtins
 from collections.abc import Sequence
 from typing import Any
 
-from ..symbolic import BATCH
-from .axes import extents_of, integer, single
-from .dispatch import Array, apply, materialise, one, shape_of
+from .. import arrays
+from ..symbolic import BATCH, Operators
+from .axes import extents_of, integer, normalise, single
+from .dispatch import Array, apply, batched, materialise, one, recording_of, shape_of
 
 
 def reshape(x: Array, shape: Any) -> Array:
@@ -51,6 +52,43 @@ def concat(xs: Sequence[Array], axis: int = 0) -> Array:
     return apply("concat", xs, {"axis": single(axis, len(shape_of(xs[0], "concat")), "concat")})[0]
 
 
+def stack(xs: Sequence[Array], axis: int = 0) -> Array:
+    """Join arrays of one shape along a new axis."""
+    if not isinstance(xs, (tuple, list)) or not xs:
+        raise TypeError("[stack] xs must be a list of at least one array")
+    xs = materialise(xs, "stack")
+    if recording_of(xs, "stack") is None:  # one dtype before anything is converted
+        dtype = arrays.common_dtype(xs)
+        xs = [arrays.real(x, dtype, "stack") for x in xs]
+    shapes = [shape_of(x, "stack") for x in xs]
+    for shape in shapes:
+        if shape != shapes[0]:
+            raise ValueError(f"[stack] an array has shape {shape}, expected {shapes[0]} as the first")
+    at = single(axis, len(shapes[0]) + 1, "stack")
+    return apply("concat", [_expand(x, [at], "stack") for x in xs], {"axis": at})[0]
+
+
+def expand_dims(x: Array, axis: int | Sequence[int]) -> Array:
+    """Put in axes of extent 1, at these places of the result."""
+    [x] = materialise([x], "expand_dims")
+    added = len(axis) if isinstance(axis, (tuple, list)) else 1
+    return _expand(x, normalise(axis, len(shape_of(x, "expand_dims")) + added, "expand_dims"), "expand_dims")
+
+
+def squeeze(x: Array, axis: int | Sequence[int] | None = None) -> Array:
+    """Take out axes of extent 1: all of them, or the given ones."""
+    [x] = materialise([x], "squeeze")
+    extents = shape_of(x, "squeeze")
+    if axis is None:
+        axes = [a for a, extent in enumerate(extents) if extent == 1]
+    else:
+        axes = normalise(axis, len(extents), "squeeze")
+    for a in axes:
+        if extents[a] != 1:
+            raise ValueError(f"[squeeze] axis {a} of x {extents} has extent {extents[a]}, expected 1")
+    return reshape(x, [extent for a, extent in enumerate(extents) if a not in axes])
+
+
 def split(x: Array, sizes_or_sections: int | Sequence[int], axis: int = 0) -> list[Array]:
     """Cut along an axis, into equal sections (an integer) or into the given sizes, which add up to the extent."""
     [x] = materialise([x], "split")
@@ -78,7 +116,7 @@ def index(x: Array, at: Any) -> Array:
     does."""
     [x] = materialise([x], "index")
     extents = shape_of(x, "index")
-    entries = _expand(at if isinstance(at, tuple) else (at,), len(extents))
+    entries = _entries(at if isinstance(at, tuple) else (at,), len(extents))
     ranges: list[tuple[int, int, int]] = []
     result: list[int] = []
     for entry in entries:
@@ -99,6 +137,15 @@ def broadcast_to(x: Array, shape: Any) -> Array:
     return one("broadcast_to", x, shape=extents_of(shape, "broadcast_to"))
 
 
+def _expand(x: Array, axes: Sequence[int], where: str) -> Array:
+    extents = list(shape_of(x, where))
+    if batched(x) and 0 in axes:
+        raise ValueError(f"[{where}] axis 0 is the batch axis, which stays first: expected axis 1 or later")
+    for a in axes:
+        extents.insert(a, 1)
+    return reshape(x, extents)
+
+
 def _sizes(given: int | Sequence[int], extent: int) -> list[int]:
     if isinstance(given, (tuple, list)):
         sizes = [integer(v, "split", "size", 0) for v in given]
@@ -112,9 +159,10 @@ def _sizes(given: int | Sequence[int], extent: int) -> list[int]:
 
 
 def _slice(x: Array, ranges: Sequence[tuple[int, int, int]]) -> Array:
-    if all(part == (0, extent, 1) or part[1] < 0 for part, extent in zip(ranges, shape_of(x, "slice"), strict=True)):
+    whole = (part == (0, extent, 1) or part[1] < 0 for part, extent in zip(ranges, shape_of(x, "slice"), strict=True))
+    if isinstance(x, Operators) and all(whole):
         return x
-    begin, end, step = (list(part) for part in zip(*ranges, strict=True))
+    begin, end, step = ([part[i] for part in ranges] for i in range(3))
     return one("slice", x, begin=begin, end=end, step=step)
 
 
@@ -140,7 +188,7 @@ def _entry(entry: Any, extent: Any) -> tuple[int, int, int]:
     return at % extent, at % extent + 1, 1
 
 
-def _expand(entries: tuple[Any, ...], rank: int) -> list[Any]:
+def _entries(entries: tuple[Any, ...], rank: int) -> list[Any]:
     used = builtins.sum(entry is not None and entry is not Ellipsis for entry in entries)
     dots = builtins.sum(entry is Ellipsis for entry in entries)
     if used > rank or dots > 1:

@@ -7,8 +7,7 @@ from typing import Any
 from .. import optim
 from ..callbacks import Callback, ModelCheckpoint
 from ..nn.module import Module
-from ..nn.norm import number
-from ..ops.axes import integer
+from ..ops.axes import integer, number
 
 
 def parts(net: Any, loss: Any) -> None:
