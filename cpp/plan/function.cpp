@@ -29,6 +29,7 @@ void check_not_forked() {
 
 Pool& shared_pool(int threads) {
   static std::map<int, std::unique_ptr<Pool>> pools;
+  if (threads > kMostThreads) fail("threads = ", threads, ", expected 0 (automatic) to ", kMostThreads);
   if (threads <= 0) threads = usable_cores();
   auto& pool = pools[threads];
   if (!pool) pool = make_pool(threads);

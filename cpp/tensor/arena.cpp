@@ -26,6 +26,7 @@ Arena::Arena(int64_t bytes) : bytes_(align_up(bytes > 0 ? bytes : 1)) {
 void Arena::grow(int64_t bytes) {
   if (bytes > bytes_) {
     data_.reset();
+    bytes_ = 0;  // stays so if the new block can't be had
     *this = Arena(bytes);
   }
 }

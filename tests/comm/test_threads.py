@@ -176,7 +176,7 @@ def test_calls_that_differ_are_the_same_error_on_every_rank(case):
 
 
 def test_many_ranks_that_differ_are_counted():
-    with pytest.raises(ValueError, match="rank 4 calls .*, and 3 more ranks differ"):
+    with pytest.raises(ValueError, match=r"rank 4 calls .*, and 3 more ranks differ"):
         run_ranks(8, lambda comm: comm.all_reduce(ONES(1 if comm.rank == 0 else 2)))
 
 

@@ -4,11 +4,6 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture
-def core(tw):
-    return tw._core
-
-
 def ops_of(graph):
     return [node["op"] for node in graph.nodes()]
 

@@ -124,7 +124,7 @@ class Trainer:
             "rule": self.optimizer.rule,
             "groups": groups,
             "max_norm": self.max_norm or 0.0,
-            "clip_layer_norm": self.max_layer_norm or 0.0,
+            "max_layer_norm": self.max_layer_norm or 0.0,
             "clip_value": self.clip_value or 0.0,
             "on_nonfinite": self.on_nonfinite,
             "accumulate": self.accumulate,
@@ -224,7 +224,9 @@ class Trainer:
             if position.row < runner.rows:
                 return  # stopped inside the epoch
             if validation is not None:
-                logs |= {f"val_{k}": v for k, v in self._evaluate(validation, batch_size).items()}
+                with runner.interrupt.at_once():
+                    measured = self._evaluate(validation, batch_size)
+                logs |= {f"val_{k}": v for k, v in measured.items()}
             position.next_epoch()
             self.history.add(epoch, logs)
             for callback in runner.callbacks:
