@@ -36,7 +36,7 @@ class Communicator {
   // Every rank ends with the same bits. `elements` counts units of `element_bytes` that merge() works on.
   virtual void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) = 0;
   virtual void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes,
-                              const Merge& merge) = 0;                                // rank r keeps its even share
+                              const Merge& merge) = 0;  // rank r keeps its even share
   virtual void all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes,
                           std::byte* all) = 0;  // all: size() * elements
   virtual void broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) = 0;

@@ -1,6 +1,6 @@
-// threads.cpp: ranks that are threads of this process. Every collective publishes its call and buffer, meets the others,
-// sees that all make the same call, and reads their buffers. Once the ranks of a collective have met, each stays until
-// all have read, whatever fails elsewhere: no buffer goes away under a reader.
+// threads.cpp: ranks that are threads of this process. Every collective publishes its call and buffer, meets the
+// others, sees that all make the same call, and reads their buffers. Once the ranks of a collective have met, each
+// stays until all have read, whatever fails elsewhere: no buffer goes away under a reader.
 #include <algorithm>
 #include <atomic>
 #include <chrono>

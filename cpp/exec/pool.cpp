@@ -48,7 +48,8 @@ class ThreadPool final : public Pool {
     } catch (const std::exception& e) {
       const size_t started = workers_.size();
       stop();
-      throw std::runtime_error(text("of ", threads - 1, " threads the system let only ", started, " start: ", e.what()));
+      throw std::runtime_error(
+          text("of ", threads - 1, " threads the system let only ", started, " start: ", e.what()));
     }
   }
   ~ThreadPool() override { stop(); }

@@ -69,7 +69,7 @@ Function::Function(std::shared_ptr<const Graph> graph, std::vector<Value> inputs
         return copied;
       }()),
       program_(*graph_, spec()),
-      activations_(program_.activation_bytes()),
+      activations_(program_.growing([&] { return Arena(program_.activation_bytes()); })),
       self_(make_self()) {
   Memory memory;
   memory.activations = activations_.data();

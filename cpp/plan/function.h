@@ -22,6 +22,7 @@ class Function {
   const std::vector<Value>& inputs() const { return inputs_; }
   const std::vector<Value>& outputs() const { return outputs_; }
   const Type& type(Value v) const { return program_.type(v); }
+  std::string what_is(Value v) const { return program_.what_is(v); }
   DType dtype() const { return dtype_; }
   bool tangents() const { return tangents_; }
 

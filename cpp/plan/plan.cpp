@@ -80,7 +80,7 @@ void Plan::bind() {
       program_.activation_bytes() > replica_.activations.bytes() || input_bytes_ > replica_.inputs.bytes();
   if (grows) {
     replica_.version++;  // first: if one can't be had, the other may have moved all the same
-    replica_.activations.grow(program_.activation_bytes());
+    program_.growing([&] { replica_.activations.grow(program_.activation_bytes()); });
     replica_.inputs.grow(input_bytes_);
   }
   if (bound_ == replica_.version) return;
@@ -166,9 +166,10 @@ void Plan::update(const StepSettings& settings, double count, double norm) {
 }
 
 void Plan::commit_buffers() {
-  for (auto& [buffer, value] : recorded_.graph.buffer_updates())
-    std::memcpy(program_.at(buffer).data, program_.at(value).data,
-                program_.type(buffer).shape.size() * bytes_of(dtype_));
+  const int64_t element = bytes_of(dtype_);
+  for (auto& [buffer, value] : recorded_.graph.buffer_updates())  // the program need not read the buffer
+    std::memcpy(replica_.buffers.data() + program_.spec().buffers.at(buffer) * element, program_.at(value).data,
+                program_.type(buffer).shape.size() * element);
 }
 
 // The step is run once more, every output looked at; parameters and buffers have not changed yet.

@@ -57,6 +57,7 @@ class ProgramBuilder {
     for (Value v = 0; v < g_.values(); v++) {
       p_.types_.push_back(g_.type(v));
       if (g_.type(v).batched()) p_.types_[v].shape[0] = p_.spec_.cut.rows();
+      check_size(p_.types_[v].shape, p_.spec_.cut.rows_global, " rows: a value of ");
     }
   }
 
@@ -177,7 +178,7 @@ class ProgramBuilder {
     out_types_.clear();
     for (Value v : n.in) in_types_.push_back(p_.types_[v]);
     for (Value v : n.out) out_types_.push_back(p_.types_[v]);
-    return {in_types_,        out_types_, n.attrs, p_.spec_.number, p_.spec_.cut.shards, p_.spec_.cut.rows_global,
+    return {in_types_,         out_types_, n.attrs, p_.spec_.number, p_.spec_.cut.shards, p_.spec_.cut.rows_global,
             stream_key(n.path)};
   }
 

@@ -134,8 +134,8 @@ Plan& Session::plan(int rank, Mode mode, int64_t rows) {
   auto found = kept.find(rows);
   if (found == kept.end()) {
     if (kept.size() == kMostPlans)
-      kept.erase(std::min_element(kept.begin(), kept.end(),
-                                  [](auto& a, auto& b) { return a.second.used < b.second.used; }));
+      kept.erase(
+          std::min_element(kept.begin(), kept.end(), [](auto& a, auto& b) { return a.second.used < b.second.used; }));
     const Recorded& r = mode == Mode::train ? train_ : mode == Mode::evaluate ? evaluate_ : predict_;
     const BatchCut cut = BatchCut::of(rows, config_.shards, rank, config_.world);
     auto made = std::make_unique<Plan>(r, layout_, *replicas_[rank], config_.dtype, cut, config_.bucket_bytes);
@@ -233,8 +233,7 @@ Sums Session::evaluate(const Batch& data, int64_t batch_size, const Between& bet
   return all;
 }
 
-void Session::predict(const Batch& data, int64_t batch_size, std::span<std::byte* const> out,
-                      const Between& between) {
+void Session::predict(const Batch& data, int64_t batch_size, std::span<std::byte* const> out, const Between& between) {
   check_not_forked();
   for (int64_t at = 0; at < data.rows; at += batch_size) {
     Batch batch = data;

@@ -68,8 +68,8 @@ class Session {
   const Recorded& predicted() const { return predict_; }
   int groups() const { return groups_; }
   int states() const { return config_.rule.states(config_.has_momentum); }
-  std::atomic<uint64_t> t{0};  // updates done
-  std::string digest() const;  // throws where the replicas differ
+  std::atomic<uint64_t> t{0};                     // updates done
+  std::string digest() const;                     // throws where the replicas differ
   std::map<std::string, int64_t> memory() const;  // bytes of each part, and how many plans are kept
   // Whoever uses a session holds it. Recursive: a signal's handler that runs at a step's edge may read and write.
   std::recursive_mutex& mutex() const { return mutex_; }

@@ -2,10 +2,11 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+
+#include "out_of_memory.h"
 
 namespace thalweg {
 
@@ -15,7 +16,7 @@ Arena::Arena(int64_t bytes) : bytes_(align_up(bytes > 0 ? bytes : 1)) {
   constexpr int64_t kHuge = 2 << 20;
   const int64_t align = bytes_ >= kHuge ? kHuge : kAlign;
   auto* p = static_cast<std::byte*>(std::aligned_alloc(align, align_up(bytes_, align)));
-  if (!p) throw std::bad_alloc();
+  if (!p) throw OutOfMemory(text(bytes_, " bytes of memory can't be had"));
 #if defined(__linux__)
   if (bytes_ >= kHuge) madvise(p, bytes_, MADV_HUGEPAGE);  // alone worth 1.8 to 3.5 times on large activations
 #endif

@@ -11,7 +11,7 @@ py::array fill_random(const std::string& distribution, double a, double b, uint6
   const Shape s{std::span(shape.data(), shape.size())};
   const DType type = parse_dtype(dtype);
   check_not_forked();
-  py::array out = empty(s, type);
+  py::array out = allocating([&] { return text("'", stream, "', shape ", s); }, [&] { return empty(s, type); });
   std::byte* to = address(out);
   py::gil_scoped_release unlocked;
   std::scoped_lock lock(shared_pool_mutex());

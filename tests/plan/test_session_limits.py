@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from .test_session import data, rates, session
+from .test_session import FEATURES, OUTPUTS, data, rates, session
 
 
 def test_a_batch_beyond_memory_leaves_the_run_whole(tw):
@@ -19,7 +19,9 @@ def test_a_batch_beyond_memory_leaves_the_run_whole(tw):
     small, large = np.ones((4, 1), np.float32), np.ones((1 << 24, 1), np.float32)
     for trainer in trainers:
         losses = [trainer.step(small, small.repeat(2, 1)).loss]
-        with pytest.raises(MemoryError):
+        with pytest.raises(
+            MemoryError, match=r"of 16777216 rows, the largest the output of linear in '0', .* \d+ bytes"
+        ):
             trainer.predict(large, batch_size=len(large))
         losses.append(trainer.step(small, small.repeat(2, 1)).loss)
         assert losses[1] < losses[0]
@@ -77,10 +79,10 @@ def test_another_thread_reads_at_a_steps_edge_only(core):
     assert seen[0][3] == s.digest()
 
 
-@pytest.mark.parametrize("call", ["evaluate", "predict"])
-def test_signals_are_obeyed_between_batches(call, core):
+@pytest.mark.parametrize("call, rows", [("evaluate", 500_000), ("predict", 4_000_000)])
+def test_signals_are_obeyed_between_batches(call, rows, core):
     s = session(core)
-    x, y = data(500_000)
+    x, y = np.zeros((rows, FEATURES)), np.zeros((rows, OUTPUTS))
 
     def run():
         start = time.perf_counter()
@@ -113,3 +115,35 @@ def test_what_was_done_is_handed_over_before_an_exception(core):
     assert len(handed) == 1 and s.t == 6
     for name in ("loss", "count", "grad_norm", "metrics"):
         np.testing.assert_array_equal(handed[0][name], whole[name])
+
+
+TOO_LARGE = {
+    "parameter": (lambda tw: built(tw, tw.nn.Linear(1 << 40)), r"'weight' of shape \(1099511627776, 4\): \d+ bytes"),
+    "overflow of bytes": (lambda tw: built(tw, tw.nn.Linear(1 << 58)), "'weight': shape .* more than any memory"),
+    "sum of parameters": (
+        lambda tw: built(tw, tw.nn.Sequential(*(tw.nn.Linear(1 << 20) for _ in range(64)))),
+        "with '.*weight', shape .*, the network has .* elements, more than any memory",
+    ),
+    "output": (lambda tw: tw.ops.broadcast_to(np.ones(1), 2**42), "output of broadcast_to, shape .*: .* bytes"),
+    "output, bytes": (lambda tw: tw.ops.broadcast_to(np.ones(1), 2**61), r"\[broadcast_to\] shape .* more than any"),
+    "between": (
+        lambda tw: tw.grad(lambda a: tw.ops.sum(tw.ops.exp(tw.ops.broadcast_to(a, 2**42))))(np.ones(1)),
+        "the activations, the largest the output of .*: .* bytes",
+    ),
+    "initial values": (
+        lambda tw: tw.init.normal()((1 << 42,), "float32", 0, "fc.weight"),
+        "'fc.weight', shape .* bytes",
+    ),
+}
+
+
+def built(tw, net):
+    trainer = tw.Trainer(net, tw.losses.CrossEntropy(), tw.optim.SGD(0.1))
+    return trainer.build(np.ones((8, 4), np.float32), np.zeros(8, int))
+
+
+@pytest.mark.parametrize("case", TOO_LARGE)
+def test_what_no_memory_holds_is_named(case, tw):
+    make, message = TOO_LARGE[case]
+    with pytest.raises(MemoryError, match=message):
+        make(tw)
