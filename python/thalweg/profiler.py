@@ -36,7 +36,7 @@ class Profile:
         return sum(row.seconds for row in self.rows)
 
     def __str__(self) -> str:
-        cells = [("operator", "layer", "result", "time", "share", "GFLOP/s", "GB/s")]
+        cells: list[tuple[str, ...]] = [("operator", "layer", "result", "time", "share", "GFLOP/s", "GB/s")]
         for r in sorted(self.rows, key=lambda r: -r.seconds):
             share = r.seconds / self.seconds if self.seconds else 0.0
             rates = [f"{amount / r.seconds / 1e9:.1f}" if amount and r.seconds else "" for amount in (r.flops, r.bytes)]
