@@ -16,7 +16,7 @@ namespace thalweg {
 
 struct Lost : std::runtime_error {
   using std::runtime_error::runtime_error;
-};  // a peer failed; names it and why
+};  // a peer failed or has left; names it and why
 
 struct Ranks {
   int first, last;
@@ -25,6 +25,8 @@ struct Ranks {
 using Merge =
     std::function<void(std::byte* into, Ranks into_ranks, const std::byte* from, Ranks from_ranks, int64_t count)>;
 
+// The ranks of a collective must make the same call, with as many elements of the same size; else every one of them
+// throws the same ValueError.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -34,13 +36,15 @@ class Communicator {
   // Every rank ends with the same bits. `elements` counts units of `element_bytes` that merge() works on.
   virtual void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) = 0;
   virtual void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes,
-                              const Merge& merge) = 0;                                // rank r keeps its even share
-  virtual void all_gather(const std::byte* mine, int64_t bytes, std::byte* all) = 0;  // all: size() * bytes
-  virtual void broadcast(std::byte* data, int64_t bytes, int root) = 0;
-  virtual void send(const std::byte* data, int64_t bytes, int to) = 0;
-  virtual void recv(std::byte* data, int64_t bytes, int from) = 0;
+                              const Merge& merge) = 0;  // rank r keeps its even share
+  virtual void all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes,
+                          std::byte* all) = 0;  // all: size() * elements
+  virtual void broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) = 0;
+  virtual void send(const std::byte* data, int64_t elements, int64_t element_bytes, int to) = 0;
+  virtual void recv(std::byte* data, int64_t elements, int64_t element_bytes, int from) = 0;
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
-  virtual void abort(const std::string& why) = 0;  // every rank's next or present call throws Lost(why)
+  virtual void leave() = 0;  // this rank makes no further call: what others would wait for in vain throws Lost
+  virtual void abort(const std::string& why) = 0;  // every rank's next or present call throws Lost(why), in all groups
   virtual double seconds_waiting() const = 0;      // spent so far in collectives until the last rank arrived
 };
 

@@ -13,11 +13,14 @@ class Self final : public Communicator {
   void barrier() override {}
   void all_reduce(std::byte*, int64_t, int64_t, const Merge&) override {}
   void reduce_scatter(std::byte*, int64_t, int64_t, const Merge&) override {}
-  void all_gather(const std::byte* mine, int64_t bytes, std::byte* all) override { std::memcpy(all, mine, bytes); }
-  void broadcast(std::byte*, int64_t, int) override {}
-  void send(const std::byte*, int64_t, int to) override { throw Lost("rank 0 of 1 has no rank " + std::to_string(to)); }
-  void recv(std::byte*, int64_t, int from) override { throw Lost("rank 0 of 1 has no rank " + std::to_string(from)); }
+  void all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes, std::byte* all) override {
+    std::memcpy(all, mine, elements * element_bytes);
+  }
+  void broadcast(std::byte*, int64_t, int64_t, int) override {}
+  void send(const std::byte*, int64_t, int64_t, int) override { throw Lost("there is no other rank"); }
+  void recv(std::byte*, int64_t, int64_t, int) override { throw Lost("there is no other rank"); }
   std::unique_ptr<Communicator> split(int, int) override { return make_self(); }
+  void leave() override {}
   void abort(const std::string&) override {}
   double seconds_waiting() const override { return 0; }
 };

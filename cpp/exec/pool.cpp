@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../tensor/arena.h"
+#include "../tensor/error.h"
 
 namespace thalweg {
 namespace {
@@ -42,14 +43,16 @@ struct Job {
 class ThreadPool final : public Pool {
  public:
   explicit ThreadPool(int threads) : scratch_(size_t(threads) + 1) {
-    for (int w = 1; w < threads; w++) workers_.emplace_back([this, w] { serve(w); });
+    try {
+      for (int w = 1; w < threads; w++) workers_.emplace_back([this, w] { serve(w); });
+    } catch (const std::exception& e) {
+      const size_t started = workers_.size();
+      stop();
+      throw std::runtime_error(
+          text("of ", threads - 1, " threads the system let only ", started, " start: ", e.what()));
+    }
   }
-  ~ThreadPool() override {
-    stop_ = true;
-    job_.threads = 0;
-    publish();
-    for (auto& t : workers_) t.join();
-  }
+  ~ThreadPool() override { stop(); }
   int threads() const override { return int(workers_.size()) + 1; }
 
   void run(int64_t tasks, Task task, void* self, int threads) override {
@@ -74,6 +77,12 @@ class ThreadPool final : public Pool {
   }
 
  private:
+  void stop() {
+    stop_ = true;
+    job_.threads = 0;
+    publish();
+    for (auto& t : workers_) t.join();
+  }
   void publish() {
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();

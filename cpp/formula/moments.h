@@ -15,11 +15,6 @@ struct Moments {
 };
 
 template <class N>
-TW_HD Moments<N> lift(N x) {
-  return {x, N(0), RealOf<N>(1)};
-}
-
-template <class N>
 TW_HD Moments<N> merge(Moments<N> a, Moments<N> b) {
   using T = RealOf<N>;
   const T n = a.n + b.n, inverse = T(1) / select(n > T(0), n, T(1));

@@ -2,6 +2,8 @@
 // number depends on its place alone, never on threads, ranks or the order of calls. Source: Salmon, Moraes, Dror & Shaw
 // 2011, Parallel random numbers: as easy as 1, 2, 3 (SC11).
 #pragma once
+#include <string_view>
+
 #include "math.h"
 
 namespace thalweg {
@@ -32,6 +34,12 @@ TW_HD constexpr uint64_t mix(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
   return x ^ (x >> 31);
+}
+// The stream of a name (a layer's path, a parameter, an epoch): FNV-1a, the same on every platform.
+inline constexpr uint64_t stream_key(std::string_view name) {
+  uint64_t h = 1469598103934665603u;
+  for (char c : name) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  return h;
 }
 // The key of one use of random numbers (a layer, a parameter, a shuffle) under a seed.
 TW_HD constexpr PhiloxKey random_key(uint64_t seed, uint64_t stream) {

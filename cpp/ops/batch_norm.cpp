@@ -178,7 +178,7 @@ std::vector<Value> backward(Recorder& r, const Applied& n, std::span<const Value
 }  // namespace
 
 void register_batch_norm(Registry& r) {
-  r.add({.name = "moments", .infer = infer_moments, .kernel = kernel_moments, .cost = cost_of});
+  r.add({.name = "moments", .infer = infer_moments, .kernel = kernel_moments, .cost = cost_of, .called = "batch_norm"});
   r.add({.name = "batch_norm",
          .infer = infer,
          .kernel = kernel,

@@ -93,7 +93,8 @@ void register_batch_norm_inference(Registry& r) {
          .infer = infer_running,
          .kernel = kernel_running,
          .shape_only = 1u << 3,
-         .inplace = 1});
+         .inplace = 1,
+         .called = "batch_norm"});
   r.add({.name = "batch_norm_inference",
          .infer = infer_inference,
          .kernel = kernel_inference,

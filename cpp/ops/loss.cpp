@@ -334,7 +334,8 @@ void register_loss(Registry& r) {
          .infer = infer_soft,
          .kernel = kernel_soft,
          .backward = backward_soft,
-         .cost = cost_classes});
+         .cost = cost_classes,
+         .called = "cross_entropy"});
   r.add({.name = "cross_entropy_soft_backward",
          .infer = infer_soft_backward,
          .kernel = kernel_soft_backward,

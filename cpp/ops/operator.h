@@ -114,6 +114,9 @@ struct Operator {
   // An elementwise operator that the kernel applies to its result itself, told by the attribute "activation"; in a
   // backward operator: whose derivative it applies to d_y, input 0, first. Programs fuse the two (plan/fuse.h).
   const char* activations = "";
+  const char* called = "";  // how messages name it: the function of thalweg.ops that records it; empty: by its name
+
+  std::string title() const { return *called ? called : name; }
 };
 
 class Registry {

@@ -312,22 +312,30 @@ Cost fill_cost(const Site& site) { return {0, bytes_of(site.out[0], site.number)
 }  // namespace
 
 void register_reduce(Registry& r) {
-  r.add({.name = "reduce_sum", .infer = infer_sum, .kernel = sum_kernel, .backward = sum_backward, .cost = fold_cost});
+  r.add({.name = "reduce_sum",
+         .infer = infer_sum,
+         .kernel = sum_kernel,
+         .backward = sum_backward,
+         .cost = fold_cost,
+         .called = "sum"});
   r.add({.name = "reduce_mean",
          .infer = infer_mean,
          .kernel = mean_kernel,
          .backward = mean_backward,
-         .cost = fold_cost});
+         .cost = fold_cost,
+         .called = "mean"});
   r.add({.name = "reduce_max",
          .infer = infer_extremum,
          .kernel = max_kernel,
          .backward = extremum_backward,
-         .cost = fold_cost});
+         .cost = fold_cost,
+         .called = "max"});
   r.add({.name = "reduce_min",
          .infer = infer_extremum,
          .kernel = min_kernel,
          .backward = extremum_backward,
-         .cost = fold_cost});
+         .cost = fold_cost,
+         .called = "min"});
   r.add({.name = "sum_to",
          .infer = infer_sum_to,
          .kernel = sum_to_kernel,
@@ -338,7 +346,8 @@ void register_reduce(Registry& r) {
          .infer = infer_same,
          .kernel = divide_kernel,
          .backward = divide_backward,
-         .inplace = 1});
+         .inplace = 1,
+         .called = "mean"});
   r.add({.name = "batch_rows",
          .infer = infer_batch_rows,
          .kernel = batch_rows_kernel,

@@ -29,6 +29,7 @@ void check_not_forked() {
 
 Pool& shared_pool(int threads) {
   static std::map<int, std::unique_ptr<Pool>> pools;
+  if (threads > kMostThreads) fail("threads = ", threads, ", expected 0 (automatic) to ", kMostThreads);
   if (threads <= 0) threads = usable_cores();
   auto& pool = pools[threads];
   if (!pool) pool = make_pool(threads);
@@ -68,7 +69,7 @@ Function::Function(std::shared_ptr<const Graph> graph, std::vector<Value> inputs
         return copied;
       }()),
       program_(*graph_, spec()),
-      activations_(program_.activation_bytes()),
+      activations_(program_.growing([&] { return Arena(program_.activation_bytes()); })),
       self_(make_self()) {
   Memory memory;
   memory.activations = activations_.data();

@@ -22,6 +22,7 @@ class Function {
   const std::vector<Value>& inputs() const { return inputs_; }
   const std::vector<Value>& outputs() const { return outputs_; }
   const Type& type(Value v) const { return program_.type(v); }
+  std::string what_is(Value v) const { return program_.what_is(v); }
   DType dtype() const { return dtype_; }
   bool tangents() const { return tangents_; }
 
@@ -43,7 +44,9 @@ class Function {
   std::mutex mutex_;
 };
 
-// The pool that functions share; one call at a time uses it.
+inline constexpr int kMostThreads = 1024;  // of a pool: more are a mistake
+
+// The pool that functions share; one call at a time uses it. threads 0: the cores of this process.
 Pool& shared_pool(int threads);
 std::mutex& shared_pool_mutex();
 void check_not_forked();  // throws where this process is a fork of the one that loaded the engine

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "../ops/kernels.h"
+#include "../tensor/out_of_memory.h"
 
 namespace thalweg {
 namespace {
@@ -11,7 +12,11 @@ namespace {
 std::vector<Type> infer(const Operator& op, const Inputs& in) {
   try {
     std::vector<Type> out = op.infer(in);
-    for (const Type& t : out) t.shape.size();  // refuses a product beyond 63 bits
+    for (const Type& t : out) {
+      Shape one_row = t.shape;  // a recorded batch has a nominal number of rows; a program checks its own
+      if (t.batched()) one_row[0] = 1;
+      check_size(one_row, in.where);
+    }
     return out;
   } catch (const ValueError& e) {
     if (e.what()[0] == '[') throw;
@@ -35,7 +40,7 @@ Value Graph::add_named(Role role, const std::string& name, Type type, bool train
   if (find(role, name) != kNone) fail("the name '", name, "' is taken");
   for (int64_t n : type.shape)
     if (n < 0) fail("'", name, "' has shape ", type.shape, ": extents must not be negative");
-  type.shape.size();  // refuses a product beyond 63 bits
+  check_size(type.shape, "'", name, "': ");
   return add_value({role, type, name, trainable});
 }
 
@@ -107,7 +112,7 @@ std::vector<Value> Graph::apply_all(const std::string& name, std::vector<Value> 
     types.push_back(type(in[i]));
     if (adds_partials) types.back().place = Placement::replicated;
   }
-  const std::string where = text("[", name, path_.empty() ? "" : " '" + path_ + "'", "] ");
+  const std::string where = text("[", op->title(), path_.empty() ? "" : " '" + path_ + "'", "] ");
   std::vector<Type> out = infer(*op, Inputs{types, attrs, where});
   if (adds_partials) out[0].place = Placement::partial;
   return add_node({op, name, std::move(in), {}, std::move(attrs), path_}, out);
@@ -116,6 +121,10 @@ std::vector<Value> Graph::apply_all(const std::string& name, std::vector<Value> 
 void Graph::update_buffer(Value buffer, Value value) {
   if (info(buffer).role != Role::buffer) fail("value ", buffer, " is not a buffer");
   value = complete(value);
+  if (type(value).batched() || type(value).kind != Kind::real)
+    fail("the update of buffer '", info(buffer).name, "' has the shape ", type(value).shape,
+         type(value).batched() ? " with the batch as axis 0" : " of class numbers", ", expected real numbers of shape ",
+         type(buffer).shape);
   if (!(type(buffer).shape == type(value).shape))
     fail("buffer '", info(buffer).name, "' has shape ", type(buffer).shape, ", its update ", type(value).shape);
   buffer_updates_[buffer] = value;

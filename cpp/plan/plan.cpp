@@ -79,9 +79,9 @@ void Plan::bind() {
   const bool grows =
       program_.activation_bytes() > replica_.activations.bytes() || input_bytes_ > replica_.inputs.bytes();
   if (grows) {
-    replica_.activations.grow(program_.activation_bytes());
+    replica_.version++;  // first: if one can't be had, the other may have moved all the same
+    program_.growing([&] { replica_.activations.grow(program_.activation_bytes()); });
     replica_.inputs.grow(input_bytes_);
-    replica_.version++;
   }
   if (bound_ == replica_.version) return;
   program_.bind(
@@ -153,11 +153,11 @@ void Plan::update(const StepSettings& settings, double count, double norm) {
   Update u = settings.update;
   u.grad_scale = clip_scale(norm, settings.max_norm) / count;
   std::span<const Segment> segments = settings.segments;
-  if (settings.clip_layer_norm > 0) {
+  if (settings.max_layer_norm > 0) {
     for (Segment& s : clipped_) {
       const std::byte* g = replica_.gradients.data() + s.begin * bytes_of(dtype_);
       const double squares = kernels().sum_of_squares(replica_.exec(), dtype_, g, s.end - s.begin);
-      s.scale = clip_scale(std::sqrt(squares) * u.grad_scale, settings.clip_layer_norm);
+      s.scale = clip_scale(std::sqrt(squares) * u.grad_scale, settings.max_layer_norm);
     }
     segments = clipped_;
   }
@@ -166,9 +166,10 @@ void Plan::update(const StepSettings& settings, double count, double norm) {
 }
 
 void Plan::commit_buffers() {
-  for (auto& [buffer, value] : recorded_.graph.buffer_updates())
-    std::memcpy(program_.at(buffer).data, program_.at(value).data,
-                program_.type(buffer).shape.size() * bytes_of(dtype_));
+  const int64_t element = bytes_of(dtype_);
+  for (auto& [buffer, value] : recorded_.graph.buffer_updates())  // the program need not read the buffer
+    std::memcpy(replica_.buffers.data() + program_.spec().buffers.at(buffer) * element, program_.at(value).data,
+                program_.type(buffer).shape.size() * element);
 }
 
 // The step is run once more, every output looked at; parameters and buffers have not changed yet.

@@ -46,8 +46,8 @@ struct StepSettings {
   std::span<const Rates> rates;
   std::span<const Segment> segments;
   StepInfo info;
-  double max_norm = 0, clip_layer_norm = 0;  // 0: off
-  bool first = true, last = true;            // of the micro-batches that make one update
+  double max_norm = 0, max_layer_norm = 0;  // 0: off
+  bool first = true, last = true;           // of the micro-batches that make one update
   bool skip_nonfinite = false;
 };
 

@@ -56,6 +56,28 @@ void Program::resolve(const std::vector<int>& block, const std::vector<Value>* v
     to[k] = {block[k] < 0 ? nullptr : blocks_[block[k]].data, value ? plane((*value)[k]) : 0};
 }
 
+std::string Program::what_is(Value v) const {
+  const ValueInfo& info = graph_.info(v);
+  if (info.node < 0) return text("'", info.name, "', shape ", types_[v].shape);
+  const Node& n = nodes_[info.node];
+  return text("the output of ", n.op ? n.op->title() : n.name, n.path.empty() ? "" : " in '" + n.path + "'", ", shape ",
+              types_[v].shape);
+}
+
+std::string Program::out_of_memory() const {
+  Value largest = kNone;
+  int64_t most = 0;
+  for (Value v = 0; v < graph_.values(); v++) {
+    const int64_t bytes = graph_.info(v).node < 0 ? 0 : external_bytes(v);
+    if (bytes <= most) continue;
+    most = bytes;
+    largest = v;
+  }
+  const int64_t rows = spec_.cut.rows_global;
+  return text("the activations", rows ? text(" of ", rows, " rows") : "",
+              largest == kNone ? "" : ", the largest " + what_is(largest));
+}
+
 Buffer Program::at(Value v) const { return {block_of_[v] < 0 ? nullptr : blocks_[block_of_[v]].data, plane(v)}; }
 
 int Program::forward_end(int forward_nodes) const {
@@ -140,9 +162,7 @@ std::string Program::bad_output(const Exec& exec, int node, const std::vector<Bu
     const Type& t = types_[n.out[o]];
     if (t.kind != Kind::real) continue;
     const int64_t at = kernels().first_non_finite(exec, dtype_of(spec_.number), out[o].data, t.shape.size());
-    if (at >= 0)
-      return text("the output of ", n.name, n.path.empty() ? "" : " in '" + n.path + "'", ", shape ", t.shape,
-                  ", is not finite at element ", at);
+    if (at >= 0) return text(what_is(n.out[o]), ", is not finite at element ", at);
   }
   return {};
 }

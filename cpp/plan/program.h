@@ -5,6 +5,7 @@
 #pragma once
 #include "../comm/communicator.h"
 #include "../tensor/arena.h"
+#include "../tensor/out_of_memory.h"
 #include "graph.h"
 
 namespace thalweg {
@@ -82,6 +83,12 @@ class Program {
   Buffer at(Value v) const;                              // where a value lies, once bound
   const Type& type(Value v) const { return types_[v]; }  // with the rows of this rank
   int64_t activation_bytes() const { return activation_bytes_; }
+  std::string what_is(Value v) const;  // in words
+  // Memory for the activations grows by f(); an error names the largest of them.
+  template <class F>
+  auto growing(F&& f) const {
+    return allocating([this] { return out_of_memory(); }, f);
+  }
   int64_t external_bytes(Value v) const;  // of a bound buffer, all planes
   int64_t plane(Value v) const;           // elements from plane to plane
   const BuildSpec& spec() const { return spec_; }
@@ -104,6 +111,7 @@ class Program {
   void resolve(const std::vector<int>& block, const std::vector<Value>* value, std::vector<Buffer>& to) const;
   // The first output of a node that is not finite, or an empty text.
   std::string bad_output(const Exec&, int node, const std::vector<Buffer>& out) const;
+  std::string out_of_memory() const;
   void reduce_sums(Communicator& comm, std::byte* data, int64_t elements);
 
   const Graph& graph_;

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "../formula/random.h"
 #include "../ops/kernels.h"
 #include "fuse.h"
 #include "memory.h"
@@ -11,12 +12,6 @@
 
 namespace thalweg {
 namespace {
-
-uint64_t hash_path(const std::string& s) {  // FNV-1a: the same on every platform
-  uint64_t h = 1469598103934665603ull;
-  for (unsigned char c : s) h = (h ^ c) * 1099511628211ull;
-  return h;
-}
 
 bool is_reshape(const Node& n) { return n.name == "reshape" || n.name == "reshape_like"; }
 
@@ -27,6 +22,8 @@ BatchCut BatchCut::of(int64_t rows, int shards, int rank, int world) {
   auto first_shard = [&](int r) { return int64_t(shards) * r / world; };
   for (int r = 0; r <= world; r++) c.first_row.push_back(first_shard(r) * rows / shards);
   c.shards = Shards::of(rows, shards, first_shard(rank), first_shard(rank + 1));
+  // More ranks than shards: a rank without one holds an empty shard, so that every fold has a leaf and writes its sum.
+  if (c.shards.count() == 0) c.shards = Shards::whole(0);
   return c;
 }
 
@@ -60,6 +57,7 @@ class ProgramBuilder {
     for (Value v = 0; v < g_.values(); v++) {
       p_.types_.push_back(g_.type(v));
       if (g_.type(v).batched()) p_.types_[v].shape[0] = p_.spec_.cut.rows();
+      check_size(p_.types_[v].shape, p_.spec_.cut.rows_global, " rows: a value of ");
     }
   }
 
@@ -233,8 +231,8 @@ class ProgramBuilder {
     out_types_.clear();
     for (Value v : n.in) in_types_.push_back(p_.types_[v]);
     for (Value v : n.out) out_types_.push_back(p_.types_[v]);
-    return {in_types_,        out_types_, n.attrs, p_.spec_.number, p_.spec_.cut.shards, p_.spec_.cut.rows_global,
-            hash_path(n.path)};
+    return {in_types_,         out_types_, n.attrs, p_.spec_.number, p_.spec_.cut.shards, p_.spec_.cut.rows_global,
+            stream_key(n.path)};
   }
 
   void describe_collective(const Node& n, Instruction& ins) {

@@ -1,5 +1,6 @@
 #include "session.h"
 
+#include <algorithm>
 #include <chrono>
 #include <numeric>
 
@@ -62,9 +63,11 @@ void differentiate(Recorded& r) {
 Session::Session(Recording train, Recording evaluate, const std::map<std::string, int>& groups, SessionConfig config)
     : config_(config), train_(prepare(std::move(train))), evaluate_(prepare(std::move(evaluate))) {
   if (config_.world < 1) fail("world = ", config_.world, ", expected at least 1");
-  if (config_.shards < 1) fail("shards = ", config_.shards, ", expected at least 1");
+  if (config_.shards < 1 || config_.shards > kMostShards)
+    fail("shards = ", config_.shards, ", expected 1 to ", kMostShards, ": only as many ranks could share them");
   if (config_.accumulate < 1) fail("accumulate = ", config_.accumulate, ", expected at least 1");
-  if (config_.threads < 0) fail("threads = ", config_.threads, ", expected 0 (automatic) or more");
+  if (config_.threads < 0 || config_.threads > kMostThreads)
+    fail("threads = ", config_.threads, ", expected 0 (automatic) to ", kMostThreads);
   if (config_.threads == 0) config_.threads = std::max(1, usable_cores() / config_.world);
   differentiate(train_);
   predict_ = evaluate_;
@@ -126,13 +129,20 @@ void Session::run_team(const std::function<void(int)>& body) {
 }
 
 Plan& Session::plan(int rank, Mode mode, int64_t rows) {
-  auto& slot = plans_[rank][{mode, rows}];
-  if (!slot) {
+  Plans& plans = plans_[rank];
+  std::map<int64_t, Kept>& kept = plans.kept[size_t(mode)];
+  auto found = kept.find(rows);
+  if (found == kept.end()) {
+    if (kept.size() == kMostPlans)
+      kept.erase(
+          std::min_element(kept.begin(), kept.end(), [](auto& a, auto& b) { return a.second.used < b.second.used; }));
     const Recorded& r = mode == Mode::train ? train_ : mode == Mode::evaluate ? evaluate_ : predict_;
     const BatchCut cut = BatchCut::of(rows, config_.shards, rank, config_.world);
-    slot = std::make_unique<Plan>(r, layout_, *replicas_[rank], config_.dtype, cut, config_.bucket_bytes);
+    auto made = std::make_unique<Plan>(r, layout_, *replicas_[rank], config_.dtype, cut, config_.bucket_bytes);
+    found = kept.emplace(rows, Kept{std::move(made)}).first;
   }
-  return *slot;
+  found->second.used = ++plans.uses;
+  return *found->second.plan;
 }
 
 const StepReport& Session::run_micro(const Batch& micro, const StepSettings& settings) {
@@ -166,7 +176,7 @@ StepReport Session::step(const Batch& batch, std::span<const Rates> rates) {
   s.segments = layout_.segments;
   s.info = {config_.seed, t, 0};
   s.max_norm = config_.max_norm;
-  s.clip_layer_norm = config_.clip_layer_norm;
+  s.max_layer_norm = config_.max_layer_norm;
   s.skip_nonfinite = config_.skip_nonfinite;
   const int64_t pieces = std::min<int64_t>(config_.accumulate, batch.rows);
   StepReport report, total;
@@ -191,10 +201,9 @@ StepReport Session::step(const Batch& batch, std::span<const Rates> rates) {
   return report;
 }
 
-std::vector<StepReport> Session::run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates,
-                                           double interval, const Progress& progress) {
+void Session::run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates, double interval,
+                        const Progress& progress, std::vector<StepReport>& reports) {
   using Clock = std::chrono::steady_clock;
-  std::vector<StepReport> reports;
   reports.reserve(size_t((data.rows + batch_size - 1) / batch_size));
   auto last = Clock::now();
   for (int64_t at = 0, k = 0; at < data.rows; at += batch_size, k++) {
@@ -207,10 +216,9 @@ std::vector<StepReport> Session::run_epoch(const Batch& data, int64_t batch_size
     progress(k + 1, reports.back());
     last = Clock::now();
   }
-  return reports;
 }
 
-Sums Session::evaluate(const Batch& data, int64_t batch_size) {
+Sums Session::evaluate(const Batch& data, int64_t batch_size, const Between& between) {
   check_not_forked();
   Sums all;
   for (int64_t at = 0; at < data.rows; at += batch_size) {
@@ -220,17 +228,19 @@ Sums Session::evaluate(const Batch& data, int64_t batch_size) {
     std::vector<Sums> sums(config_.world);
     run_ranks([&](int r) { sums[r] = plan(r, Mode::evaluate, batch.rows).evaluate(batch, {config_.seed, t, 0}); });
     all += sums[0];
+    between();
   }
   return all;
 }
 
-void Session::predict(const Batch& data, int64_t batch_size, std::span<std::byte* const> out) {
+void Session::predict(const Batch& data, int64_t batch_size, std::span<std::byte* const> out, const Between& between) {
   check_not_forked();
   for (int64_t at = 0; at < data.rows; at += batch_size) {
     Batch batch = data;
     batch.first = data.first + at;
     batch.rows = std::min(batch_size, data.rows - at);
     run_ranks([&](int r) { plan(r, Mode::predict, batch.rows).predict(batch, {config_.seed, t, 0}, out); });
+    between();
   }
 }
 
@@ -241,15 +251,17 @@ Sums Session::gradients(const Batch& batch) {
   return sums[0];
 }
 
-Session::Profile Session::profile(const Batch& batch, int repeats) {
+Session::Profile Session::profile(const Batch& batch, int repeats, const Between& between) {
   check_not_forked();
   Profile p;
   p.seconds.resize(size_t(repeats));
-  for (std::vector<double>& seconds : p.seconds)
+  for (std::vector<double>& seconds : p.seconds) {
     run_ranks([&](int r) {
       std::vector<double> other;
       plan(r, Mode::train, batch.rows).profile(batch, {config_.seed, t, 0}, r == 0 ? seconds : other);
     });
+    between();
+  }
   p.instructions = plan(0, Mode::train, batch.rows).describe();
   return p;
 }

@@ -1,11 +1,15 @@
 // session.h: a training run of this process: the replicas of its ranks, and plans for every row count met so far.
 #pragma once
+#include <array>
+#include <atomic>
 #include <functional>
 #include <mutex>
 
 #include "plan.h"
 
 namespace thalweg {
+
+inline constexpr int kMostShards = 1024;  // as many as a world may have ranks; more would only cost
 
 struct SessionConfig {
   DType dtype = DType::f32;
@@ -14,7 +18,7 @@ struct SessionConfig {
   uint64_t seed = 0;
   UpdateRule rule;
   bool has_momentum = false;
-  double max_norm = 0, clip_value = 0, clip_layer_norm = 0;
+  double max_norm = 0, clip_value = 0, max_layer_norm = 0;
   bool skip_nonfinite = false;
   int accumulate = 1;
   int64_t bucket_bytes = 4 << 20;
@@ -35,11 +39,14 @@ class Session {
 
   StepReport step(const Batch& batch, std::span<const Rates> rates);
   using Progress = std::function<void(int64_t steps, const StepReport& last)>;
-  // rates: steps x groups. Calls progress at most every `interval` seconds and after the last step.
-  std::vector<StepReport> run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates,
-                                    double interval, const Progress& progress);
-  Sums evaluate(const Batch& data, int64_t batch_size);
-  void predict(const Batch& data, int64_t batch_size, std::span<std::byte* const> out);
+  // rates: steps x groups. Calls progress at most every `interval` seconds and after the last step. `reports` are of
+  // the steps that were done, also where an exception ends the epoch.
+  void run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates, double interval,
+                 const Progress& progress, std::vector<StepReport>& reports);
+  // Calls `between` after every batch; an exception of it ends the call.
+  using Between = std::function<void()>;
+  Sums evaluate(const Batch& data, int64_t batch_size, const Between& between);
+  void predict(const Batch& data, int64_t batch_size, std::span<std::byte* const> out, const Between& between);
   Sums gradients(const Batch& batch);  // sums over the rows, left in the gradient arenas
 
   // The instructions of rank 0's part of a training step up to the update, and what each took in each repetition.
@@ -47,7 +54,7 @@ class Session {
     std::vector<InstructionInfo> instructions;
     std::vector<std::vector<double>> seconds;
   };
-  Profile profile(const Batch& batch, int repeats);
+  Profile profile(const Batch& batch, int repeats, const Between& between);
 
   enum class Part : uint8_t { parameters, gradients, buffers, state };
   // Copies one tensor out of or into every replica. `which`: the arena of state.
@@ -61,13 +68,24 @@ class Session {
   const Recorded& predicted() const { return predict_; }
   int groups() const { return groups_; }
   int states() const { return config_.rule.states(config_.has_momentum); }
-  uint64_t t = 0;              // updates done
-  std::string digest() const;  // throws where the replicas differ
-  std::map<std::string, int64_t> memory() const;
-  std::mutex& mutex() { return mutex_; }
+  std::atomic<uint64_t> t{0};                     // updates done
+  std::string digest() const;                     // throws where the replicas differ
+  std::map<std::string, int64_t> memory() const;  // bytes of each part, and how many plans are kept
+  // Whoever uses a session holds it. Recursive: a signal's handler that runs at a step's edge may read and write.
+  std::recursive_mutex& mutex() const { return mutex_; }
 
  private:
-  enum class Mode : uint8_t { train, evaluate, predict };
+  enum class Mode : uint8_t { train, evaluate, predict, kCount };
+  // The plans of one rank by number of rows: of each mode the last kMostPlans that were used.
+  static constexpr size_t kMostPlans = 32;
+  struct Kept {
+    std::unique_ptr<Plan> plan;
+    uint64_t used = 0;
+  };
+  struct Plans {
+    std::array<std::map<int64_t, Kept>, size_t(Mode::kCount)> kept;
+    uint64_t uses = 0;
+  };
   Plan& plan(int rank, Mode mode, int64_t rows);
   // Runs the body on every rank. One rank's exception ends the others' collectives; it is the one that is rethrown.
   template <class Body>
@@ -85,11 +103,11 @@ class Session {
   Recorded train_, evaluate_, predict_;
   int groups_ = 1;
   std::vector<std::unique_ptr<Replica>> replicas_;
-  std::vector<std::map<std::pair<Mode, int64_t>, std::unique_ptr<Plan>>> plans_;
+  std::vector<Plans> plans_;
   std::unique_ptr<Pool> team_;       // one thread for each rank; the caller is rank 0
   std::vector<StepReport> reports_;  // of each rank, of the last micro-batch
   std::vector<Sums> carried_;        // of each rank, between micro-batches
-  std::mutex mutex_;
+  mutable std::recursive_mutex mutex_;
 };
 
 }  // namespace thalweg

@@ -78,6 +78,8 @@ std::map<std::string, int64_t> Session::memory() const {
     m["bytes_buffers"] += r->buffers.bytes();
     m["bytes_activations"] += r->activations.bytes() + r->inputs.bytes();
   }
+  for (auto& p : plans_)
+    for (auto& kept : p.kept) m["plans"] += int64_t(kept.size());
   return m;
 }
 

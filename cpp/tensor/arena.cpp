@@ -2,10 +2,11 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+
+#include "out_of_memory.h"
 
 namespace thalweg {
 
@@ -15,7 +16,7 @@ Arena::Arena(int64_t bytes) : bytes_(align_up(bytes > 0 ? bytes : 1)) {
   constexpr int64_t kHuge = 2 << 20;
   const int64_t align = bytes_ >= kHuge / 2 ? kHuge : kAlign;
   auto* p = static_cast<std::byte*>(std::aligned_alloc(align, align_up(bytes_, align)));
-  if (!p) throw std::bad_alloc();
+  if (!p) throw OutOfMemory(text(bytes_, " bytes of memory can't be had"));
 #if defined(__linux__)
   if (align == kHuge) madvise(p, bytes_, MADV_HUGEPAGE);  // alone worth 1.8 to 3.5 times on large activations
 #endif
@@ -26,6 +27,7 @@ Arena::Arena(int64_t bytes) : bytes_(align_up(bytes > 0 ? bytes : 1)) {
 void Arena::grow(int64_t bytes) {
   if (bytes > bytes_) {
     data_.reset();
+    bytes_ = 0;  // stays so if the new block can't be had
     *this = Arena(bytes);
   }
 }

@@ -12,7 +12,7 @@ inline int64_t align_up(int64_t n, int64_t to = kAlign) { return (n + to - 1) / 
 class Arena {
  public:
   Arena() = default;
-  explicit Arena(int64_t bytes);  // zeroed; throws std::bad_alloc
+  explicit Arena(int64_t bytes);  // zeroed; throws OutOfMemory
   std::byte* data() const { return data_.get(); }
   int64_t bytes() const { return bytes_; }
   void grow(int64_t bytes);  // keeps nothing

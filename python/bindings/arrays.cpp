@@ -79,6 +79,7 @@ Shape shape_of(const py::array& a) {
 }
 
 py::array empty(const Shape& shape, DType dtype, Kind kind) {
+  check_size(shape);
   const py::dtype element = numpy_dtype(dtype, kind);
   const int64_t bytes = shape.size() * element.itemsize();
   if (bytes < Reused::kSmallest) return py::array(element, shape.vector());

@@ -6,7 +6,7 @@ namespace {
 
 struct Payload {
   std::byte* data;
-  int64_t elements, bytes;
+  int64_t elements;
   DType dtype;
 };
 
@@ -15,7 +15,7 @@ Payload payload(py::array& a) {
   const DType dtype = parse_dtype(std::string(py::str(a.dtype())));
   address(a, dtype, Kind::real, shape_of(a), "the array");
   if (!a.writeable()) fail("the array is read-only");
-  return {address(a), a.size(), a.nbytes(), dtype};
+  return {address(a), a.size(), dtype};
 }
 
 Merge sums(DType t) {
@@ -42,7 +42,7 @@ void transfer(Communicator& c, py::array a, int rank) {
   check_rank(c, rank);
   const Payload p = payload(a);
   py::gil_scoped_release unlocked;
-  (c.*kTransfer)(p.data, p.bytes, rank);
+  (c.*kTransfer)(p.data, p.elements, bytes_of(p.dtype), rank);
 }
 
 py::array all_gather(Communicator& c, py::array mine) {
@@ -52,7 +52,7 @@ py::array all_gather(Communicator& c, py::array mine) {
   py::array all = empty(shape, p.dtype);
   std::byte* to = address(all);
   py::gil_scoped_release unlocked;
-  c.all_gather(p.data, p.bytes, to);
+  c.all_gather(p.data, p.elements, bytes_of(p.dtype), to);
   return all;
 }
 
@@ -65,6 +65,7 @@ void bind_comm(py::module_& m) {
       .def_property_readonly("size", &Communicator::size)
       .def_property_readonly("seconds_waiting", &Communicator::seconds_waiting)
       .def("barrier", &Communicator::barrier, Release())
+      .def("leave", &Communicator::leave, Release(), "Say that this rank makes no further call.")
       .def("abort", &Communicator::abort, py::arg("why"), Release())
       .def("all_reduce", &summed<&Communicator::all_reduce>, py::arg("array"),
            "Sums the array over the ranks, in place; every rank ends with the same bits.")
@@ -79,10 +80,7 @@ void bind_comm(py::module_& m) {
       "make_threads",
       [](int size) {
         if (size < 1) fail("a world has at least 1 rank, got ", size);
-        if (size > 1) return make_threads(size);
-        std::vector<std::unique_ptr<Communicator>> one;
-        one.push_back(make_self());
-        return one;
+        return make_threads(size);
       },
       py::arg("size"), "Communicators of ranks that are threads of this process, one for each.");
 }

@@ -26,7 +26,7 @@ py::object call(Function& f, const std::vector<py::array>& inputs,
   py::list outputs, output_tangents;
   auto make = [&](Value v, py::list& list, std::vector<std::byte*>& addresses) {
     const Type& t = f.type(v);
-    py::array out = empty(t.shape, f.dtype(), t.kind);
+    py::array out = allocating([&] { return f.what_is(v); }, [&] { return empty(t.shape, f.dtype(), t.kind); });
     addresses.push_back(address(out));
     list.append(out);
   };

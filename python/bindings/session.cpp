@@ -1,4 +1,4 @@
-#include "arrays.h"
+#include "held.h"
 #include "rates.h"
 
 namespace thalweg::bindings {
@@ -14,7 +14,7 @@ SessionConfig parse_config(const py::dict& d) {
   c.labels = get(d, "labels", c.labels);
   c.max_norm = get(d, "max_norm", c.max_norm);
   c.clip_value = get(d, "clip_value", c.clip_value);
-  c.clip_layer_norm = get(d, "clip_layer_norm", c.clip_layer_norm);
+  c.max_layer_norm = get(d, "max_layer_norm", c.max_layer_norm);
   c.accumulate = get(d, "accumulate", c.accumulate);
   c.bucket_bytes = get(d, "bucket_bytes", c.bucket_bytes);
   const auto policy = get<std::string>(d, "on_nonfinite", "raise");
@@ -99,13 +99,12 @@ py::dict to_dict(const Sums& s) {
 }
 
 py::dict step(Session& s, const std::vector<py::array>& inputs, const RateTable& table) {
-  std::unique_lock lock(s.mutex(), std::defer_lock);
+  const Held held(s);
   const Batch batch = data_of(s, s.trained(), inputs, 0);
   const auto rates = parse_rates(s, table, 1);
   StepReport report;
   {
     py::gil_scoped_release unlocked;
-    lock.lock();
     report = s.step(batch, rates);
   }
   return to_dict(report, s.t);
@@ -132,9 +131,11 @@ py::dict to_columns(const std::vector<StepReport>& reports, size_t metrics) {
   return d;
 }
 
+// `unfinished` gets the columns of the steps that were done where an exception ends the epoch, before it is raised.
 py::dict run_epoch(Session& s, const std::vector<py::array>& inputs,
                    const py::array_t<int64_t, py::array::c_style>& order, int64_t batch_size, const RateTable& table,
-                   const py::object& progress, double interval) {
+                   const py::object& progress, double interval, const py::object& unfinished) {
+  const Held held(s);
   if (batch_size < 1) fail("batch_size = ", batch_size, ", expected at least 1");
   Batch data = data_of(s, s.trained(), inputs, 0);
   for (py::ssize_t i = 0; i < order.size(); i++)
@@ -145,32 +146,36 @@ py::dict run_epoch(Session& s, const std::vector<py::array>& inputs,
   const auto rates = parse_rates(s, table, (data.rows + batch_size - 1) / batch_size);
   // Signals are looked at even where nobody wants to hear of progress.
   auto report = [&](int64_t steps, const StepReport& last) {
+    check_signals();
     py::gil_scoped_acquire locked;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     if (!progress.is_none()) progress(steps, to_dict(last, s.t));
   };
   std::vector<StepReport> reports;
-  {
+  const size_t metrics = s.trained().metric_sums.size();
+  try {
     py::gil_scoped_release unlocked;
-    std::lock_guard lock(s.mutex());
-    reports = s.run_epoch(data, batch_size, rates, interval, report);
+    s.run_epoch(data, batch_size, rates, interval, report, reports);
+  } catch (...) {
+    if (!unfinished.is_none()) unfinished(to_columns(reports, metrics));
+    throw;
   }
-  return to_columns(reports, s.trained().metric_sums.size());
+  return to_columns(reports, metrics);
 }
 
 py::dict evaluate(Session& s, const std::vector<py::array>& inputs, int64_t batch_size) {
+  const Held held(s);
   if (batch_size < 1) fail("batch_size = ", batch_size, ", expected at least 1");
   const Batch data = data_of(s, s.evaluated(), inputs, 0);
   Sums sums;
   {
     py::gil_scoped_release unlocked;
-    std::lock_guard lock(s.mutex());
-    sums = s.evaluate(data, batch_size);
+    sums = s.evaluate(data, batch_size, signals_between());
   }
   return to_dict(sums);
 }
 
 std::vector<py::array> predict(Session& s, const std::vector<py::array>& inputs, int64_t batch_size) {
+  const Held held(s);
   if (batch_size < 1) fail("batch_size = ", batch_size, ", expected at least 1");
   const Recorded& r = s.predicted();
   const Batch data = data_of(s, r, inputs, s.config().labels);
@@ -186,31 +191,30 @@ std::vector<py::array> predict(Session& s, const std::vector<py::array>& inputs,
   }
   {
     py::gil_scoped_release unlocked;
-    std::lock_guard lock(s.mutex());
-    s.predict(data, batch_size, addresses);
+    s.predict(data, batch_size, addresses, signals_between());
   }
   return outputs;
 }
 
 std::map<std::string, py::array> gradients(Session& s, const std::vector<py::array>& inputs) {
+  const Held held(s);
   const Batch batch = data_of(s, s.trained(), inputs, 0);
   Sums sums;
   {
     py::gil_scoped_release unlocked;
-    std::lock_guard lock(s.mutex());
     sums = s.gradients(batch);
   }
   return gradient_arrays(s, sums.count);
 }
 
 py::tuple profile(Session& s, const std::vector<py::array>& inputs, int repeats) {
+  const Held held(s);
   if (repeats < 1) fail("repeats = ", repeats, ", expected at least 1");
   const Batch batch = data_of(s, s.trained(), inputs, 0);
   Session::Profile p;
   {
     py::gil_scoped_release unlocked;
-    std::lock_guard lock(s.mutex());
-    p = s.profile(batch, repeats);
+    p = s.profile(batch, repeats, signals_between());
   }
   py::list instructions;
   for (const InstructionInfo& i : p.instructions) {
@@ -234,7 +238,7 @@ void bind_session(py::module_& m) {
         py::arg("config"))
       .def("step", &step, py::arg("inputs"), py::arg("rates"))
       .def("run_epoch", &run_epoch, py::arg("inputs"), py::arg("order"), py::arg("batch_size"), py::arg("rates"),
-           py::arg("progress") = py::none(), py::arg("interval") = 0.1)
+           py::arg("progress") = py::none(), py::arg("interval") = 0.1, py::arg("unfinished") = py::none())
       .def("evaluate", &evaluate, py::arg("inputs"), py::arg("batch_size"))
       .def("predict", &predict, py::arg("inputs"), py::arg("batch_size"))
       .def("gradients", &gradients, py::arg("inputs"))

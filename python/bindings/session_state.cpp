@@ -1,4 +1,4 @@
-#include "arrays.h"
+#include "held.h"
 
 namespace thalweg::bindings {
 namespace {
@@ -7,6 +7,7 @@ using Part = Session::Part;
 using Named = std::map<std::string, py::array>;
 
 Named read_all(const Session& s, const std::vector<Layout::Entry>& entries, Part part, int which) {
+  const Held held(s);
   Named out;
   for (auto& e : entries) {
     py::array a = empty(e.shape, s.config().dtype);
@@ -19,6 +20,7 @@ Named read_all(const Session& s, const std::vector<Layout::Entry>& entries, Part
 // All or nothing: every name and array is checked before the first is written.
 void write_all(Session& s, const std::vector<Layout::Entry>& entries, Part part, int which, const Named& values,
                const char* what) {
+  const Held held(s);
   std::vector<const std::byte*> from;
   for (auto& e : entries) {
     auto it = values.find(e.name);
@@ -33,12 +35,14 @@ void write_all(Session& s, const std::vector<Layout::Entry>& entries, Part part,
 }
 
 std::vector<Named> read_state(const Session& s) {
+  const Held held(s);
   std::vector<Named> all;
   for (int k = 0; k < s.states(); k++) all.push_back(read_all(s, s.layout().parameters, Part::state, k));
   return all;
 }
 
 void write_state(Session& s, const std::vector<Named>& values) {
+  const Held held(s);
   if (int(values.size()) != s.states())
     fail("got ", values.size(), " arenas of optimizer state, expected ", s.states());
   for (int k = 0; k < s.states(); k++)
@@ -69,9 +73,21 @@ void bind_session_state(py::class_<Session>& c) {
       .def("optimizer_state", &read_state)
       .def("set_optimizer_state", &write_state, py::arg("state"))
       .def_property(
-          "t", [](const Session& s) { return s.t; }, [](Session& s, uint64_t t) { s.t = t; })
-      .def("digest", &Session::digest)
-      .def("memory", &Session::memory);
+          "t", [](const Session& s) { return s.t.load(); },
+          [](Session& s, uint64_t t) {
+            const Held held(s);
+            s.t = t;
+          })
+      .def("digest",
+           [](const Session& s) {
+             const Held held(s);
+             py::gil_scoped_release unlocked;
+             return s.digest();
+           })
+      .def("memory", [](const Session& s) {
+        const Held held(s);
+        return s.memory();
+      });
 }
 
 }  // namespace thalweg::bindings

@@ -1,3 +1,4 @@
+#include "../../cpp/formula/random.h"
 #include "../../cpp/ops/kernels.h"
 #include "../../cpp/plan/isa.h"
 #include "arrays.h"
@@ -5,26 +6,25 @@
 namespace thalweg::bindings {
 namespace {
 
-uint64_t stream_key(const std::string& name) {  // FNV-1a
-  uint64_t h = 1469598103934665603ull;
-  for (unsigned char c : name) h = (h ^ c) * 1099511628211ull;
-  return h;
-}
-
 py::array fill_random(const std::string& distribution, double a, double b, uint64_t seed, const std::string& stream,
                       const std::vector<int64_t>& shape, const std::string& dtype) {
   const Shape s{std::span(shape.data(), shape.size())};
-  py::array out = empty(s, parse_dtype(dtype));
+  const DType type = parse_dtype(dtype);
+  check_not_forked();
+  py::array out = allocating([&] { return text("'", stream, "', shape ", s); }, [&] { return empty(s, type); });
+  std::byte* to = address(out);
+  py::gil_scoped_release unlocked;
   std::scoped_lock lock(shared_pool_mutex());
-  kernels().fill_random({shared_pool(0)}, parse_dtype(dtype), distribution, a, b, seed, stream_key(stream),
-                        address(out), s.size());
+  kernels().fill_random({shared_pool(0)}, type, distribution, a, b, seed, stream_key(stream), to, s.size());
   return out;
 }
 
 py::array permutation(int64_t n, uint64_t seed, const std::string& stream) {
   if (n < 0) fail("permutation of ", n, " items");
   py::array_t<int64_t> out(n);
-  kernels().permutation(seed, stream_key(stream), out.mutable_data(), n);
+  int64_t* to = out.mutable_data();
+  py::gil_scoped_release unlocked;
+  kernels().permutation(seed, stream_key(stream), to, n);
   return out;
 }
 
@@ -56,15 +56,6 @@ py::object run_formula(const std::string& name, const std::vector<py::array>& va
   return py::make_tuple(out, out_tangent);
 }
 
-py::dict self_check() {
-  py::dict d;
-  d["isa"] = kernels().isa;
-  d["isas"] = supported_isas();
-  d["cores"] = usable_cores();
-  d["operators"] = kernels().operators.all().size();
-  return d;
-}
-
 }  // namespace
 
 void bind_tools(py::module_& m) {
@@ -87,7 +78,6 @@ void bind_tools(py::module_& m) {
         py::arg("stream"), py::arg("shape"), py::arg("dtype"));
   m.def("permutation", &permutation, py::arg("n"), py::arg("seed"), py::arg("stream"));
   m.def("class_numbers", &class_numbers, py::arg("array"), py::arg("classes"));
-  m.def("self_check", &self_check);
 }
 
 }  // namespace thalweg::bindings

@@ -29,10 +29,10 @@ def fill_random(
     """distribution: "normal" (mean a, standard deviation b), "uniform" (a to b), "truncated_normal" (cut at 2 b)."""
 
 def permutation(n: int, seed: int, stream: str) -> np.ndarray: ...  # int64
-def self_check() -> dict[str, Any]: ...
 
 class Communicator:
-    """How the ranks of a world talk; each is used from its own thread. Arrays are contiguous float32 or float64."""
+    """How the ranks of a world talk; each is used from its own thread. Arrays are contiguous float32 or float64. Where
+    the calls of the ranks differ, or their arrays' lengths or dtypes, every rank gets the same ValueError."""
     @property
     def rank(self) -> int: ...
     @property
@@ -40,6 +40,7 @@ class Communicator:
     @property
     def seconds_waiting(self) -> float: ...
     def barrier(self) -> None: ...
+    def leave(self) -> None: ...  # no further call; who would wait for this rank in vain gets a LostError
     def abort(self, why: str) -> None: ...  # every rank's next or present call raises LostError
     def all_reduce(self, array: np.ndarray) -> None: ...  # sum; the same bits on every rank
     def reduce_scatter(self, array: np.ndarray) -> None: ...  # rank r keeps its even share of the elements
@@ -126,7 +127,7 @@ class Session:
       "rule": {"name": "sgd" | "heavy_ball" | "duda" | "adagrad" | "rmsprop" | "adam", "nesterov", "eps_inside",
                "bias_correction", "decoupled", "momentum": bool},
       "groups": {parameter name: group index}, "max_norm": float (0: off), "clip_value": float (0: off),
-      "clip_layer_norm": float (0: off), "on_nonfinite": "raise" | "skip", "accumulate": 1, "bucket_bytes": int}"""
+      "max_layer_norm": float (0: off), "on_nonfinite": "raise" | "skip", "accumulate": 1, "bucket_bytes": int}"""
     def __init__(self, train: Graph, evaluate: Graph, train_io: dict, evaluate_io: dict, config: dict) -> None: ...
     def step(self, inputs: Sequence[np.ndarray], rates: np.ndarray) -> dict[str, Any]:
         """One update from one global batch (rows = inputs[0].shape[0]). rates: (groups, len(RATE_FIELDS)) float64.
@@ -140,11 +141,13 @@ class Session:
         rates: np.ndarray,
         progress: Callable[[int, dict], None] | None = None,
         interval: float = 0.1,
+        unfinished: Callable[[dict[str, np.ndarray]], None] | None = None,
     ) -> dict[str, np.ndarray]:
         """Steps over order[0:batch_size], order[batch_size:2 batch_size], ... (int64 row numbers; the last batch may
         be short). rates: (steps, groups, fields). Calls progress(steps done, last report) about every `interval`
         seconds; an exception in it (KeyboardInterrupt too) ends the run at that step's edge with the state whole.
-        Returns one row per finished step: loss, count, metrics (steps, m), grad_norm, seconds, skipped."""
+        Returns one row per finished step: loss, count, metrics (steps, m), grad_norm, seconds, skipped. Where an
+        exception ends the run, unfinished(the same of the steps that were done) is called before it is raised."""
     def evaluate(self, inputs: Sequence[np.ndarray], batch_size: int) -> dict[str, Any]: ...  # loss, metrics, count
     def predict(self, inputs: Sequence[np.ndarray], batch_size: int) -> list[np.ndarray]: ...
     def gradients(
@@ -162,4 +165,4 @@ class Session:
     def t(self, value: int) -> None: ...
     def digest(self) -> str: ...  # of parameters, buffers and optimizer state of every rank
     def profile(self, inputs: Sequence[np.ndarray], repeats: int) -> tuple[list[dict[str, Any]], list[list[float]]]: ...
-    def memory(self) -> dict[str, int]: ...  # bytes_parameters, bytes_gradients, bytes_state, bytes_activations
+    def memory(self) -> dict[str, int]: ...  # bytes_parameters, bytes_gradients, bytes_state, bytes_activations, plans

@@ -34,10 +34,16 @@ def as_numpy(x: Any, where: str, name: str = "x") -> np.ndarray:
 def real(x: Any, dtype: str, where: str, name: str = "x") -> np.ndarray:
     """Return x as a contiguous array of dtype ("float32" or "float64"); x itself where it is one already.
 
-    Raises: TypeError as as_numpy.
+    Raises: TypeError as as_numpy; ValueError naming the first finite number that dtype does not hold.
     """
     x = as_numpy(x, where, name)
-    return np.require(x, dtype=dtype, requirements=("C", "A")) if not _ready(x, dtype) else x
+    if _ready(x, dtype):
+        return x
+    with np.errstate(over="ignore"):
+        converted = np.require(x, dtype=dtype, requirements=("C", "A"))
+    if x.dtype.kind == "f" and x.dtype.itemsize > converted.dtype.itemsize and not np.isfinite(converted).all():
+        _held(x, converted, where, name)
+    return converted
 
 
 def index(x: Any, where: str, name: str = "y") -> np.ndarray:
@@ -106,6 +112,15 @@ def check_dtype(dtype: Any, where: str) -> str:
 def first_index(mask: np.ndarray) -> tuple[int, ...]:
     """Return the position of the first true element, in row order."""
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape))
+
+
+def _held(x: np.ndarray, converted: np.ndarray, where: str, name: str) -> None:
+    lost = np.isfinite(x) & ~np.isfinite(converted)
+    if lost.any():
+        at = first_index(lost)
+        raise ValueError(
+            f"[{where}] {name}[{_join(at)}] = {x[at]} is beyond {converted.dtype}: scale it, or use dtype='float64'"
+        )
 
 
 def _ready(x: np.ndarray, dtype: Any) -> bool:

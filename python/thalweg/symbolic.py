@@ -139,6 +139,7 @@ class Recording:
         self.tape: list[Any] = []  # everything recorded, as a key for compiled functions
         self.parameters: dict[str, tuple[Parameter, SymbolicTensor]] = {}
         self.buffers: dict[str, tuple[Buffer, SymbolicTensor]] = {}
+        self.updated: dict[str, SymbolicTensor] = {}  # what buffers are after their updates so far
         self.constants: dict[str, tuple[np.ndarray, int]] = {}  # arrays from outside, as buffers of a session
         self.captured: list[tuple[Any, str, int]] = []  # arrays from outside: (array, kind, value) of a function
         self.random: tuple[int, int] | None = None  # (seed, step) of a function's masks
@@ -245,8 +246,10 @@ class Recording:
         return self._same_shape(name, self.parameters[name][1], shape)
 
     def resolve_buffer(self, buffer: Buffer, shape: tuple[int, ...]) -> SymbolicTensor:
-        """Return a buffer's tensor, recording it at its first use."""
+        """Return a buffer's tensor, recording it at its first use; after an update, what it was updated to."""
         name = self._name_of(buffer)
+        if name in self.updated:
+            return self._same_shape(name, self.updated[name], shape)
         if self.functional:
             if name in self.given or not self.train:
                 return self._given(name, shape)
@@ -256,21 +259,29 @@ class Recording:
         return self._same_shape(name, self.buffers[name][1], shape)
 
     def update_buffer(self, buffer: Buffer, value: SymbolicTensor) -> None:
-        """Let value replace a buffer at the end of a training step; a function keeps no state, so there nothing
-        happens."""
-        if self.session and self.train:
-            self.graph.update_buffer(self.buffers[self._name_of(buffer)][1].resolve("real"), value.resolve("real"))
+        """Let value replace a buffer: at once for what is recorded later, at the end of a training step for good.
+
+        A function keeps no state, so there it ends with the recording; in evaluation nothing happens.
+        Raises: ValueError for a value of another shape than the buffer's.
+        """
+        if not self.train:
+            return
+        name, value = self._name_of(buffer), self.tensor(value)
+        if self.session and not self.functional:
+            self.resolve_buffer(buffer, buffer.shape or value.graph_shape)
+            self.graph.update_buffer(self.buffers[name][1].resolve("real"), value.resolve("real"))
+        self.updated[name] = value
 
     @contextmanager
     def functional_network(self, net: Module, given: dict[str, Any], train: bool) -> Iterator[None]:
         """Record a network whose parameters a caller gives by name."""
-        saved = self.names, self.given, self.functional, self.train, self.calls
-        self.names, self.given, self.functional, self.train, self.calls = {}, given, True, train, {}
+        saved = self.names, self.given, self.functional, self.train, self.calls, self.updated
+        self.names, self.given, self.functional, self.train, self.calls, self.updated = {}, given, True, train, {}, {}
         self.bind(net)
         try:
             yield
         finally:
-            self.names, self.given, self.functional, self.train, self.calls = saved
+            self.names, self.given, self.functional, self.train, self.calls, self.updated = saved
 
     def limit_labels(self, tensor: Any, classes: int, path: str) -> None:
         """Note that an input holds class numbers below `classes`, so that they can be checked as they come in."""

@@ -43,7 +43,9 @@ class world:
         comm has rank, size, barrier, all_reduce (a sum, in place, the same bits everywhere), reduce_scatter,
         all_gather, broadcast, send, recv and split, all on contiguous float32 or float64 arrays.
         Returns: what the ranks returned, by rank.
-        Raises: the first exception of a rank; the others' collectives end with LostError instead of waiting.
+        Raises: the first exception of a rank; the others' collectives end with LostError instead of waiting, as do
+        those that wait for a rank whose function has returned. ValueError on every rank where their calls differ, or
+        the lengths or dtypes of their arrays.
         """
         fork.check()
         results: list[Any] = [None] * self.size
@@ -52,15 +54,21 @@ class world:
         def work(comm: Any) -> None:
             try:
                 results[comm.rank] = function(comm, *args)
+                comm.leave()
             except BaseException as error:
                 errors.append(error)
                 comm.abort(f"rank {comm.rank} failed: {error!r}")
 
-        threads = [threading.Thread(target=work, args=(c,), daemon=True) for c in _core.make_threads(self.size)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        comms = _core.make_threads(self.size)
+        threads = [threading.Thread(target=work, args=(c,), daemon=True) for c in comms]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException as error:  # Ctrl-C, or no more threads to be had
+            comms[0].abort(f"the world was ended: {error!r}")
+            raise
         causes = [e for e in errors if not isinstance(e, _core.LostError)] or errors
         if causes:
             raise causes[0]

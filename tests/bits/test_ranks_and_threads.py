@@ -65,6 +65,26 @@ def test_other_numbers_of_ranks_equal_themselves_and_one_rank_to_rounding(world,
         np.testing.assert_allclose(a, expected[2][name], rtol=1e-9, atol=1e-11, err_msg=name)
 
 
+def small_network(tw):
+    nn = tw.nn
+    return nn.Sequential(
+        *(nn.Conv2d(5, 3, bias=False), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+        *(nn.Linear(6), nn.BatchNorm(), nn.LayerNorm(), nn.Linear(4)),
+    )
+
+
+@pytest.mark.parametrize("world", [16, 32])
+def test_more_ranks_than_shards(world, tw):
+    """Some ranks hold no shard at all; what they have left from the step before must not come into the sums."""
+    x, y = np.random.default_rng(0).standard_normal((16, 6, 6, 3)), np.arange(16) % 4
+    trainers = [training.trainer(tw, net=small_network(tw), dtype="float64", world=w) for w in (1, world)]
+    for t in trainers:
+        t.step(x + 1, y)
+    one, many = (t.gradients(x, y) for t in trainers)
+    for name, gradient in one.items():
+        np.testing.assert_allclose(many[name], gradient, rtol=1e-12, atol=1e-15, err_msg=name)
+
+
 @pytest.mark.parametrize("shards", [1, 2, 16])
 def test_another_number_of_shards_is_equal_to_rounding(shards, tw, on_one_rank):
     expected = on_one_rank(dtype="float64")

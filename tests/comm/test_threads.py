@@ -132,6 +132,79 @@ def test_a_failing_rank_ends_the_others():
     assert lost == ["rank 1: no such file"] * 2
 
 
+ONES = np.ones
+DIFFERING = {
+    "length": (lambda c: c.all_reduce(ONES(10 if c.rank == 0 else 3_000_000)), "10 x 8 .*rank 1 calls .*3000000 x 8 "),
+    "dtype": (
+        lambda c: c.all_reduce(ONES(1000, "f4" if c.rank == 0 else "f8")),
+        "1000 x 4 bytes.*rank 1 calls .*1000 x 8 bytes",
+    ),
+    "nothing": (lambda c: c.all_reduce(ONES(0 if c.rank == 0 else 5)), "0 x 8 bytes.*rank 1 calls .*5 x 8 bytes"),
+    "share": (lambda c: c.reduce_scatter(ONES(10 if c.rank == 0 else 11)), "10 x 8 bytes.*rank 1 calls .*11 x 8 bytes"),
+    "gather": (lambda c: c.all_gather(ONES(10 if c.rank == 0 else 9)), "10 x 8 bytes.*rank 1 calls .*9 x 8 bytes"),
+    "news": (
+        lambda c: c.broadcast(ONES(10 if c.rank == 0 else 9_000_000)),
+        "10 x 8 bytes.*rank 1 calls .*9000000 x 8 bytes",
+    ),
+    "halves": (
+        lambda c: c.broadcast(ONES(4, "f4") if c.rank == 0 else ONES(2)),
+        "4 x 4 bytes.*rank 1 calls .*2 x 8 bytes",
+    ),
+    "root": (lambda c: c.broadcast(ONES(4), root=c.rank), "from root 0, rank 1 calls .*from root 1"),
+    "call": (
+        lambda c: c.all_reduce(ONES(4)) if c.rank == 0 else c.broadcast(ONES(4)),
+        "all_reduce.*rank 1 calls broadcast",
+    ),
+    "barrier": (lambda c: c.barrier() if c.rank == 0 else c.all_reduce(ONES(4)), "barrier, rank 1 calls all_reduce"),
+    "split": (lambda c: c.split(0) if c.rank == 0 else c.barrier(), "split, rank 1 calls barrier"),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERING)
+def test_calls_that_differ_are_the_same_error_on_every_rank(case):
+    call, message = DIFFERING[case]
+
+    def body(comm):
+        with pytest.raises(ValueError, match=f"rank 0 calls .*{message}") as caught:
+            call(comm)
+        total = ONES(3)
+        comm.all_reduce(total)  # the group is as good as before
+        return str(caught.value), total[0]
+
+    found = run_ranks(3, body)
+    assert found == [(found[0][0], 3.0)] * 3
+
+
+def test_many_ranks_that_differ_are_counted():
+    with pytest.raises(ValueError, match=r"rank 4 calls .*, and 3 more ranks differ"):
+        run_ranks(8, lambda comm: comm.all_reduce(ONES(1 if comm.rank == 0 else 2)))
+
+
+def test_a_message_of_another_length_or_dtype_is_refused_and_kept():
+    def body(comm):
+        if comm.rank == 0:
+            return comm.send(ONES(4), to=1)
+        with pytest.raises(ValueError, match="rank 1 expects 3 x 8 bytes from rank 0, which sent 4 x 8 bytes"):
+            comm.recv(np.zeros(3), from_=0)
+        with pytest.raises(ValueError, match="8 x 4 bytes"):
+            comm.recv(np.zeros(8, "f4"), from_=0)
+        a = np.zeros(4)
+        comm.recv(a, from_=0)
+        return a.sum()
+
+    assert run_ranks(2, body) == [None, 4.0]
+
+
+def test_a_rank_alone_sends_to_itself():
+    (comm,) = _core.make_threads(1)
+    a = np.zeros(2)
+    comm.send(ONES(2), to=0)
+    comm.recv(a, from_=0)
+    assert a.sum() == 2
+    with pytest.raises(_core.LostError, match="rank 0 waits in recv from rank 0"):
+        comm.recv(a, from_=0)
+
+
 def test_bad_arrays_are_refused():
     (comm,) = _core.make_threads(1)
     with pytest.raises(TypeError, match="int64"):

@@ -27,3 +27,43 @@ def test_the_first_failure_is_raised_and_nobody_waits():
 
     with pytest.raises(ValueError, match="rank two has no data"):
         tw.world(3).run(body)
+
+
+VAIN = {
+    "barrier": (lambda c: c.barrier() if c.rank else None, "rank 0 has left: .* waits in barrier"),
+    "all_reduce": (lambda c: c.all_reduce(np.ones(9)) if c.rank else None, "rank 0 has left: .* all_reduce of 9 x 8"),
+    "recv": (lambda c: c.recv(np.ones(2), 0) if c.rank == 1 else None, "rank 0 has left: .*rank 1 waits in recv from"),
+    "group": (lambda c: c.split(c.rank // 2).barrier() if c.rank != 1 else c.split(0) and None, "rank 1 has left"),
+    "circle": (lambda c: c.recv(np.ones(2), (c.rank + 1) % 3), "no rank can go on: rank 0 waits in recv from rank 1, "),
+    "mixed": (lambda c: c.recv(np.ones(2), 1) if c.rank == 0 else c.barrier(), "no rank can go on: rank 0 waits in"),
+}
+
+
+@pytest.mark.parametrize("case", VAIN)
+def test_a_wait_in_vain_ends(case):
+    function, message = VAIN[case]
+    with pytest.raises(tw.LostError, match=message):
+        tw.world(3).run(function)
+
+
+def test_a_failure_reaches_the_sub_groups():
+    def body(comm):
+        half = comm.split(comm.rank // 2)
+        if comm.rank == 0:
+            raise ValueError("rank zero has no data")
+        half.barrier()
+        comm.barrier()
+
+    with pytest.raises(ValueError, match="rank zero has no data"):
+        tw.world(4).run(body)
+
+
+def test_a_letter_is_read_after_its_sender_has_left():
+    def body(comm):
+        if comm.rank == 0:
+            return comm.send(np.full(2, 3.0), 1)
+        a = np.zeros(2)
+        comm.recv(a, 0)
+        return a[0]
+
+    assert tw.world(2).run(body) == [None, 3.0]

@@ -207,3 +207,70 @@ def test_python_cannot_look_into_symbolic_tensors(tw):
 
     with pytest.raises(TypeError, match=r"ops\.where"):
         trainer(tw, Branching()).build(*rows())
+
+
+def test_a_shared_batch_norm_moves_its_statistics_at_every_call(tw, torch):
+    nn = tw.nn
+    shared = nn.BatchNorm(affine=False)
+    theirs = torch.nn.BatchNorm1d(4, affine=False, dtype=torch.float64)
+    t = trainer(tw, nn.Sequential(nn.Linear(4, bias=False), shared, nn.Tanh(), shared, nn.Tanh(), shared), world=2)
+    x, y = rows(16)
+    t.build(x, y)
+    h = torch.tensor(x @ t.parameters()["0.weight"].T)
+    theirs(torch.tanh(theirs(torch.tanh(theirs(h)))))
+    t.step(x, y)
+    assert sorted(t.buffers()) == ["1.running_mean", "1.running_var"]
+    np.testing.assert_allclose(t.buffers()["1.running_mean"], theirs.running_mean.numpy(), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(t.buffers()["1.running_var"], theirs.running_var.numpy(), rtol=1e-12)
+
+
+def counting(tw, read_first):
+    class Counting(tw.nn.Module):
+        """Adds how often it was called in training, this call included."""
+
+        def __init__(self):
+            super().__init__()
+            self.calls = tw.nn.Buffer((1,), 0.0)
+            self.sum = tw.nn.Buffer(None, 5.0)
+
+        def forward(self, x):
+            if read_first:
+                self.sum.infer(4)
+            self.sum.update(tw.ops.mean(x, 0))
+            self.calls.update(self.calls + 1)
+            return x + self.calls
+
+    return Counting()
+
+
+@pytest.mark.parametrize("read_first", [True, False])
+def test_a_buffer_is_read_as_it_was_updated(read_first, tw):
+    """Also one that nobody has read before; the transforms see the same values."""
+    layer = counting(tw, read_first)
+    t = trainer(tw, tw.nn.Sequential(layer, layer))
+    x, y = rows()
+    t.build(x, y)
+    for k in (0, 2, 4):
+        assert np.isclose(t.step(x, y).loss, ((x + 2 * k + 3 - y) ** 2).mean())
+    np.testing.assert_array_equal(t.buffers()["0.calls"], [6.0])
+    np.testing.assert_allclose(t.buffers()["0.sum"], x.mean(0) + 5, rtol=1e-12)
+    np.testing.assert_allclose(t.predict(x), x + 12, rtol=1e-12)
+    np.testing.assert_allclose(tw.nn.functional_call(tw.nn.Sequential(layer, layer), {}, x), x + 3)
+
+
+def test_an_update_of_another_shape_is_refused(tw):
+    class Wrong(tw.nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.value, self.kept = value, tw.nn.Buffer((6,), 0.0)
+
+        def forward(self, x):
+            self.kept.update(self.value(x))
+            return x
+
+    for value, message in (
+        (lambda x: tw.ops.mean(x, 0), r"buffer '0.kept' has shape \(6,\), its update \(4,\)"),
+        (lambda x: tw.ops.mean(x, 1), r"update of buffer '0.kept' has .* the batch as axis 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trainer(tw, tw.nn.Sequential(Wrong(value))).build(*rows())

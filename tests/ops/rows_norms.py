@@ -38,7 +38,6 @@ BATCH_NORM = [
         torch_batch_norm,
         with_affine((16, 5), (4, 3, 3, 5), (3, 1), (67, 33), (3, 7, 2, 16)),
         loose=5,
-        messages=("moments",),
         bad=(
             Bad(lambda ops: ops.batch_norm(N((1, 5))), ("1",)),
             Bad(lambda ops: ops.batch_norm(N((1, 1, 1, 3))), ("1",)),
@@ -154,7 +153,6 @@ def cross_entropy(variant, reduction, smoothing=0.0, soft=False):
         lambda x, y: r.ref_cross_entropy(x, y, smoothing, reduction),
         torch,
         args,
-        messages=("cross_entropy_soft",),
         bad=() if variant else CROSS_ENTROPY_BAD,
     )
 

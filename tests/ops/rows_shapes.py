@@ -34,7 +34,6 @@ def reduction(name, axis, keepdims, shapes):
         torch,
         tuple((Arg(s, d.distinct if extreme else d.normal),) for s in shapes),
         curved=False,
-        messages=(f"reduce_{name}",),
         bad=tuple(bad) if plain else (),
     )
 

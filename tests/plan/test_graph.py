@@ -4,11 +4,6 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture
-def core(tw):
-    return tw._core
-
-
 def ops_of(graph):
     return [node["op"] for node in graph.nodes()]
 
@@ -76,7 +71,7 @@ def test_what_would_mix_rows_of_a_batch_is_refused(op, core):
     count, attrs = MIXES_ROWS[op]
     g = core.Graph(6)
     x = g.input("x", (6, 4), batch=True)
-    with pytest.raises(ValueError, match=rf"\[{op} 'net.layer'\].*batch"):
+    with pytest.raises(ValueError, match=rf"\[{op.removeprefix('reduce_')} 'net.layer'\].*batch"):
         g.apply(op, [x] * count, attrs, "net.layer")
 
 

@@ -59,11 +59,6 @@ def reference(w, b, x, y):
     return (error**2).mean(), 2 * error.T @ x / error.size, 2 * error.sum(0) / error.size, np.abs(error).max(1).mean()
 
 
-@pytest.fixture
-def core(tw):
-    return tw._core
-
-
 @pytest.mark.parametrize("world", [1, 2, 4, 8, 3])
 def test_steps_equal_numpy_for_every_batch_size(world, core):
     """Batch sizes other than the recorded one, smaller than the number of ranks included."""
@@ -238,7 +233,9 @@ def test_rates_of_another_shape_are_refused(lead, more, core):
         {"world": 0},
         {"world": -1},
         {"shards": 0},
+        {"shards": 1025},
         {"threads": -1},
+        {"threads": 1025},
         {"dtype": "float16"},
         {"rule": {"name": "lion"}},
         {"on_nonfinite": "ignore"},

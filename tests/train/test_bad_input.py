@@ -30,6 +30,13 @@ def with_nan():
     return x, y
 
 
+def with_large(value):
+    x, y = data()
+    x = x.astype(float)
+    x[3, 2] = value
+    return x, y
+
+
 BAD = [
     (
         lambda: with_label(12),
@@ -38,6 +45,7 @@ BAD = [
     ),
     (lambda: with_label(-1), ValueError, r"y\[17\] = -1 is outside"),
     (lambda: with_nan(), ValueError, r"x\[3, 2\] = nan: 1 of 100 values are not finite"),
+    (lambda: with_large(1e300), ValueError, r"x\[3, 2\] = 1e\+300 is beyond float32: .*dtype='float64'"),
     (lambda: (data()[0][:, :4], data()[1]), ValueError, r"x has shape \(20, 4\), expected \(rows, 5\)"),
     (lambda: (data()[0], data()[1][:7]), ValueError, "y has 7 rows, x has 20"),
     (lambda: (data()[0][:0], data()[1][:0]), ValueError, "no rows"),
@@ -65,6 +73,18 @@ def test_bad_data_are_named_and_nothing_is_lost(make_data, error, message, metho
     for t in (trainer, untouched):
         t.step(*data())
     assert trainer.digest() == untouched.digest()
+
+
+def test_the_largest_numbers_are_taken(tw):
+    """float32's largest, float64's in float64; infinities are refused as such, by whatever dtype they come."""
+    largest = float(np.finfo(np.float32).max)
+    assert np.isfinite(make(tw).build(*data()).predict(with_large(largest * 1e-6)[0])).all()
+    assert np.isfinite(make(tw, dtype="float64").build(*data()).predict(with_large(1e300)[0])).all()
+    with pytest.raises(ValueError, match=r"x\[3, 2\] = inf: 1 of 100 values are not finite"):
+        make(tw).fit(*with_large(np.inf), epochs=1, batch_size=10)
+    with pytest.raises(ValueError, match=r"parameter.* is beyond float32"):
+        t = make(tw).build(*data())
+        t.set_parameters({name: value.astype(float) + 1e39 for name, value in t.parameters().items()})
 
 
 def test_any_memory_layout_is_read_rightly(tw):
@@ -129,15 +149,21 @@ def test_parts_of_the_wrong_kind(tw):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_calls_after_fork_raise(tw):
+    def draw():
+        return tw.init.normal()((100_000,), "float32", 0, "a")
+
     trainer = make(tw)
     trainer.step(*data())
     child = os.fork()
     if child == 0:
-        code = 1
+        code = 0
         try:
-            trainer.step(*data())
-        except RuntimeError as error:
-            code = 0 if "forked" in str(error) else 2
+            for call in (lambda: trainer.step(*data()), trainer.parameters, draw, trainer._native.digest):
+                try:
+                    call()
+                    code = 1
+                except RuntimeError as error:
+                    code |= 0 if "forked" in str(error) else 2
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

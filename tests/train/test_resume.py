@@ -179,6 +179,48 @@ def test_ctrl_c_is_obeyed_at_a_steps_edge(tw):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_an_exception_inside_a_native_chunk_loses_no_step(tw):
+    """A signal's handler that raises: sums and history hold the steps before it."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((1600, 256)).astype("float32"), np.arange(1600) % 4
+
+    def make_one():
+        net = tw.nn.Sequential(tw.nn.Linear(512), tw.nn.ReLU(), tw.nn.Linear(512), tw.nn.ReLU(), tw.nn.Linear(4))
+        return tw.Trainer(net, tw.losses.CrossEntropy(), tw.optim.SGD(0.01), threads=1).build(x, y)
+
+    def handler(*_):
+        raise Stop
+
+    whole, cut = make_one(), make_one()
+    expected = whole.fit(x, y, epochs=1, batch_size=16)
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.03)
+        with pytest.raises(Stop):
+            cut.fit(x, y, epochs=1, batch_size=16)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert 0 < cut.t == len(cut.history.steps["loss"]) < 100
+    found = cut.fit(x, y, epochs=1, batch_size=16)
+    assert logs_without_speed(found) == logs_without_speed(expected) and found.steps == expected.steps
+    assert cut.digest() == whole.digest()
+
+
+def test_ctrl_c_ends_a_validation_at_once(tw):
+    x, y = data()
+    many = np.broadcast_to(x[:1], (400_000, 6, 6, 2)), np.zeros(400_000, int)
+    trainer, whole = make(tw, threads=1), make(tw, threads=1)
+    timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))  # the three steps are long done
+    start = tw.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: timer.start())
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(x, y, epochs=1, batch_size=BATCH, validation_data=many, callbacks=[start])
+    assert (trainer.t, trainer.epoch) == (3, 0)
+    assert logs_without_speed(fit(trainer)) == logs_without_speed(fit(whole))
+    timer.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_checkpoint_with_more_in_it_than_this_version_knows(tw, tmp_path):
     trainer = make(tw)
     trainer.fit(*data(), epochs=1, batch_size=BATCH)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..nn.norm import number
-from ..ops.axes import integer
+from ..ops.axes import integer, number
 from ..schedules import as_schedule
 from .base import Callback, direction, logged, say
 

@@ -71,7 +71,7 @@ class Buffer(Held):
         self.value = float(value)
 
     def update(self, value: SymbolicTensor) -> None:
-        """Let value replace the buffer when the training step is accepted."""
+        """Let value replace the buffer when the training step is accepted; forward reads it from now on."""
         _recording(self).update_buffer(self, value)
 
     def _resolve(self, recording: Recording, shape: tuple[int, ...]) -> SymbolicTensor:

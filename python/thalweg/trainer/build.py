@@ -78,7 +78,7 @@ def _config(trainer: Trainer) -> dict[str, Any]:
         "world": trainer.world,
         "threads": trainer.threads,
         "max_norm": trainer.max_norm or 0.0,
-        "clip_layer_norm": trainer.max_layer_norm or 0.0,
+        "max_layer_norm": trainer.max_layer_norm or 0.0,
         "clip_value": trainer.clip_value or 0.0,
         "on_nonfinite": trainer.on_nonfinite,
         "accumulate": trainer.accumulate,

@@ -72,7 +72,8 @@ def _run(trainer: Trainer, runner: EpochRunner, epochs: int, validation: list[np
         if position.row < runner.rows:
             return  # stopped inside the epoch
         if validation is not None:
-            values = evaluate(trainer, validation, runner.batch_size, runner.callbacks)
+            with runner.interrupt.at_once():
+                values = evaluate(trainer, validation, runner.batch_size, runner.callbacks)
             logs |= {f"val_{name}": value for name, value in values.items()}
         position.next_epoch()
         trainer.history.add(epoch, logs)

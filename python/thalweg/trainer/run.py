@@ -53,6 +53,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.asked = False
+        self._at_edge = False
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -66,12 +67,22 @@ class Interrupt:
         finally:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Obey it at once here, where no step is under way."""
+        self.check()
+        self._at_edge = True
+        try:
+            yield
+        finally:
+            self._at_edge = False
+
     def check(self) -> None:
         if self.asked:
             raise KeyboardInterrupt
 
     def _note(self, *_: Any) -> None:
-        if self.asked:
+        if self.asked or self._at_edge:
             raise KeyboardInterrupt
         self.asked = True
 
@@ -114,17 +125,17 @@ class EpochRunner:
         if self.stop_every:
             self._call("on_train_batch_begin", batch, {})
         rows = order[position.row : position.row + steps * self.batch_size]
-        before, started = trainer.t, time.perf_counter()
-        rates = trainer.optimizer.table(before, steps)
-        try:
-            columns = trainer._session.run_epoch(self.arrays, rows, self.batch_size, rates)
-        except BaseException:
-            position.row += min((trainer.t - before) * self.batch_size, len(rows))
-            raise
-        position.row += len(rows)
-        position.sums.add(columns)
+        rates = trainer.optimizer.table(trainer.t, steps)
+
+        def done(columns: dict[str, np.ndarray]) -> None:
+            position.row = min(position.row + len(columns["loss"]) * self.batch_size, self.rows)
+            position.sums.add(columns)
+            self._record(columns, rates)
+
+        started = time.perf_counter()
+        columns = trainer._session.run_epoch(self.arrays, rows, self.batch_size, rates, unfinished=done)
+        done(columns)
         self._pace = (time.perf_counter() - started) / steps
-        self._record(columns, rates)
         self._after(batch + steps, columns, rates)
 
     def _chunk_steps(self, row: int) -> int:
@@ -138,7 +149,7 @@ class EpochRunner:
         steps = self.trainer.history.steps
         steps["loss"] += columns["loss"].tolist()
         steps["grad_norm"] += columns["grad_norm"].tolist()
-        steps["lr"] += rates[:, 0, 0].tolist()
+        steps["lr"] += rates[: len(columns["loss"]), 0, 0].tolist()
 
     def _after(self, done: int, columns: dict[str, np.ndarray], rates: np.ndarray) -> None:
         now = time.perf_counter()

@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture
+def core(tw):
+    return tw._core
