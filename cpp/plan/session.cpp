@@ -206,8 +206,8 @@ void Session::run_epoch(const Batch& data, int64_t batch_size, std::span<const R
   using Clock = std::chrono::steady_clock;
   reports.reserve(size_t((data.rows + batch_size - 1) / batch_size));
   auto last = Clock::now();
+  Batch batch = data;
   for (int64_t at = 0, k = 0; at < data.rows; at += batch_size, k++) {
-    Batch batch = data;
     batch.first = data.first + at;
     batch.rows = std::min(batch_size, data.rows - at);
     reports.push_back(step(batch, rates.subspan(k * groups_, groups_)));

@@ -131,18 +131,22 @@ py::dict to_columns(const std::vector<StepReport>& reports, size_t metrics) {
   return d;
 }
 
+using Order = py::array_t<int64_t, py::array::c_style>;  // row numbers; without one, all rows as they stand
+
 // `unfinished` gets the columns of the steps that were done where an exception ends the epoch, before it is raised.
-py::dict run_epoch(Session& s, const std::vector<py::array>& inputs,
-                   const py::array_t<int64_t, py::array::c_style>& order, int64_t batch_size, const RateTable& table,
-                   const py::object& progress, double interval, const py::object& unfinished) {
+py::dict run_epoch(Session& s, const std::vector<py::array>& inputs, const std::optional<Order>& order,
+                   int64_t batch_size, const RateTable& table, const py::object& progress, double interval,
+                   const py::object& unfinished) {
   const Held held(s);
   if (batch_size < 1) fail("batch_size = ", batch_size, ", expected at least 1");
   Batch data = data_of(s, s.trained(), inputs, 0);
-  for (py::ssize_t i = 0; i < order.size(); i++)
-    if (order.at(i) < 0 || order.at(i) >= data.rows)
-      fail("order[", i, "] = ", order.at(i), " is outside [0, ", data.rows, ")");
-  data.order = order.data();
-  data.rows = order.size();
+  if (order) {
+    data.order = order->data();
+    for (py::ssize_t i = 0; i < order->size(); i++)
+      if (data.order[i] < 0 || data.order[i] >= data.rows)
+        fail("order[", i, "] = ", data.order[i], " is outside [0, ", data.rows, ")");
+    data.rows = order->size();
+  }
   const auto rates = parse_rates(s, table, (data.rows + batch_size - 1) / batch_size);
   // Signals are looked at even where nobody wants to hear of progress.
   auto report = [&](int64_t steps, const StepReport& last) {

@@ -58,6 +58,16 @@ py::object run_formula(const std::string& name, const std::vector<py::array>& va
 
 }  // namespace
 
+// The first element (in memory) that is NaN or infinite, or -1.
+int64_t first_non_finite(const py::array& x) {
+  const bool is_float = py::isinstance<py::array_t<float>>(x), is_double = py::isinstance<py::array_t<double>>(x);
+  if (!(x.flags() & py::array::c_style) || !(is_float || is_double))
+    throw TypeError("first_non_finite takes contiguous arrays of float32 or float64");
+  const DType t = is_float ? DType::f32 : DType::f64;
+  const auto pool = make_pool(1);
+  return kernels().first_non_finite(Exec{*pool}, t, static_cast<const std::byte*>(x.data()), x.size());
+}
+
 void bind_tools(py::module_& m) {
   m.def("isa", [] { return std::string(kernels().isa); }, "The instruction set of the kernels in use.");
   m.def("isas", &supported_isas, "The instruction sets that this processor can run, best first.");
@@ -77,6 +87,7 @@ void bind_tools(py::module_& m) {
   m.def("fill_random", &fill_random, py::arg("distribution"), py::arg("a"), py::arg("b"), py::arg("seed"),
         py::arg("stream"), py::arg("shape"), py::arg("dtype"));
   m.def("permutation", &permutation, py::arg("n"), py::arg("seed"), py::arg("stream"));
+  m.def("first_non_finite", &first_non_finite, py::arg("array"));
   m.def("class_numbers", &class_numbers, py::arg("array"), py::arg("classes"));
 }
 

@@ -19,6 +19,7 @@ def formula(name: str, *args: np.ndarray) -> np.ndarray: ...  # a formula of cpp
 def formula_jvp(
     name: str, args: Sequence[np.ndarray], tangents: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]: ...
+def first_non_finite(array: np.ndarray) -> int: ...  # the first element that is NaN or infinite, or -1
 def class_numbers(array: np.ndarray, classes: int) -> np.ndarray | None:
     """Contiguous int32 class numbers, the array itself if it is that already. None: a value is outside [0, classes), or
     the array is not a contiguous one of int64, int32 or uint8."""
@@ -136,15 +137,15 @@ class Session:
     def run_epoch(
         self,
         inputs: Sequence[np.ndarray],
-        order: np.ndarray,
+        order: np.ndarray | None,
         batch_size: int,
         rates: np.ndarray,
         progress: Callable[[int, dict], None] | None = None,
         interval: float = 0.1,
         unfinished: Callable[[dict[str, np.ndarray]], None] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Steps over order[0:batch_size], order[batch_size:2 batch_size], ... (int64 row numbers; the last batch may
-        be short). rates: (steps, groups, fields). Calls progress(steps done, last report) about every `interval`
+        """Steps over order[0:batch_size], order[batch_size:2 batch_size], ... (int64 row numbers, None for all rows
+        as they stand; the last batch may be short). rates: (steps, groups, fields). Calls progress(steps done, last report) about every `interval`
         seconds; an exception in it (KeyboardInterrupt too) ends the run at that step's edge with the state whole.
         Returns one row per finished step: loss, count, metrics (steps, m), grad_norm, seconds, skipped. Where an
         exception ends the run, unfinished(the same of the steps that were done) is called before it is raised."""

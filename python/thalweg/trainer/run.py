@@ -33,13 +33,14 @@ class Sums:
     def add(self, columns: dict[str, np.ndarray]) -> None:
         """Add the steps of one chunk; skipped steps don't count."""
         kept = columns["skipped"] == 0
-        count, metrics = columns["count"][kept], columns["metrics"][kept]
-        terms = {"loss": columns["loss"][kept] * count, "count": count, "grad_norm": columns["grad_norm"][kept]}
-        terms["steps"] = np.ones(len(count))
-        terms.update((name, metrics[:, i] * count) for i, name in enumerate(self.names))
-        for name, values in terms.items():
-            # accumulate adds one after the other: the sum doesn't depend on how the steps were cut into chunks
-            self.totals[name] = float(np.add.accumulate(np.concatenate(([self.totals[name]], values)))[-1])
+        count = columns["count"][kept]
+        terms = np.empty((len(self.totals), len(count) + 1))  # in the order of the totals, which come first
+        terms[:, 0] = list(self.totals.values())
+        terms[0, 1:] = columns["loss"][kept] * count
+        terms[1:-3, 1:] = (columns["metrics"][kept] * count[:, None]).T
+        terms[-3, 1:], terms[-2, 1:], terms[-1, 1:] = count, columns["grad_norm"][kept], 1.0
+        # accumulate adds one after the other: the sum doesn't depend on how the steps were cut into chunks
+        self.totals = dict(zip(self.totals, np.add.accumulate(terms, axis=1)[:, -1].tolist(), strict=True))
 
     def means(self) -> dict[str, float]:
         """Return loss, metrics and grad_norm averaged over the epoch; NaN if every step was skipped."""
@@ -99,7 +100,6 @@ class EpochRunner:
         self.steps = -(-self.rows // batch_size)
         self.stop_every = math.gcd(*(c.stop_every for c in callbacks)) if callbacks else 0
         self.interrupt = Interrupt()
-        self._pace = 1e-3  # seconds a step, measured as it goes
         self._shown = 0.0
 
     def epoch(self) -> dict[str, Any]:
@@ -113,18 +113,20 @@ class EpochRunner:
         lr = trainer.optimizer.lr_at(max(trainer.t - 1, 0))
         return {**position.sums.means(), "lr": lr, "samples_per_second": (position.row - first) / seconds}
 
-    def _order(self, epoch: int) -> np.ndarray:
+    def _order(self, epoch: int) -> np.ndarray | None:
         if not self.shuffle:
-            return np.arange(self.rows, dtype=np.int64)
+            return None
         return _core.permutation(self.rows, self.trainer.seed, f"epoch {epoch}")
 
-    def _chunk(self, order: np.ndarray) -> None:
+    def _chunk(self, order: np.ndarray | None) -> None:
         trainer, position = self.trainer, self.trainer._position
         steps = self._chunk_steps(position.row)
         batch = position.row // self.batch_size
         if self.stop_every:
             self._call("on_train_batch_begin", batch, {})
-        rows = order[position.row : position.row + steps * self.batch_size]
+        part = slice(position.row, position.row + steps * self.batch_size)
+        arrays = [a[part] for a in self.arrays] if order is None else self.arrays
+        rows = None if order is None else order[part]
         rates = trainer.optimizer.table(trainer.t, steps)
 
         def done(columns: dict[str, np.ndarray]) -> None:
@@ -133,14 +135,14 @@ class EpochRunner:
             self._record(columns, rates)
 
         started = time.perf_counter()
-        columns = trainer._session.run_epoch(self.arrays, rows, self.batch_size, rates, unfinished=done)
+        columns = trainer._session.run_epoch(arrays, rows, self.batch_size, rates, unfinished=done)
         done(columns)
-        self._pace = (time.perf_counter() - started) / steps
+        trainer._pace = (time.perf_counter() - started) / steps
         self._after(batch + steps, columns, rates)
 
     def _chunk_steps(self, row: int) -> int:
         left = -(-(self.rows - row) // self.batch_size)
-        steps = max(1, min(left, int(_CHUNK_SECONDS / max(self._pace, 1e-6))))
+        steps = max(1, min(left, int(_CHUNK_SECONDS / max(self.trainer._pace, 1e-6))))
         if self.stop_every:
             steps = min(steps, self.stop_every - self.trainer.t % self.stop_every)
         return steps

@@ -83,6 +83,7 @@ class Trainer:
         self.history = History()
         self.stop_training = False
         self._position = Position(list(self.metrics))
+        self._pace = 1e-3  # seconds a step of fit takes, measured as it goes
         self._step_rates = StepRates(optimizer)
         self._callback_states: list[dict[str, Any]] = []
         self._callbacks: Sequence[Callback] = ()
