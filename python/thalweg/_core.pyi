@@ -144,11 +144,12 @@ class Session:
         interval: float = 0.1,
         unfinished: Callable[[dict[str, np.ndarray]], None] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Steps over order[0:batch_size], order[batch_size:2 batch_size], ... (int64 row numbers, None for all rows
-        as they stand; the last batch may be short). rates: (steps, groups, fields). Calls progress(steps done, last report) about every `interval`
-        seconds; an exception in it (KeyboardInterrupt too) ends the run at that step's edge with the state whole.
-        Returns one row per finished step: loss, count, metrics (steps, m), grad_norm, seconds, skipped. Where an
-        exception ends the run, unfinished(the same of the steps that were done) is called before it is raised."""
+        """Steps over order[0:batch_size], order[batch_size:2 batch_size], ... (int64 row numbers, None for all rows as
+        they stand; the last batch may be short). rates: (steps, groups, fields). Calls progress(steps done, last
+        report) about every `interval` seconds; an exception in it (KeyboardInterrupt too) ends the run at that
+        step's edge with the state whole. Returns one row per finished step: loss, count, metrics (steps, m),
+        grad_norm, seconds, skipped. Where an exception ends the run, unfinished(the same of the steps that were
+        done) is called before it is raised."""
     def evaluate(self, inputs: Sequence[np.ndarray], batch_size: int) -> dict[str, Any]: ...  # loss, metrics, count
     def predict(self, inputs: Sequence[np.ndarray], batch_size: int) -> list[np.ndarray]: ...
     def gradients(

@@ -80,9 +80,9 @@ def labels(y: Any, classes: int, where: str, layer: str = "", name: str = "y") -
 
 def finite(x: np.ndarray, where: str, name: str = "x") -> None:
     """Raise a ValueError naming the first element of x that is NaN or infinite."""
-    if _ready(x, np.float32) or _ready(x, np.float64):
-        if _core.first_non_finite(x) < 0:  # several times as fast as NumPy's, and no array of flags
-            return
+    quick = _ready(x, np.float32) or _ready(x, np.float64)  # the engine's look makes no array of flags
+    if quick and _core.first_non_finite(x) < 0:
+        return
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         at = first_index(~np.isfinite(x))
         count = int(x.size - np.isfinite(x).sum())
