@@ -42,3 +42,10 @@ def test_shared_layers_and_parameters_count_once(tw):
     assert [(r.kind, r.parameters) for r in summary.rows] == [
         ("Linear", 42), ("ReLU", 0), ("Linear (shared)", 0), ("Linear (shared)", 6), ("Linear", 28),
     ]  # fmt: skip
+
+
+def test_memory_is_bytes_of_arenas_only(tw):
+    trainer = tw.Trainer(tw.nn.Linear(3), tw.losses.CrossEntropy(), tw.optim.SGD(lr=0.1))
+    trainer.step(np.ones((4, 2), np.float32), np.zeros(4, np.int32))
+    memory = trainer.summary().memory
+    assert memory and all(name.startswith("bytes_") for name in memory)

@@ -79,7 +79,8 @@ def summarise(net: Module, r: Recording, memory: dict[str, int]) -> Summary:
         rows.append(LayerRow(path, layer, shape, own.pop(path, 0), round(work.pop(path, 0.0)), shared))
         seen.add(path)
     trainable = sum(size for name, size in _sizes(r).items() if r.parameters[name][0].trainable)
-    return Summary(rows, parameter_count(r), trainable, mult_adds, memory)
+    arenas = {name: n for name, n in memory.items() if name.startswith("bytes_")}
+    return Summary(rows, parameter_count(r), trainable, mult_adds, arenas)
 
 
 def parameter_count(r: Recording) -> int:
