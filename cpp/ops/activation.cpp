@@ -35,6 +35,28 @@ Kernel leaky_relu_kernel(const Site& site) {
   });
 }
 
+BlockKernel leaky_relu_block(const Site& site) {
+  return with_number(site.number, [&](auto zero) -> BlockKernel {
+    using N = decltype(zero);
+    const auto slope = RealOf<N>(site.attrs.real("slope", 0.01));
+    return [slope](const Launch& l, const Block& block) {
+      const View<N> x(l.in[0]), y(l.out[0]);
+      for_block(block, [=](int64_t i) { y.set(i, leaky_relu(x[i], slope)); });
+    };
+  });
+}
+
+BlockKernel leaky_relu_backward_block(const Site& site) {
+  return with_number(site.number, [&](auto zero) -> BlockKernel {
+    using N = decltype(zero);
+    const auto slope = RealOf<N>(site.attrs.real("slope", 0.01));
+    return [slope](const Launch& l, const Block& block) {
+      const View<N> d_y(l.in[0]), x(l.in[1]), d_x(l.out[0]);
+      for_block(block, [=](int64_t i) { d_x.set(i, leaky_relu_backward(d_y[i], x[i], slope)); });
+    };
+  });
+}
+
 Kernel leaky_relu_backward_kernel(const Site& site) {
   return with_number(site.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
@@ -113,6 +135,7 @@ void register_activation(Registry& r) {
          .infer = infer_leaky_relu,
          .kernel = leaky_relu_kernel,
          .backward = rule<kLeakyRelu, false>,
+         .block = leaky_relu_block,
          .inplace = 1});
   r.add({.name = "tanh",
          .infer = infer_same,
@@ -144,7 +167,11 @@ void register_activation(Registry& r) {
          .inplace = 1});
 
   r.add({.name = kRelu, .infer = infer_pair, .kernel = zip2<kReluBack>, .block = block2<kReluBack>, .inplace = 3});
-  r.add({.name = kLeakyRelu, .infer = infer_pair, .kernel = leaky_relu_backward_kernel, .inplace = 3});
+  r.add({.name = kLeakyRelu,
+         .infer = infer_pair,
+         .kernel = leaky_relu_backward_kernel,
+         .block = leaky_relu_backward_block,
+         .inplace = 3});
   r.add({.name = kTanh,
          .infer = infer_pair,
          .kernel = zip2<kTanhBack>,

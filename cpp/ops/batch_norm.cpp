@@ -101,7 +101,7 @@ Kernel input_kernel(const Rows& r, double eps, bool has_affine) {
       return std::array<N, 7>{channel.mean[c], inv,          gamma * inv, sums[c] / count, sums[r.channels + c] / count,
                               gamma,           scale.beta(c)};
     });
-    fill_channels(l.exec, r.rows, r.channels, result<N>(l, r.rows * r.channels, 2), [=](int64_t i, int64_t j) {
+    fill_channels<N>(l, r.rows, r.channels, 2, [=](int64_t i, int64_t j) {
       const N x_hat = normalize(x[i], k[0][j], k[1][j]);
       const N d = Activation::backward(d_y[i], affine(x_hat, k[5][j], k[6][j]));
       return normalize_backward(d, x_hat, k[3][j], k[4][j], k[2][j]);
@@ -183,6 +183,7 @@ void register_batch_norm(Registry& r) {
          .infer = infer,
          .kernel = kernel,
          .backward = backward,
+         .leads = true,
          .cost = cost_of,
          .inplace = 1,
          .activations = "relu"});
@@ -194,6 +195,7 @@ void register_batch_norm(Registry& r) {
   r.add({.name = "batch_norm_backward_input",
          .infer = infer_input,
          .kernel = kernel_input,
+         .leads = true,
          .cost = cost_of,
          .inplace = 3,
          .activations = "relu"});

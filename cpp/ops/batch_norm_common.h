@@ -40,12 +40,21 @@ State<N, K> per_channel(const Exec& exec, int64_t channels, F constants) {
   return k;
 }
 
-// y[i] = f(i, j) for every element i of a (rows, channels) matrix, j its place among the repeated channels.
+// y[i] = f(i, j) for every element i of output 0, a (rows, channels) matrix, j its place among the repeated channels.
+// `operands`: tensors of that size that are read.
 template <class N, class F>
-void fill_channels(const Exec& exec, int64_t rows, int64_t channels, Result<N> to, F f) {
+void fill_channels(const Launch& l, int64_t rows, int64_t channels, int operands, F f) {
   const int64_t joined = rows_joined(channels), width = joined * channels, whole = rows / joined;
-  fill_rows(exec, whole, width, to, f, 0.4);
-  for (int64_t j = 0; j < (rows - whole * joined) * channels; j++) to.y.set(whole * width + j, f(whole * width + j, j));
+  const int64_t rest = (rows - whole * joined) * channels;
+  Result<N> to = result<N>(l, rows * channels, operands);
+  const Follow follow = l.follow();
+  if (follow) to.far = false;
+  auto after = [&](int64_t begin, int64_t n) {
+    if (follow) follow({begin, 0, 1, n});
+  };
+  fill_rows(l.exec, whole, width, to, f, 0.4, after);
+  for (int64_t j = 0; j < rest; j++) to.y.set(whole * width + j, f(whole * width + j, j));
+  after(whole * width, rest);
 }
 
 // The activation that follows: v -> y, and d_y -> d_v from v.
@@ -106,7 +115,7 @@ Kernel normalise_kernel(const Rows& r, double eps, bool is_running, bool has_aff
     const auto k = per_channel<N, 4>(l.exec, r.channels, [&](int64_t c) {
       return std::array<N, 4>{channel.mean[c], channel.inv_std(c), scale.gamma(c), scale.beta(c)};
     });
-    fill_channels(l.exec, r.rows, r.channels, result<N>(l, r.rows * r.channels, 1), [=](int64_t i, int64_t j) {
+    fill_channels<N>(l, r.rows, r.channels, 1, [=](int64_t i, int64_t j) {
       return Activation::forward(affine(normalize(x[i], k[0][j], k[1][j]), k[2][j], k[3][j]));
     });
   };

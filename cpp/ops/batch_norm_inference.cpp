@@ -99,6 +99,7 @@ void register_batch_norm_inference(Registry& r) {
          .infer = infer_inference,
          .kernel = kernel_inference,
          .backward = backward_inference,
+         .leads = true,
          .cost = cost_of,
          .inplace = 1,
          .activations = "relu"});

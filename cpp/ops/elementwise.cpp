@@ -192,7 +192,11 @@ void register_unary(Registry& r) {
   r.add(unary<[](auto x) { return sin(x); }, 2.0, 20>("sin", sin_backward));
   r.add(unary<[](auto x) { return cos(x); }, 2.0, 20>("cos", cos_backward));
   r.add(unary<[](auto x) { return erf(x); }, 2.0, 24>("erf", erf_backward));
-  r.add({.name = "abs_backward", .infer = infer_pair, .kernel = zip2<kSignedLike>, .inplace = 3});
+  r.add({.name = "abs_backward",
+         .infer = infer_pair,
+         .kernel = zip2<kSignedLike>,
+         .block = block2<kSignedLike>,
+         .inplace = 3});
 }
 
 }  // namespace

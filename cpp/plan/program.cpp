@@ -146,14 +146,21 @@ InstructionInfo Program::describe(int instruction) const {
     return {exchange ? "all_reduce of gradients" : "copy of a gradient", "", Shape{elements}, {}};
   }
   const Node& n = nodes_[i.node];
+  InstructionInfo info{n.name, n.path, types_[n.out[0]].shape, cost(n)};
+  if (n.attrs.has("activation")) info.op += " + " + n.attrs.text("activation", "");
+  for (const Then& t : i.then) {
+    const Cost more = cost(nodes_[t.node]);
+    info.op += " + " + nodes_[t.node].name;
+    info.cost.flops += more.flops, info.cost.bytes += more.bytes;
+  }
+  return info;
+}
+
+Cost Program::cost(const Node& n) const {
   std::vector<Type> in, out;
   for (Value v : n.in) in.push_back(types_[v]);
   for (Value v : n.out) out.push_back(types_[v]);
-  std::string name = n.name;
-  if (n.attrs.has("activation")) name += " + " + n.attrs.text("activation", "");
-  for (const Then& t : i.then) name += " + " + nodes_[t.node].name;
-  return {name, n.path, out[0].shape,
-          cost_of(n, {in, out, n.attrs, spec_.number, spec_.cut.shards, spec_.cut.rows_global, 0})};
+  return cost_of(n, {in, out, n.attrs, spec_.number, spec_.cut.shards, spec_.cut.rows_global, 0});
 }
 
 std::string Program::bad_output(const Exec& exec, int node, const std::vector<Buffer>& out) const {

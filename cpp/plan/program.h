@@ -44,7 +44,6 @@ struct Range {
 // An elementwise node that runs inside the instruction that makes one of its operands.
 struct Then {
   int node;
-  BlockKernel kernel;
   std::vector<int> in_block, out_block;
 };
 
@@ -54,7 +53,7 @@ struct Instruction {
   std::vector<int> in_block, out_block;  // memory blocks; -1: shape only
   std::vector<Buffer> in, out;           // resolved by bind()
   std::vector<Then> then;                // in this order, block by block of output 0
-  std::vector<Follower> followers;       // the same, resolved
+  std::vector<Follower> followers;       // their kernels, and their memory once it is resolved
   int64_t elements = 0, inner = 0;       // all_reduce: elements; merge_moments: channels, rows under one batch row
   std::vector<Range> ranges;             // bucket
   int node = -1;                         // in the program's nodes; -1: of the plan itself
@@ -112,6 +111,7 @@ class Program {
   // The first output of a node that is not finite, or an empty text.
   std::string bad_output(const Exec&, int node, const std::vector<Buffer>& out) const;
   std::string out_of_memory() const;
+  Cost cost(const Node& n) const;  // of this rank's part
   void reduce_sums(Communicator& comm, std::byte* data, int64_t elements);
 
   const Graph& graph_;

@@ -151,7 +151,7 @@ class ProgramBuilder {
     }
     for (size_t i = 0; i < n.in.size(); i++)
       if (ins.in_block[i] >= 0) block_uses_[ins.in_block[i]]--;
-    if (const int lead = leader_of(n, ins); lead >= 0) return join(lead, index, std::move(ins));
+    if (Lead lead = leader_of(n, ins); lead.at >= 0) return join(std::move(lead), index, std::move(ins));
     for (Value o : n.out) {
       const int shared = o == n.out[0] ? reusable_input(n, ins) : -1;
       const Home home = is_external(o) ? Home::external : Home::activation;
@@ -164,18 +164,26 @@ class ProgramBuilder {
     add(std::move(ins));
   }
 
+  struct Lead {
+    int at = -1;
+    BlockKernel kernel;  // of the node that follows
+  };
   // The instruction that makes an operand of this elementwise node and can run it on each part of its result; -1 where
-  // there is none, or another operand is made later.
-  int leader_of(const Node& n, const Instruction& ins) {
-    if (!n.op || !n.op->block || n.out.size() != 1) return -1;
-    for (Value v : n.in) {
+  // there is none, or another operand is made later. Only the operand's last reader follows, or the very next node:
+  // results of many readers would all be in memory at once.
+  Lead leader_of(const Node& n, const Instruction& ins) {
+    if (!n.op || !n.op->block || n.out.size() != 1) return {};
+    for (size_t i = 0; i < n.in.size(); i++) {
+      const Value v = n.in[i];
       const int at = made_at_[v];
       if (at < 0 || p_.code_[at].node < 0 || !makes_parts(p_.code_[at], v)) continue;
       const bool ready = std::all_of(n.in.begin(), n.in.end(), [&](Value w) { return w == v || made_at_[w] < at; });
       const bool reads_all = std::all_of(ins.in_block.begin(), ins.in_block.end(), [](int b) { return b >= 0; });
-      if (ready && reads_all && n.op->block(site(n))) return at;
+      if (!ready || !reads_all) continue;
+      if (block_uses_[ins.in_block[i]] > 0 && at + 1 < int(p_.code_.size())) continue;
+      if (BlockKernel kernel = n.op->block(site(n))) return {at, std::move(kernel)};
     }
-    return -1;
+    return {};
   }
   bool makes_parts(const Instruction& ins, Value v) const {
     const Node& lead = nodes_[ins.node];
@@ -186,7 +194,8 @@ class ProgramBuilder {
 
   // The node runs inside instruction `lead`, so its memory is in use from there on. It may take that of the operand
   // made there, if nobody reads this in between or later.
-  void join(int lead, int index, Instruction ins) {
+  void join(Lead leader, int index, Instruction ins) {
+    const int lead = leader.at;
     const Node& n = nodes_[index];
     const Value o = n.out[0];
     int block = -1;
@@ -199,8 +208,8 @@ class ProgramBuilder {
     touch(block, lead);
     made_at_[o] = lead;
     Instruction& at = p_.code_[lead];
-    at.then.push_back({index, n.op->block(site(n)), ins.in_block, {block}});
-    at.followers.push_back({at.then.back().kernel, {}, {}});
+    at.then.push_back({index, ins.in_block, {block}});
+    at.followers.push_back({std::move(leader.kernel), {}, {}});
   }
   bool is_free_after(int lead, int block) const {
     if (p_.blocks_[block].home != Home::activation || block_uses_[block] > 0) return false;

@@ -18,10 +18,11 @@ struct Buffer {
   }
 };
 
-// View<N>: v[i] loads, v.set(i, x) stores. Trivially copied into loops.
+// View<N>: v[i] loads, v.set(i, x) stores. Trivially copied into loops. Not __restrict__: a result may take the memory
+// of an operand, and element i of all operands is read before element i of the result is written.
 template <class N>
 struct View {
-  N* __restrict__ p;
+  N* p;
   View(Buffer b) : p(b.as<N>()) {}
   explicit View(N* q) : p(q) {}
   TW_HD N operator[](int64_t i) const { return p[i]; }
@@ -30,8 +31,8 @@ struct View {
 };
 template <class T>
 struct View<Dual<T>> {
-  T* __restrict__ v;
-  T* __restrict__ t;
+  T* v;
+  T* t;
   View(Buffer b) : v(b.as<T>()), t(b.as<T>() + b.plane) {}
   View(T* value, T* tangent) : v(value), t(tangent) {}
   TW_HD Dual<T> operator[](int64_t i) const { return {v[i], t[i]}; }

@@ -56,17 +56,17 @@ py::object run_formula(const std::string& name, const std::vector<py::array>& va
   return py::make_tuple(out, out_tangent);
 }
 
-}  // namespace
-
 // The first element (in memory) that is NaN or infinite, or -1.
 int64_t first_non_finite(const py::array& x) {
   const bool is_float = py::isinstance<py::array_t<float>>(x), is_double = py::isinstance<py::array_t<double>>(x);
   if (!(x.flags() & py::array::c_style) || !(is_float || is_double))
     throw TypeError("first_non_finite takes contiguous arrays of float32 or float64");
   const DType t = is_float ? DType::f32 : DType::f64;
-  const auto pool = make_pool(1);
-  return kernels().first_non_finite(Exec{*pool}, t, static_cast<const std::byte*>(x.data()), x.size());
+  static auto& pool = *make_pool(1).release();  // never destroyed; the interpreter lock is held
+  return kernels().first_non_finite(Exec{pool}, t, static_cast<const std::byte*>(x.data()), x.size());
 }
+
+}  // namespace
 
 void bind_tools(py::module_& m) {
   m.def("isa", [] { return std::string(kernels().isa); }, "The instruction set of the kernels in use.");

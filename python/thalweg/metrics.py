@@ -36,6 +36,9 @@ def absolute_error(prediction: Any, target: Any) -> Any:
 _METRICS: dict[str, Metric] = {"accuracy": accuracy, "squared_error": squared_error, "absolute_error": absolute_error}
 
 
+_TAKEN = {"loss", "count", "steps", "grad_norm", "lr", "samples_per_second"}
+
+
 def named(metrics: Sequence[Any]) -> dict[str, Metric]:
     """Return metrics by name.
 
@@ -46,7 +49,9 @@ def named(metrics: Sequence[Any]) -> dict[str, Metric]:
     found: dict[str, Metric] = {}
     for metric in metrics:
         name, function = _resolve(metric)
-        if name in found or name == "loss":
+        if name in _TAKEN:
+            raise ValueError(f"[metrics] a metric is named {name!r}, which every step reports by itself: rename it")
+        if name in found:
             raise ValueError(f"[metrics] two metrics are named {name!r}")
         found[name] = function
     return found

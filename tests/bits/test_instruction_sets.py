@@ -48,6 +48,11 @@ def test_operators(isa, isas, operators_generic):
     found = in_process("tests.ops.digests", isa=isa)
     assert found["isa"] == isa and operators_generic["isa"] == "generic" and found.keys() == operators_generic.keys()
     assert not differing(found, operators_generic)
+    assert all(found[k] for k in found if k.endswith("in place"))
+
+
+def test_operators_in_place(operators_generic):
+    assert all(operators_generic[k] for k in operators_generic if k.endswith("in place"))
 
 
 @pytest.mark.timeout(250)

@@ -31,6 +31,16 @@ def of_row(tw, row, sample, dtype):
     return digest(y, *pullback(cotangent), tw.jvp(f, reals, tangents)[1])
 
 
+def same_in_place(tw, row, sample, dtype):
+    """Whether values and tangents are the same where the operands and the result are values of the graph, whose memory
+    the result may take: -(-x) is x to the bit."""
+    f, reals = row.with_reals(sample, lambda *a: row.call(tw.ops, *a), dtype)
+    tangents = [np.asarray(np.random.default_rng([8, i]).standard_normal(x.shape), dtype) for i, x in enumerate(reals)]
+    inner = lambda *xs: tw.ops.neg(f(*[tw.ops.neg(tw.ops.neg(x)) for x in xs]))  # noqa: E731
+    plain, inside = tw.jvp(f, reals, tangents), tw.jvp(inner, reals, tangents)
+    return all(np.array_equal(a, -b, equal_nan=True) for a, b in zip(plain, inside, strict=True))
+
+
 def main(part=""):
     import thalweg as tw
 
@@ -38,6 +48,8 @@ def main(part=""):
     for name, row, sample in each_sample(TABLE, lambda row: part in row.name):
         for dtype in (np.float32, np.float64):
             found[f"{name}-{np.dtype(dtype).name}"] = of_row(tw, row, sample, dtype)
+            if row.smooth:
+                found[f"{name}-{np.dtype(dtype).name} in place"] = same_in_place(tw, row, sample, dtype)
     print(json.dumps(found))
 
 

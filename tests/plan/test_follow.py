@@ -20,6 +20,8 @@ def conv(shape, weight, **attrs):
 
 
 PRODUCTS = {
+    "batch norm in evaluation": ("batch_norm_inference", [(9, 7, 3, 10), (10,), (10,), (10,), (10,)], {"eps": 1e-5}),
+    "batch norm past the caches": ("batch_norm_inference", [(70, 40, 40, 40), (40,), (40,)], {"eps": 1e-5}),
     "small linear": ("linear", [(5, 7), (9, 7), (9,)], {}),
     "linear of several panels and chunks": ("linear", [(130, 700), (300, 700), (300,)], {}),
     "linear past the caches": ("linear", [(700, 20), (6100, 20), (6100,)], {}),
@@ -36,7 +38,10 @@ PRODUCTS = {
 
 def arrays_of(name, dtype):
     _, shapes, _ = PRODUCTS[name]
-    return [RNG.standard_normal(shape).astype(dtype) for shape in shapes]
+    arrays = [RNG.standard_normal(shape).astype(dtype) for shape in shapes]
+    if name.startswith("batch norm"):
+        arrays[2] = abs(arrays[2])  # a variance
+    return arrays
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -60,7 +65,9 @@ def test_a_chain_has_the_bits_of_its_operators(name, dtype, threads):
         assert a.tobytes() == b.tobytes()
 
 
-@pytest.mark.parametrize("name", ["small linear", "linear of several panels and chunks", "conv", "strided conv"])
+@pytest.mark.parametrize(
+    "name", ["small linear", "batch norm in evaluation", "linear of several panels and chunks", "conv", "strided conv"]
+)
 def test_what_follows_a_backward_product(name):
     """d_x of a product, then relu's derivative inside it."""
     op, shapes, attrs = PRODUCTS[name]
@@ -106,3 +113,23 @@ def test_a_divergence_names_the_operator_that_made_it_though_another_hides_it(tw
     trainer.set_parameters(values)
     with pytest.raises(tw.DivergedError, match="output of linear in '0'"):
         trainer.step(x, y)
+
+
+def test_many_readers_of_a_product_are_not_all_in_memory_at_once(tw):
+    ops = tw.ops
+
+    class Many(tw.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = tw.nn.Linear(256)
+
+        def forward(self, x):
+            z, total = self.fc(x), 0.0
+            for f in (ops.tanh, ops.sigmoid, ops.gelu, ops.softplus, ops.exp, ops.sin, ops.cos, ops.erf):
+                total = total + ops.mean(f(z), axis=-1, keepdims=True)
+            return total
+
+    trainer = tw.Trainer(Many(), tw.losses.MSE(), tw.optim.SGD(lr=0.1))
+    trainer.build(np.ones((4, 8), np.float32), np.ones((4, 1), np.float32))
+    trainer.predict(np.ones((4096, 8), np.float32), batch_size=4096)
+    assert trainer.summary().memory["bytes_activations"] < 3 * 4096 * 256 * 4

@@ -180,3 +180,13 @@ def test_world_is_a_context(tw):
     assert four.digest() == one.digest()
     with pytest.raises(ValueError):
         tw.world(0)
+
+
+@pytest.mark.parametrize("name", ["loss", "count", "grad_norm", "lr"])
+def test_a_metric_may_not_take_the_name_of_what_steps_report(tw, name):
+    def metric(prediction, target):
+        return prediction[:, 0]
+
+    metric.__name__ = name
+    with pytest.raises(ValueError, match=f"a metric is named '{name}'"):
+        tw.Trainer(tw.nn.Linear(2), tw.losses.CrossEntropy(), tw.optim.SGD(lr=0.1), metrics=[metric])

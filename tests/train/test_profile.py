@@ -41,3 +41,10 @@ def test_bad_arguments(tw):
     trainer.build(x, y)
     with pytest.raises(ValueError, match="shape"):
         tw.profile(trainer, x[:, :5], y)
+
+
+def test_first_data_that_are_refused_fix_no_shape(tw):
+    trainer, x, y = trainer_and_data(tw)
+    with pytest.raises(ValueError, match="label"):
+        tw.profile(trainer, x, y + 7)
+    trainer.step(x[:, :5, :5], y)

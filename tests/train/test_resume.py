@@ -87,6 +87,33 @@ def test_a_checkpoint_rebuilds_the_trainer(world, tw, tmp_path):
     np.testing.assert_array_equal(again.predict(x), whole.predict(x))
 
 
+def deciding(tw):
+    """Callbacks that remember: what they decide depends on the epochs before."""
+    return [
+        tw.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=0, min_delta=0.5),
+        tw.callbacks.EarlyStopping(monitor="val_loss", patience=2, min_delta=10.0, restore_best_weights=True),
+    ]
+
+
+@pytest.mark.parametrize("step", [2, 4, 5, 8])
+def test_new_objects_of_the_callbacks_go_on_where_the_interrupted_ones_stood(tw, step):
+    """As a notebook's cell does that is run again."""
+
+    def make_one():
+        net = tw.nn.Sequential(tw.nn.Flatten(), tw.nn.Linear(8), tw.nn.Tanh(), tw.nn.Linear(4))
+        return tw.Trainer(net, tw.losses.CrossEntropy(), tw.optim.SGD(lr=0.5), seed=1)
+
+    whole, cut = make_one(), make_one()
+    fit(whole, epochs=6, callbacks=deciding(tw))
+    with pytest.raises(Stop):
+        fit(cut, epochs=6, callbacks=[*deciding(tw), stop_at(tw, step)])
+    fit(cut, epochs=6, callbacks=deciding(tw))
+    assert cut.t == whole.t and cut.digest() == whole.digest() and cut.optimizer.lr == whole.optimizer.lr
+    before = cut.optimizer.lr
+    fit(cut, epochs=cut.epoch + 1, callbacks=deciding(tw))  # a new training: they begin anew
+    assert cut.optimizer.lr == before < 0.5
+
+
 def test_finished_is_finished_and_more_is_more(tw):
     once, twice = make(tw), make(tw)
     fit(once)

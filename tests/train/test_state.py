@@ -55,7 +55,7 @@ def damaged(state):
     """States with one part missing or of another form, and what the message has to name."""
     for key in ("parameters", "buffers", "optimizer", "meta"):
         yield {k: v for k, v in state.items() if k != key}, key
-    later = ("rows", "batch_size", "shuffle", "config")  # which earlier versions didn't write
+    later = ("rows", "batch_size", "shuffle", "config", "version")  # which earlier versions didn't write
     for key in state["meta"]:
         if key not in later:
             yield (

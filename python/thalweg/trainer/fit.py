@@ -32,6 +32,7 @@ def fit(trainer: Trainer, runner: EpochRunner, epochs: int, validation: list[np.
             for callback in callbacks:
                 callback.on_train_interrupted(error)
             raise
+    trainer._unfinished = False
     for callback in callbacks:
         callback.on_train_end({})
 
@@ -51,7 +52,9 @@ def evaluate(
 
 def _begin(trainer: Trainer, callbacks: Sequence[Callback], params: dict[str, Any]) -> None:
     trainer.stop_training = False
-    trainer._callbacks = callbacks
+    if trainer._unfinished and not trainer._callback_states:  # the objects may be new: a notebook's cell, run again
+        trainer._callback_states = state.callback_states(trainer._callbacks)
+    trainer._callbacks, trainer._unfinished = callbacks, True
     for callback in callbacks:
         callback.set_trainer(trainer)
         callback.set_params(params)

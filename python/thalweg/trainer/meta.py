@@ -117,4 +117,5 @@ _LATER: dict[str, Check] = {  # which checkpoints of earlier versions don't hold
     "batch_size": _WHOLE,
     "shuffle": (lambda v: isinstance(v, bool), "True or False"),
     "config": (lambda v: isinstance(v, str), "a digest"),
+    "version": (lambda v: isinstance(v, str), "a version of Thalweg"),
 }

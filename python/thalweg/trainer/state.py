@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import arrays, losses, metrics, optim
+from .. import _core, arrays, losses, metrics, optim
 from ..callbacks import Callback
 from ..history import History
 from ..nn.describe import build as build_network
@@ -30,7 +30,7 @@ _ARRAY = "$array"  # in the meta, for an array of a callback: its name among the
 def collect(trainer: Trainer) -> dict[str, Any]:
     """Return the state of a trainer. Raises: RuntimeError before the network was built."""
     session = trainer._session
-    states = [{"callback": type(c).__name__, "state": c.state_dict()} for c in trainer._callbacks]
+    states = callback_states(trainer._callbacks)
     kept: dict[str, np.ndarray] = {}
     callbacks = _without_arrays(states or trainer._callback_states, "callbacks", kept)
     state = {
@@ -51,6 +51,7 @@ def _meta(trainer: Trainer) -> dict[str, Any]:
         "optimizer": trainer.optimizer.describe(),
         "history": trainer.history.state_dict(),
         "config": _digest(trainer),
+        "version": _core.__version__,
     }
 
 
@@ -85,11 +86,12 @@ def arguments(given: Any, parts: dict[str, Any]) -> dict[str, Any]:
 
 def check_rebuilt(trainer: Trainer, given: dict[str, Any], parts: dict[str, Any]) -> None:
     """Raise ValueError where a trainer that was made of a state alone is not the one that the state was taken of."""
-    config = given["meta"].get("config")
+    meta = given["meta"]
+    config = meta.get("config") if meta.get("version") == _core.__version__ else None  # others describe more
     if config is not None and all(parts.get(name) is None for name in _PARTS) and config != _digest(trainer):
         raise ValueError(
             "[Trainer.load] the trainer that the state describes is not the one that was saved: its digest is another, "
-            f"so it was written by another version, or edited. Give the parts, {', '.join(f'{p}=...' for p in _PARTS)}"
+            f"so it was edited. Give the parts, {', '.join(f'{p}=...' for p in _PARTS)}"
         )
 
 
@@ -122,6 +124,11 @@ def ready(values: dict[str, Any], dtype: str, what: str) -> dict[str, np.ndarray
     if not isinstance(values, dict):
         raise TypeError(f"[Trainer] {what}s came as a {type(values).__name__}, expected a dict of arrays by name")
     return {name: arrays.real(value, dtype, what, repr(name)) for name, value in values.items()}
+
+
+def callback_states(callbacks: Sequence[Callback]) -> list[dict[str, Any]]:
+    """Return what the callbacks keep, in order."""
+    return [{"callback": type(c).__name__, "state": c.state_dict()} for c in callbacks]
 
 
 def give_callbacks(callbacks: Sequence[Callback], states: list[dict[str, Any]]) -> None:

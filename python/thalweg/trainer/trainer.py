@@ -87,6 +87,7 @@ class Trainer:
         self._step_rates = StepRates(optimizer)
         self._callback_states: list[dict[str, Any]] = []
         self._callbacks: Sequence[Callback] = ()
+        self._unfinished = False  # a call of fit was interrupted
 
     # Building
 
