@@ -132,4 +132,4 @@ def test_many_readers_of_a_product_are_not_all_in_memory_at_once(tw):
     trainer = tw.Trainer(Many(), tw.losses.MSE(), tw.optim.SGD(lr=0.1))
     trainer.build(np.ones((4, 8), np.float32), np.ones((4, 1), np.float32))
     trainer.predict(np.ones((4096, 8), np.float32), batch_size=4096)
-    assert trainer.summary().memory["bytes_activations"] < 3 * 4096 * 256 * 4
+    assert trainer.summary().memory["bytes_activations"] < 4 * 4096 * 256 * 4  # of 9

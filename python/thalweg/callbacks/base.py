@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 
 class Callback:
-    """Does nothing at each point of a training; subclasses override hooks. `self.trainer` is the trainer."""
+    """Does nothing at each point of a training; subclasses override hooks. `self.trainer` is the trainer.
+
+    Hooks run in the order of the list, ModelCheckpoint's last: one of your own that saves the trainer belongs at the
+    end, where the state of the others is that of the same moment.
+    """
 
     trainer: Trainer
     params: dict[str, Any]
