@@ -48,16 +48,16 @@ def training(
 
 
 def _epochs(trainer: Any, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
-    """Steps as `fit` makes them: EPOCH batches in one native call, each gathered from the arrays."""
+    """Steps as `fit` makes them: EPOCHS epochs of EPOCH batches, each epoch a native call."""
     many_x, many_y = np.concatenate([x] * EPOCH), np.concatenate([y] * EPOCH)
 
-    def epoch() -> None:
-        trainer.fit(many_x, many_y, epochs=trainer.epoch + 1, batch_size=len(x), shuffle=False, verbose=0)
+    def some() -> None:
+        trainer.fit(many_x, many_y, epochs=trainer.epoch + EPOCHS, batch_size=len(x), shuffle=False, verbose=0)
 
-    return epoch
+    return some
 
 
-EPOCH = 100
+EPOCH, EPOCHS = 100, 5
 
 
 def update(optimizer: str, size: int, threads: int) -> Callable[[], Any]:

@@ -45,7 +45,7 @@ def training(network: n.Network, optimizer: str, rows: int) -> Callable[[int], B
         for name, other in peers.items():
             agree(losses, [other().item() for _ in range(3)], f"the loss of three steps ({name})")
         small = n.flops(network, rows) < SMALL_FLOPS
-        run: Any = Repeated(epoch, ours.EPOCH) if small else step
+        run: Any = Repeated(epoch, ours.EPOCH * ours.EPOCHS) if small else step
         return run, peers, lambda peaks: n.flops(network, rows) / peaks.flops
 
     return build

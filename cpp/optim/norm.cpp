@@ -12,7 +12,7 @@ namespace thalweg {
 namespace {
 
 constexpr int64_t kBlock = 4096;
-constexpr int kLanes = 16;
+constexpr int kLanes = 64;  // several vectors: one chain of fma would wait for itself
 
 template <class F>
 void with_type(DType t, F f) {
@@ -27,7 +27,7 @@ T* typed(std::byte* p) {
   return reinterpret_cast<T*>(p);
 }
 
-// The sum of squares of up to kBlock elements, accumulated in A: element i goes to lane i mod 16, the lanes fold in
+// The sum of squares of up to kBlock elements, accumulated in A: element i goes to lane i mod 64, the lanes fold in
 // pairs.
 template <class A, class T>
 A block_squares(const T* x, int64_t n) {
@@ -82,7 +82,7 @@ int64_t first_non_finite(const Exec& exec, DType t, const std::byte* x, int64_t 
     exec.parallel(blocks, double(n) * 0.1, [&](int64_t b, int) {
       const T* block = typed<T>(x) + b * kBlock;
       const int64_t size = std::min(kBlock, n - b * kBlock);
-      int64_t bad = 0;
+      std::conditional_t<sizeof(T) == 4, int32_t, int64_t> bad = 0;  // as wide as T, so that vectors stay whole
 #pragma omp simd reduction(+ : bad)
       for (int64_t i = 0; i < size; i++) bad += !(abs(block[i]) < Format<T>::kInf);
       if (bad == 0) return;

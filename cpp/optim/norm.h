@@ -4,7 +4,7 @@
 
 namespace thalweg {
 
-// Sum of squares: blocks of 4096 elements in 16 lanes, the blocks' sums in double in the tree of exec/shards.h. A block
+// Sum of squares: blocks of 4096 elements in 64 lanes, the blocks' sums in double in the tree of exec/shards.h. A block
 // whose sum overflows or nearly vanishes is added again in double, so that only non-finite elements (or squares beyond
 // double) show.
 double sum_of_squares(const Exec&, DType, const std::byte* x, int64_t n);
