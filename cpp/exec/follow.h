@@ -13,14 +13,14 @@ struct Block {
 
 // f(i) for the n elements of every run.
 template <int64_t kCount, class F>
-void for_runs(const Block& b, const F& f) {
+TW_FLATTEN void for_runs(const Block& b, const F& f) {
   for (int64_t r = 0, i = b.begin; r < b.rows; r++, i += b.step)
 #pragma omp simd
     for (int64_t k = 0; k < kCount; k++) f(i + k);
 }
 // f(i) for every element of a block. Runs of a register tile have a fixed length, which the compiler unrolls.
 template <class F>
-void for_block(const Block& b, const F& f) {
+TW_FLATTEN void for_block(const Block& b, const F& f) {
   const F at = f;  // a copy: through a reference the compiler would reload pointers
   if (b.n == 32) return for_runs<32>(b, at);
   if (b.n == 16) return for_runs<16>(b, at);

@@ -18,11 +18,12 @@ struct Buffer {
   }
 };
 
-// View<N>: v[i] loads, v.set(i, x) stores. Trivially copied into loops. Not __restrict__: a result may take the memory
-// of an operand, and element i of all operands is read before element i of the result is written.
+// View<N>: v[i] loads, v.set(i, x) stores. Trivially copied into loops. A result may take the memory of an operand. Of
+// plain numbers the one store of an element needs all of its loads, so __restrict__ (without which GCC leaves long
+// formulas scalar) changes nothing; of duals the first of two stores would let operands be read again, overwritten.
 template <class N>
 struct View {
-  N* p;
+  N* __restrict__ p;
   View(Buffer b) : p(b.as<N>()) {}
   explicit View(N* q) : p(q) {}
   TW_HD N operator[](int64_t i) const { return p[i]; }

@@ -11,7 +11,7 @@ py::dtype numpy_dtype(DType dtype, Kind kind) {
 }
 
 // Memory of large result arrays, kept for the next one of the same size: fresh pages cost about half of the time of an
-// operator that only moves memory. Used under the interpreter lock.
+// operator that only moves memory. What was kept longest goes first. Used under the interpreter lock.
 class Reused {
  public:
   static constexpr int64_t kSmallest = 64 << 10, kMostKept = 256 << 20;
@@ -22,23 +22,33 @@ class Reused {
   Arena* take(int64_t bytes) {
     auto& same = free_[align_up(bytes)];
     if (same.empty()) return new Arena(bytes);
-    Arena* memory = same.back();
+    Arena* memory = same.back().memory;
     same.pop_back();
     kept_ -= memory->bytes();
     return memory;
   }
   void give(Arena* memory) {
-    if (kept_ + memory->bytes() > kMostKept) {
-      delete memory;
-      return;
-    }
     kept_ += memory->bytes();
-    free_[memory->bytes()].push_back(memory);
+    free_[memory->bytes()].push_back({memory, given_++});
+    while (kept_ > kMostKept) drop_oldest();
   }
 
  private:
-  std::map<int64_t, std::vector<Arena*>> free_;
-  int64_t kept_ = 0;
+  struct Kept {
+    Arena* memory;
+    int64_t given;  // when
+  };
+  void drop_oldest() {
+    std::vector<Kept>* oldest = nullptr;
+    for (auto& [bytes, same] : free_)
+      if (!same.empty() && (!oldest || same.front().given < oldest->front().given)) oldest = &same;
+    kept_ -= oldest->front().memory->bytes();
+    delete oldest->front().memory;
+    oldest->erase(oldest->begin());
+  }
+
+  std::map<int64_t, std::vector<Kept>> free_;  // by size, each in the order in which they were given
+  int64_t kept_ = 0, given_ = 0;
 };
 
 template <class From>
