@@ -18,12 +18,12 @@ TW_FLATTEN void for_runs(const Block& b, const F& f) {
 #pragma omp simd
     for (int64_t k = 0; k < kCount; k++) f(i + k);
 }
-// f(i) for every element of a block. Runs of a register tile have a fixed length, which the compiler unrolls.
-template <class F>
+// f(i) for every element of a block. kTiles: runs of a register tile have a loop of their fixed length.
+template <bool kTiles, class F>
 TW_FLATTEN void for_block(const Block& b, const F& f) {
   const F at = f;  // a copy: through a reference the compiler would reload pointers
-  if (b.n == 32) return for_runs<32>(b, at);
-  if (b.n == 16) return for_runs<16>(b, at);
+  if constexpr (kTiles)
+    if (b.n == 32) return for_runs<32>(b, at);
   for (int64_t r = 0, i = b.begin; r < b.rows; r++, i += b.step)
 #pragma omp simd
     for (int64_t k = i; k < i + b.n; k++) at(k);

@@ -41,7 +41,7 @@ BlockKernel leaky_relu_block(const Site& site) {
     const auto slope = RealOf<N>(site.attrs.real("slope", 0.01));
     return [slope](const Launch& l, const Block& block) {
       const View<N> x(l.in[0]), y(l.out[0]);
-      for_block(block, [=](int64_t i) { y.set(i, leaky_relu(x[i], slope)); });
+      for_block<!kIsDual<N>>(block, [=](int64_t i) { y.set(i, leaky_relu(x[i], slope)); });
     };
   });
 }
@@ -52,7 +52,7 @@ BlockKernel leaky_relu_backward_block(const Site& site) {
     const auto slope = RealOf<N>(site.attrs.real("slope", 0.01));
     return [slope](const Launch& l, const Block& block) {
       const View<N> d_y(l.in[0]), x(l.in[1]), d_x(l.out[0]);
-      for_block(block, [=](int64_t i) { d_x.set(i, leaky_relu_backward(d_y[i], x[i], slope)); });
+      for_block<!kIsDual<N>>(block, [=](int64_t i) { d_x.set(i, leaky_relu_backward(d_y[i], x[i], slope)); });
     };
   });
 }
@@ -115,13 +115,6 @@ constexpr auto kTanhBack = [](auto d_y, auto y) { return tanh_backward(d_y, y); 
 constexpr auto kSigmoidBack = [](auto d_y, auto y) { return sigmoid_backward(d_y, y); };
 constexpr auto kSoftplusBack = [](auto d_y, auto x) { return softplus_backward(d_y, x); };
 
-BlockKernel gelu_block(const Site& site) {
-  return by_tanh(site.attrs) ? block1<kGeluTanh>(site) : block1<kGeluExact>(site);
-}
-BlockKernel gelu_backward_block(const Site& site) {
-  return by_tanh(site.attrs) ? block2<kGeluTanhBackward>(site) : block2<kGeluExactBackward>(site);
-}
-
 }  // namespace
 
 void register_activation(Registry& r) {
@@ -155,14 +148,12 @@ void register_activation(Registry& r) {
          .infer = infer_gelu,
          .kernel = gelu_kernel,
          .backward = rule<kGelu, false>,
-         .block = gelu_block,
          .cost = map_cost<28>,
          .inplace = 1});
   r.add({.name = "softplus",
          .infer = infer_same,
          .kernel = map1<kSoftplusOf, 2.0>,
          .backward = rule<kSoftplus, false>,
-         .block = block1<kSoftplusOf>,
          .cost = map_cost<30>,
          .inplace = 1});
 
@@ -187,15 +178,10 @@ void register_activation(Registry& r) {
   r.add({.name = kGelu,
          .infer = infer_gelu_backward,
          .kernel = gelu_backward_kernel,
-         .block = gelu_backward_block,
          .cost = map_cost<45>,
          .inplace = 3});
-  r.add({.name = kSoftplus,
-         .infer = infer_pair,
-         .kernel = zip2<kSoftplusBack, 1.5>,
-         .block = block2<kSoftplusBack>,
-         .cost = map_cost<17>,
-         .inplace = 3});
+  r.add(
+      {.name = kSoftplus, .infer = infer_pair, .kernel = zip2<kSoftplusBack, 1.5>, .cost = map_cost<17>, .inplace = 3});
 }
 
 }  // namespace thalweg

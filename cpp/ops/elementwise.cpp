@@ -115,7 +115,7 @@ Operator binary(const char* name, decltype(Operator::backward) backward) {
           .infer = infer2,
           .kernel = map2<kFormula, kNs>,
           .backward = backward,
-          .block = block2<kFormula>,
+          .block = quick_block<kFormula, 2, kNs>(),
           .cost = map_cost<kFlops>,
           .inplace = 3};
 }
@@ -126,7 +126,7 @@ Operator unary(const char* name, decltype(Operator::backward) backward) {
           .infer = infer_same,
           .kernel = map1<kFormula, kNs>,
           .backward = backward,
-          .block = block1<kFormula>,
+          .block = quick_block<kFormula, 1, kNs>(),
           .cost = map_cost<kFlops>,
           .inplace = 1};
 }

@@ -43,7 +43,7 @@ BlockKernel block_of(const Site& site) {
     using N = decltype(zero);
     return [](const Launch& l, const Block& block) {
       const View<N> a(l.in[0]), b(l.in[K - 1]), y(l.out[0]);
-      for_block(block, [=](int64_t i) {
+      for_block<!kIsDual<N>>(block, [=](int64_t i) {  // what follows duals runs on all of them at once
         if constexpr (K == 1) y.set(i, kFormula(a[i]));
         else y.set(i, kFormula(a[i], b[i]));
       });
@@ -57,6 +57,13 @@ BlockKernel block1(const Site& site) {
 template <auto kFormula>
 BlockKernel block2(const Site& site) {
   return block_of<kFormula, 2>(site);
+}
+
+// For operators of K operands: nothing is won by running a formula that takes longer than its memory inside another.
+template <auto kFormula, int K, double kNs>
+constexpr auto quick_block() -> BlockKernel (*)(const Site&) {
+  if constexpr (kNs < 1) return block_of<kFormula, K>;
+  else return nullptr;
 }
 
 template <auto kFormula, int K, bool kEveryPattern, double kNs>
