@@ -23,18 +23,6 @@ constexpr char kRelu[] = "relu_backward", kLeakyRelu[] = "leaky_relu_backward", 
 
 // ---- leaky_relu: a slope from the attributes ----
 
-Kernel leaky_relu_kernel(const Site& site) {
-  return with_number(site.number, [&](auto zero) -> Kernel {
-    using N = decltype(zero);
-    const int64_t n = site.out[0].shape.size();
-    const auto slope = RealOf<N>(site.attrs.real("slope", 0.01));
-    return [n, slope](const Launch& l) {
-      const View<N> x(l.in[0]), y(l.out[0]);
-      for_each(l.exec, n, [=](int64_t i) { y.set(i, leaky_relu(x[i], slope)); });
-    };
-  });
-}
-
 BlockKernel leaky_relu_block(const Site& site) {
   return with_number(site.number, [&](auto zero) -> BlockKernel {
     using N = decltype(zero);
@@ -57,16 +45,9 @@ BlockKernel leaky_relu_backward_block(const Site& site) {
   });
 }
 
-Kernel leaky_relu_backward_kernel(const Site& site) {
-  return with_number(site.number, [&](auto zero) -> Kernel {
-    using N = decltype(zero);
-    const int64_t n = site.out[0].shape.size();
-    const auto slope = RealOf<N>(site.attrs.real("slope", 0.01));
-    return [n, slope](const Launch& l) {
-      const View<N> d_y(l.in[0]), x(l.in[1]), d_x(l.out[0]);
-      for_each(l.exec, n, [=](int64_t i) { d_x.set(i, leaky_relu_backward(d_y[i], x[i], slope)); });
-    };
-  });
+template <BlockKernel (*kBlock)(const Site&)>
+Kernel leaky_kernel(const Site& site) {
+  return on_all(kBlock(site), site.out[0].shape.size(), 0.3);
 }
 
 // ---- gelu: one of two formulas ----
@@ -122,11 +103,11 @@ void register_activation(Registry& r) {
          .infer = infer_same,
          .kernel = map1<kReluOf>,
          .backward = rule<kRelu, true>,
-         .block = block1<kReluOf>,
+         .block = block_of<kReluOf, 1>,
          .inplace = 1});
   r.add({.name = "leaky_relu",
          .infer = infer_leaky_relu,
-         .kernel = leaky_relu_kernel,
+         .kernel = leaky_kernel<leaky_relu_block>,
          .backward = rule<kLeakyRelu, false>,
          .block = leaky_relu_block,
          .inplace = 1});
@@ -134,14 +115,14 @@ void register_activation(Registry& r) {
          .infer = infer_same,
          .kernel = map1<kTanhOf, 1.5>,
          .backward = rule<kTanh, true>,
-         .block = block1<kTanhOf>,
+         .block = block_of<kTanhOf, 1>,
          .cost = map_cost<20>,
          .inplace = 1});
   r.add({.name = "sigmoid",
          .infer = infer_same,
          .kernel = map1<kSigmoidOf, 1.5>,
          .backward = rule<kSigmoid, true>,
-         .block = block1<kSigmoidOf>,
+         .block = block_of<kSigmoidOf, 1>,
          .cost = map_cost<16>,
          .inplace = 1});
   r.add({.name = "gelu",
@@ -157,22 +138,22 @@ void register_activation(Registry& r) {
          .cost = map_cost<30>,
          .inplace = 1});
 
-  r.add({.name = kRelu, .infer = infer_pair, .kernel = zip2<kReluBack>, .block = block2<kReluBack>, .inplace = 3});
+  r.add({.name = kRelu, .infer = infer_pair, .kernel = zip2<kReluBack>, .block = block_of<kReluBack, 2>, .inplace = 3});
   r.add({.name = kLeakyRelu,
          .infer = infer_pair,
-         .kernel = leaky_relu_backward_kernel,
+         .kernel = leaky_kernel<leaky_relu_backward_block>,
          .block = leaky_relu_backward_block,
          .inplace = 3});
   r.add({.name = kTanh,
          .infer = infer_pair,
          .kernel = zip2<kTanhBack>,
-         .block = block2<kTanhBack>,
+         .block = block_of<kTanhBack, 2>,
          .cost = map_cost<3>,
          .inplace = 3});
   r.add({.name = kSigmoid,
          .infer = infer_pair,
          .kernel = zip2<kSigmoidBack>,
-         .block = block2<kSigmoidBack>,
+         .block = block_of<kSigmoidBack, 2>,
          .cost = map_cost<3>,
          .inplace = 3});
   r.add({.name = kGelu,

@@ -195,7 +195,7 @@ void register_unary(Registry& r) {
   r.add({.name = "abs_backward",
          .infer = infer_pair,
          .kernel = zip2<kSignedLike>,
-         .block = block2<kSignedLike>,
+         .block = block_of<kSignedLike, 2>,
          .inplace = 3});
 }
 

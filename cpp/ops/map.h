@@ -2,7 +2,8 @@
 //   .kernel = map1<[](auto x) { return exp(x); }, 1.0>        y = f(x)
 //   .kernel = map2<[](auto a, auto b) { return a + b; }>      y = f(a, b), broadcast by NumPy's rule; map3 likewise
 //   .kernel = zip2<...>                                       y = f(a, b), operands of one shape: backward rules
-//   .block = block1<...>, block2<...>                         the same formulas on a block, as followers
+//   .block = block_of<..., K>                                 the same formula of K operands on a block, as a follower
+//   on_all(block, n, ns)                                      a kernel: the block of all n elements
 // The second parameter is the estimated cost in nanoseconds per element on one thread.
 #pragma once
 #include "../exec/broadcast.h"
@@ -50,13 +51,14 @@ BlockKernel block_of(const Site& site) {
     };
   });
 }
-template <auto kFormula>
-BlockKernel block1(const Site& site) {
-  return block_of<kFormula, 1>(site);
-}
-template <auto kFormula>
-BlockKernel block2(const Site& site) {
-  return block_of<kFormula, 2>(site);
+inline Kernel on_all(BlockKernel block, int64_t n, double ns_per_element) {
+  return [=](const Launch& l) {
+    const int64_t tasks = (n + kElementsPerTask - 1) / kElementsPerTask;
+    l.exec.parallel(tasks, double(n) * ns_per_element, [&](int64_t task, int) {
+      const int64_t begin = task * kElementsPerTask;
+      block(l, {begin, 0, 1, std::min(n - begin, kElementsPerTask)});
+    });
+  };
 }
 
 // For operators of K operands: nothing is won by running a formula that takes longer than its memory inside another.

@@ -3,17 +3,7 @@
 import numpy as np
 import pytest
 
-
-def data(rows=64):
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((rows, 5))
-    return x, (x[:, 0] > 0).astype(int)
-
-
-def make(tw, lr=0.1, **options):
-    return tw.Trainer(
-        tw.models.mlp((8,), 2), tw.losses.CrossEntropy(), tw.optim.SGD(lr), metrics=["accuracy"], threads=1, **options
-    )
+from .two_classes import data, make
 
 
 class Stop(Exception):

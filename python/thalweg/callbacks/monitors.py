@@ -112,10 +112,8 @@ class ReduceLROnPlateau(Callback):
         self.factor = number(factor, where, "factor", 0, None)
         if self.factor >= 1:
             raise ValueError(f"[{where}] factor is {factor}, expected a number in [0, 1)")
-        self.patience, self.cooldown = (
-            integer(patience, where, "patience", 0),
-            integer(cooldown, where, "cooldown", 0),
-        )
+        self.patience = integer(patience, where, "patience", 0)
+        self.cooldown = integer(cooldown, where, "cooldown", 0)
         self.min_delta = number(min_delta, where, "min_delta", 0, None)
         self.min_lr = number(min_lr, where, "min_lr", 0, None)
         self.sign = direction(mode, monitor, where)
