@@ -42,12 +42,15 @@ struct Follow {
   Follow from(int64_t element) const { return {run, self, base + element}; }
 };
 
-inline void follow_all(const Exec& exec, int64_t n, const Follow& follow) {
+// f(block) for blocks that make up n elements.
+template <class F>
+void for_parts(const Exec& exec, int64_t n, double ns_per_element, const F& f) {
   const int64_t tasks = (n + kElementsPerTask - 1) / kElementsPerTask;
-  exec.parallel(tasks, double(n) * 0.5, [&](int64_t task, int) {
+  exec.parallel(tasks, double(n) * ns_per_element, [&](int64_t task, int) {
     const int64_t begin = task * kElementsPerTask;
-    follow({begin, 0, 1, std::min(n - begin, kElementsPerTask)});
+    f(Block{begin, 0, 1, std::min(n - begin, kElementsPerTask)});
   });
 }
+inline void follow_all(const Exec& exec, int64_t n, const Follow& follow) { for_parts(exec, n, 0.5, follow); }
 
 }  // namespace thalweg

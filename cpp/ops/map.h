@@ -52,13 +52,7 @@ BlockKernel block_of(const Site& site) {
   });
 }
 inline Kernel on_all(BlockKernel block, int64_t n, double ns_per_element) {
-  return [=](const Launch& l) {
-    const int64_t tasks = (n + kElementsPerTask - 1) / kElementsPerTask;
-    l.exec.parallel(tasks, double(n) * ns_per_element, [&](int64_t task, int) {
-      const int64_t begin = task * kElementsPerTask;
-      block(l, {begin, 0, 1, std::min(n - begin, kElementsPerTask)});
-    });
-  };
+  return [=](const Launch& l) { for_parts(l.exec, n, ns_per_element, [&](const Block& part) { block(l, part); }); };
 }
 
 // For operators of K operands: nothing is won by running a formula that takes longer than its memory inside another.
