@@ -13,9 +13,10 @@ namespace {
 constexpr int64_t kLeastChunk = kKBlock, kMostChunk = 2048;
 constexpr int64_t kFoldChunk = 1024;       // with several shards: sums that wait for the next chunk are dear
 constexpr int64_t kPartBytes = 640 << 10;  // of a part's chunk
-constexpr int64_t kGroupPanels = 16;       // that a part passes before its next chunk
+constexpr int64_t kGroupPanels = 8;        // that a part passes before its next chunk
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
 constexpr int64_t kNearBytes = 256 << 10;  // a C of this size lies in L2 before it is written
+constexpr int64_t kRowsBytes = 256 << 10;  // of a B that lies in L2 while rows of tiles pass
 constexpr int64_t kSmallBytes = 64 << 10;  // what follows a C of this size runs on the whole of it, not on tiles
 constexpr int64_t kPackK = 32;             // packed at a time where the source runs along rows or columns
 constexpr double kPackNs = 0.1, kStartNs = 100;
@@ -44,7 +45,7 @@ class Product {
     a_tile_ = p.k * kRowsWidth<T>;
     b_panel_ = p.k * kPanel<T>;
     cut(threads);
-    own_b_ = pack_b_ && parts_ == 1;
+    own_b_ = pack_b_ && parts_ == 1 && !rows_first_;
   }
 
   int64_t memory_bytes() const {
@@ -87,6 +88,12 @@ class Product {
   void run(int64_t task, T* own, T* stack) const {
     const int64_t part = task / groups_, group = task % groups_;
     const int64_t begin = part * tiles_ / parts_, end = (part + 1) * tiles_ / parts_;
+    if (rows_first_) {
+      for (int64_t t = begin; t < end; t++)
+        for (int64_t panel = 0; panel < panels_; panel++)
+          run_tile(t, panel, panel_of_b(panel, 0, order_.chains, own), 0, order_.chains, stack);
+      return stream_ ? end_far() : void();
+    }
     const int64_t next = chunks() ? tile_stack() : 0;
     for (int64_t s = 0; s < order_.chains; s += chunk_) {
       const int64_t last = std::min(order_.chains, s + chunk_);
@@ -121,6 +128,12 @@ class Product {
     parts_ = divide_up(tiles_, std::max<int64_t>(1, kPartBytes / (least * k_bytes)));
     const int64_t fits = kPartBytes / (divide_up(tiles_, parts_) * k_bytes) / kKBlock * kKBlock;
     chunk_k_ = std::clamp(fits, least, std::max(least, kMostChunk));
+    rows_first_ = !chunks() && tiles_ > 3 && p_.k * p_.n * int64_t(sizeof(T)) <= kRowsBytes;
+    if (rows_first_) {
+      groups_ = 1;
+      parts_ = std::min(tiles_, shared(parts_));
+      return;
+    }
     groups_ = divide_up(panels_, kGroupPanels);
     if (panels_ >= threads) groups_ = std::min(panels_, shared(groups_));
     else parts_ = std::min(tiles_, shared(parts_));
@@ -200,7 +213,7 @@ class Product {
   const Follow follow_;
   int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, a_step_, b_step_, max_chains_, a_tile_, b_panel_,
       chunk_ = 0;
-  bool pack_a_, pack_b_, own_b_, far_, stream_;
+  bool pack_a_, pack_b_, own_b_, rows_first_, far_, stream_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;
   SumOrder order_;

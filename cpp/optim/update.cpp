@@ -16,6 +16,7 @@ struct Arenas {
   const T* g;
   T* state;
   int64_t stride;
+  int64_t end;  // of all segments
 };
 // One element's place; `first` and `second` are its states, in the order in which they are listed below.
 template <class T>
@@ -28,12 +29,14 @@ struct Place {
 // What binds a formula to its arrays: element i with decayed weight w and gradient g.
 template <class T>
 struct Sgd {
+  static constexpr int kStates = 0;
   T lr;
   TW_HD void operator()(int64_t i, T w, T g, const Place<T>& to) const { to.w[i] = sgd(Weight<T>{w}, g, lr).w; }
 };
 enum class MomentumForm { plain, nesterov, ball };
 template <class T, MomentumForm form>
 struct Momentum {  // first: v or u
+  static constexpr int kStates = 1;
   MomentumRates<T> rates;
   TW_HD void operator()(int64_t i, T w, T g, const Place<T>& to) const {
     const MomentumState<T> x{w, to.first[i]};
@@ -45,6 +48,7 @@ struct Momentum {  // first: v or u
 };
 template <class T>
 struct Squares {  // first: s
+  static constexpr int kStates = 1;
   SquaresRates<T> rates;
   TW_HD void operator()(int64_t i, T w, T g, const Place<T>& to) const {
     const SquaresState<T> y = rmsprop(SquaresState<T>{w, to.first[i]}, g, rates);
@@ -53,6 +57,7 @@ struct Squares {  // first: s
 };
 template <class T>
 struct SquaresMomentum {  // first: s, second: v
+  static constexpr int kStates = 2;
   SquaresRates<T> rates;
   T momentum;
   TW_HD void operator()(int64_t i, T w, T g, const Place<T>& to) const {
@@ -62,6 +67,7 @@ struct SquaresMomentum {  // first: s, second: v
 };
 template <class T>
 struct Adam {  // first: m, second: s
+  static constexpr int kStates = 2;
   AdamRates<T> rates;
   TW_HD void operator()(int64_t i, T w, T g, const Place<T>& to) const {
     const MomentsState<T> y = adam(MomentsState<T>{w, to.first[i], to.second[i]}, g, rates);
@@ -69,16 +75,31 @@ struct Adam {  // first: m, second: s
   }
 };
 
+// Roots and quotients fill the processor's window, so that it does not see the next loads in time.
+constexpr int64_t kAheadBytes = 2 << 10;
+template <int kStates, class T>
+TW_HD void fetch(const Place<T>& to, const T* g, int64_t begin, int64_t count) {
+  for (int64_t i = begin; i < begin + count; i += kAlign / int64_t(sizeof(T))) {
+    __builtin_prefetch(to.w + i, 1, 2);
+    __builtin_prefetch(g + i, 0, 2);
+    if (kStates > 0) __builtin_prefetch(to.first + i, 1, 2);
+    if (kStates > 1) __builtin_prefetch(to.second + i, 1, 2);
+  }
+}
+
 template <class T, class F>
 void update_run(const Arenas<T>& a, GradientRates<T> rates, int64_t begin, int64_t end, F formula) {
   const Place<T> to{a.w, a.state, a.state ? a.state + a.stride : nullptr};
   const T* __restrict__ g = a.g;
   auto one = [&](int64_t i) { formula(i, rates.shrink * to.w[i], gradient(g[i], to.w[i], rates), to); };
   constexpr int64_t kRun = 64;  // a fixed count: the compiler unrolls it, and roots overlap with the next loads
+  constexpr int64_t kAhead = kAheadBytes / int64_t(sizeof(T));
   int64_t i = begin;
-  for (; i + kRun <= end; i += kRun)
+  for (; i + kRun <= end; i += kRun) {
+    if (i + kAhead < a.end) fetch<F::kStates>(to, g, i + kAhead, kRun);
 #pragma omp simd
     for (int64_t k = 0; k < kRun; k++) one(i + k);
+  }
 #pragma omp simd
   for (int64_t k = i; k < end; k++) one(k);
 }
@@ -133,10 +154,11 @@ void with_formula(const Update& u, const Rates& r, Run run) {
 
 template <class T>
 void update_all(const Exec& exec, const Update& u, std::span<const Rates> rates, std::span<const Segment> segments,
-                const Arenas<T>& arenas) {
+                Arenas<T> arenas) {
   int64_t from = arenas.stride, to = 0;
   for (const Segment& s : segments) from = std::min(from, s.begin), to = std::max(to, s.end);
   if (from >= to) return;
+  arenas.end = to;
   // Tasks begin where w fills whole cache lines: arrays of a caller's own need not be aligned.
   const int64_t before = int64_t(reinterpret_cast<uintptr_t>(arenas.w + from) % kAlign / sizeof(T)),
                 base = from - before;
@@ -159,7 +181,7 @@ void update(const Exec& exec, DType t, const Update& u, std::span<const Rates> r
             std::byte* w, const std::byte* g, std::byte* state, int64_t stride) {
   auto run = [&]<class T>(T) {
     update_all<T>(exec, u, rates, segments,
-                  {reinterpret_cast<T*>(w), reinterpret_cast<const T*>(g), reinterpret_cast<T*>(state), stride});
+                  {reinterpret_cast<T*>(w), reinterpret_cast<const T*>(g), reinterpret_cast<T*>(state), stride, 0});
   };
   t == DType::f32 ? run(float{}) : run(double{});
 }
