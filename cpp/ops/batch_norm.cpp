@@ -23,9 +23,12 @@ Kernel moments_kernel(const Columns& plan) {
     const View<N> x(l.in[0]), out(l.out[0]);
     const int64_t channels = plan.channels;
     auto leaf = [&](int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& s) {
-      fold_block<N, 1>(r0, r1, channels, c0, c1, [=](int64_t i) { return std::array<N, 1>{x[i]}; }, State<N, 1>{s[0]});
-      const N count = N(RealOf<N>(std::max<int64_t>(1, r1 - r0)));
-      for (int64_t c = c0; c < c1; c++) s[0].set(c, s[0][c] / count);
+      const View<N> first = x.at(r0 * channels);
+      auto offset = [=](int64_t r, int64_t c) { return std::array<N, 1>{x[r * channels + c] - first[c]}; };
+      fold_block<N, 1>(r0, r1, channels, c0, c1, offset, State<N, 1>{s[0]});
+      const RealOf<N> count = RealOf<N>(std::max<int64_t>(1, r1 - r0));
+      if (r0 < r1)
+        for (int64_t c = c0; c < c1; c++) s[0].set(c, shifted_mean(first[c], s[0][c], count));
       const View<N> mean = s[0];
       auto deviation = [=](int64_t r, int64_t c) { return std::array<N, 1>{square(x[r * channels + c] - mean[c])}; };
       fold_block<N, 1>(r0, r1, channels, c0, c1, deviation, State<N, 1>{s[1]});

@@ -105,14 +105,14 @@ def test_the_first_of_equal_logits_wins(dtype, ops):
 @pytest.mark.parametrize("shape", [(4096, 3), (64, 8, 8, 5), (1000, 40)])
 def test_batch_norm_far_from_zero(shape, ops):
     """Mean 1000, standard deviation 1, float32: E[x^2] - E[x]^2 has lost every digit. The bound is that of merging
-    blocks whose means are rounded to float32 (6e-5 apart at 1000) and differ by about 0.1."""
+    blocks whose means are rounded to float32, 6e-5 apart at 1000."""
     x = (1000 + np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
     axes = tuple(range(len(shape) - 1))
     exact = x.astype(np.float64)
     y = ops.batch_norm(x, eps=0.0).astype(np.float64)
     centred = exact - exact.mean(axes)
     var = (centred**2).sum(axes) ** 2 / (y * centred).sum(axes) ** 2  # y = centred / std
-    np.testing.assert_allclose(var, exact.var(axes), rtol=5e-5)
+    np.testing.assert_allclose(var, exact.var(axes), rtol=1e-5)
     assert np.abs(y.mean(axes)).max() < 1e-3
     np.testing.assert_allclose(y, r.ref_batch_norm(exact, eps=0.0), atol=2e-4)
 
