@@ -33,15 +33,17 @@ class Event {
   cudaEvent_t event_;
 };
 
+// Of one call: the median over rounds, after some to warm up.
 double median_seconds(const std::function<void()>& job) {
+  constexpr int kWarmUp = 3, kRounds = 15, kCalls = 10;
   std::vector<double> seconds;
-  for (int round = 0; round < 25; round++) {
+  for (int round = 0; round < kWarmUp + kRounds; round++) {
     Event start, end;
     start.record();
-    job();
+    for (int call = 0; call < kCalls; call++) job();
     end.record();
-    const double s = end.seconds_since(start);
-    if (round >= 5) seconds.push_back(s);
+    const double s = end.seconds_since(start) / kCalls;
+    if (round >= kWarmUp) seconds.push_back(s);
   }
   std::sort(seconds.begin(), seconds.end());
   return seconds[seconds.size() / 2];

@@ -18,7 +18,7 @@ best_isa() {
 }
 
 say "build"
-nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || true
+nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null || true
 "$python" --version
 cmake -S . -B "$build" -G Ninja -DTHALWEG_CUDA=ON -DTHALWEG_BENCH=ON -DTHALWEG_ISAS="${ISAS:-$(best_isa)}" \
   -DPython_EXECUTABLE="$python" -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" \
