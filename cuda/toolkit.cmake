@@ -1,6 +1,7 @@
 # Finds nvcc and enables the language CUDA, with the flags of every file that uses formulas. CMAKE_CUDA_COMPILER or
 # CUDACXX name an nvcc; otherwise the one on the PATH, that of Python's environment (the wheels nvidia-cuda-nvcc,
-# nvidia-cuda-runtime, nvidia-cuda-crt, nvidia-cuda-cccl, nvidia-nvvm), or /usr/local/cuda.
+# nvidia-cuda-runtime, nvidia-cuda-crt, nvidia-cuda-cccl, nvidia-nvvm), or /usr/local/cuda. CMAKE_CUDA_ARCHITECTURES
+# names the GPUs to build for; by default Hopper, and later ones through its PTX.
 if(NOT CMAKE_CUDA_COMPILER AND DEFINED ENV{CUDACXX})
   set(CMAKE_CUDA_COMPILER $ENV{CUDACXX})
 elseif(NOT CMAKE_CUDA_COMPILER)

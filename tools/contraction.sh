@@ -3,6 +3,7 @@
 # fma (mul and add without a rounding mode), or that are approximate or flush denormal numbers.
 #   tools/contraction.sh LIBRARY...        needs cuobjdump (CUDA, or the wheel nvidia-cuda-cuobjdump)
 set -euo pipefail
+command -v cuobjdump >/dev/null || { echo "there is no cuobjdump on the PATH"; exit 1; }
 
 for library in "$@"; do
   ptx=$(cuobjdump -ptx "$library")

@@ -29,14 +29,14 @@ cmake --build "$build" --target _core bench_gpu >"$out/build.log" 2>&1 ||
 grep -E 'CUDA compiler identification|CXX compiler identification' "$out/configure.log"
 
 say "machine code"
-tools/contraction.sh "$build/cuda/_cuda.so"
+status=0
+tools/contraction.sh "$build/cuda/_cuda.so" "$build/cpp/bench_gpu" || status=1
 
 say "tests"
 mkdir -p "$folder/site/thalweg"
 cp -r python/thalweg/. "$folder/site/thalweg/"
 cmake --install "$build" --prefix "$folder/site" >/dev/null  # after the copy: a development tree holds libraries too
 export PYTHONPATH="$folder/site" PYTHONDONTWRITEBYTECODE=1
-status=0
 # Newer versions of what is installed here may warn: that is no fault of the GPU's.
 "$python" -m pytest -p no:cacheprovider -W default --durations=5 tests/gpu "$@" 2>&1 | tee "$out/tests.log" || status=1
 
