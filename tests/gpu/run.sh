@@ -26,7 +26,7 @@ cmake -S . -B "$build" -G Ninja -DTHALWEG_CUDA=ON -DTHALWEG_BENCH=ON -DTHALWEG_I
   { tail -50 "$out/configure.log"; exit 1; }
 cmake --build "$build" --target _core bench_gpu >"$out/build.log" 2>&1 ||
   { grep -E 'FAILED|error|Error' "$out/build.log" | head -50; exit 1; }
-grep -E 'CUDA compiler identification|CXX compiler identification' "$out/configure.log"
+grep 'compiler identification' "$out/configure.log" || true
 
 say "machine code"
 status=0
@@ -37,6 +37,7 @@ mkdir -p "$folder/site/thalweg"
 cp -r python/thalweg/. "$folder/site/thalweg/"
 cmake --install "$build" --prefix "$folder/site" >/dev/null  # after the copy: a development tree holds libraries too
 export PYTHONPATH="$folder/site" PYTHONDONTWRITEBYTECODE=1
+"$python" -c 'from thalweg import _core; print(_core.cuda_device())' || status=1  # without one all tests are skipped
 # Newer versions of what is installed here may warn: that is no fault of the GPU's.
 "$python" -m pytest -p no:cacheprovider -W default --durations=5 tests/gpu "$@" 2>&1 | tee "$out/tests.log" || status=1
 
