@@ -51,14 +51,13 @@ double median_seconds(const std::function<void()>& job) {
 
 template <class T>
 struct Fill {  // numbers in [-scale, scale)
-  View<T> to;
   T scale;
-  TW_HD void operator()(int64_t i) const { to.set(i, scale * T(int32_t(uint32_t(i) * 2654435769u)) * T(0x1p-31)); }
+  TW_HD T operator()(int64_t i) const { return scale * T(int32_t(uint32_t(i) * 2654435769u)) * T(0x1p-31); }
 };
 template <class T>
 class Array {
  public:
-  Array(int64_t n, double scale) : memory_(n * int64_t(sizeof(T))) { for_each(n, Fill<T>{View<T>(p()), T(scale)}); }
+  Array(int64_t n, double scale) : memory_(n * int64_t(sizeof(T))) { fill(n, View<T>(p()), Fill<T>{T(scale)}); }
   T* p() const { return reinterpret_cast<T*>(memory_.data()); }
 
  private:
@@ -67,18 +66,18 @@ class Array {
 
 template <class T>
 struct Gelu {
-  View<T> x, y;
-  TW_HD void operator()(int64_t i) const { y.set(i, gelu(x[i])); }
+  View<T> x;
+  TW_HD T operator()(int64_t i) const { return gelu(x[i]); }
 };
 template <class T>
 struct GeluBackward {
-  View<T> d_y, x, d_x;
-  TW_HD void operator()(int64_t i) const { d_x.set(i, gelu_backward(d_y[i], x[i])); }
+  View<T> d_y, x;
+  TW_HD T operator()(int64_t i) const { return gelu_backward(d_y[i], x[i]); }
 };
 template <class T>
 struct Copy {
-  View<T> x, y;
-  TW_HD void operator()(int64_t i) const { y.set(i, x[i]); }
+  View<T> x;
+  TW_HD T operator()(int64_t i) const { return x[i]; }
 };
 
 template <class T>
@@ -95,9 +94,9 @@ void run(const char* type, int64_t n) {
                 100 * rate / copy_rate);
   };
   std::printf("%ld elements of %s, copy %.3f ms, %.1f GB/s\n", long(n), type, copy * 1e3, copy_rate / 1e9);
-  line("copying loop", 2, [&] { for_each(n, Copy<T>{wv, mv}); });
-  line("gelu", 2, [&] { for_each(n, Gelu<T>{wv, mv}); });
-  line("gelu backward", 3, [&] { for_each(n, GeluBackward<T>{gv, wv, mv}); });
+  line("copying loop", 2, [&] { fill(n, mv, Copy<T>{wv}); });
+  line("gelu", 2, [&] { fill(n, mv, Gelu<T>{wv}); });
+  line("gelu backward", 3, [&] { fill(n, mv, GeluBackward<T>{gv, wv}); });
   const Update u{{Rule::adam}, false, 1000};
   const Rates rates{.lr = 1e-6, .eps = 1e-3};
   const UpdateElement<T, Adam<T>> element{

@@ -1,7 +1,7 @@
 // formulas.h: every formula by name, on arrays, for the tests. The loops vectorise as the operators' loops do, so what
 // the tests see is the code that runs. Arguments are arrays of equal length, rates and other constants too; those that
 // a formula takes as plain reals use the value of a dual. The table is written once, for any executor: a class Loop
-// with `static void run(int64_t n, F f)`, which calls f(i) for every i.
+// with `static void fill(int64_t n, View<N> y, F f)`: y[i] = f(i) for every i.
 //
 //   formulas_math.h     exp expm1 tanh log log1p erf sin cos sqrt abs (x);  pow maximum minimum (x, y);  clamp (x, low,
 //   high)
@@ -54,16 +54,16 @@ struct Formula {
 template <size_t count>
 using Arguments = std::make_index_sequence<count>;
 
-// Formula f of `count` arguments on arrays, element i: y[i] = f(x[0][i], x[1][i], ...).
+// Formula f of `count` arguments on arrays: its value at element i.
 template <class N, size_t count, class F>
 struct OnArrays {
-  View<N> y, x[count];
+  View<N> x[count];
   F f;
   template <size_t... k>
-  TW_HD void at(int64_t i, std::index_sequence<k...>) const {
-    y.set(i, N(f(x[k][i]...)));
+  TW_HD N at(int64_t i, std::index_sequence<k...>) const {
+    return N(f(x[k][i]...));
   }
-  TW_HD void operator()(int64_t i) const { at(i, Arguments<count>{}); }
+  TW_HD N operator()(int64_t i) const { return at(i, Arguments<count>{}); }
 };
 
 // A formula of plain doubles, whatever the number type of the arrays.
@@ -95,7 +95,7 @@ class FormulaTable {
  private:
   template <class N, class F, size_t... k>
   static void run(F f, std::span<const Buffer> in, Buffer out, int64_t n, std::index_sequence<k...>) {
-    Loop::run(n, OnArrays<N, sizeof...(k), F>{View<N>(out), {View<N>(in[k])...}, f});
+    Loop::fill(n, View<N>(out), OnArrays<N, sizeof...(k), F>{{View<N>(in[k])...}, f});
   }
   std::vector<Formula> entries_;
 };

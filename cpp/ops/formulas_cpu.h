@@ -6,10 +6,10 @@
 namespace thalweg {
 
 struct CpuLoop {
-  template <class F>
-  TW_FLATTEN static void run(int64_t n, F f) {
+  template <class N, class F>
+  TW_FLATTEN static void fill(int64_t n, View<N> y, F f) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) f(i);
+    for (int64_t i = 0; i < n; i++) y.set(i, f(i));
   }
 };
 

@@ -6,9 +6,9 @@
 namespace thalweg {
 
 struct CudaLoop {
-  template <class F>
-  static void run(int64_t n, const F& f) {
-    for_each(n, f);
+  template <class N, class F>
+  static void fill(int64_t n, View<N> y, const F& f) {
+    thalweg::fill(n, y, f);
   }
 };
 using CudaFormulas = FormulaTable<CudaLoop>;

@@ -36,7 +36,7 @@ say "tests"
 mkdir -p "$folder/site/thalweg"
 cp -r python/thalweg/. "$folder/site/thalweg/"
 cmake --install "$build" --prefix "$folder/site" >/dev/null  # after the copy: a development tree holds libraries too
-export PYTHONPATH="$folder/site" PYTHONDONTWRITEBYTECODE=1
+export PYTHONPATH="$folder/site${PYTHONPATH:+:$PYTHONPATH}" PYTHONDONTWRITEBYTECODE=1
 "$python" -c 'from thalweg import _core; print(_core.cuda_device())' || status=1  # without one all tests are skipped
 # Newer versions of what is installed here may warn: that is no fault of the GPU's.
 "$python" -m pytest -p no:cacheprovider -W default --durations=5 tests/gpu "$@" 2>&1 | tee "$out/tests.log" || status=1
