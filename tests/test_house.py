@@ -23,7 +23,8 @@ MAY_INCLUDE = {
     "plan": {"plan", "comm", "ops", "optim", "exec", "tensor", "formula"},
     "bindings": {"bindings", "plan", "comm", "ops", "optim", "exec", "tensor", "formula"},
 }
-INTRINSICS = re.compile(r"[a-z]*mmintrin\.h|arm_(neon|sve)\.h")
+INTRINSICS = re.compile(r"[a-z]*mmintrin\.h|arm_(neon|sve)\.h|cuda[a-z_]*\.h")
+LAUNCH = re.compile(r"<<<|\bcuda[A-Z]\w*\s*\(")
 TRANSCENDENTAL = re.compile(
     r"\b(?:std::|__builtin_)(?:exp2?|expm1|log(?:2|10|1p)?|a?tanh|a?sinh|a?cosh|a?sin|a?cos|a?tan|atan2|pow|erfc?|[lt]gamma|cbrt)f?\s*\("
 )
@@ -72,10 +73,14 @@ def include_faults(name: str, text: str) -> list[str]:
 
 
 def word_faults(name: str, text: str) -> list[str]:
-    """Library mathematics where our own belongs: the bits of std::exp depend on the machine."""
-    if name.split("/")[0] not in ("formula", "ops", "optim", "exec"):
+    """Library mathematics where our own belongs (the bits of std::exp depend on the machine); devices outside exec."""
+    floor, code = name.split("/")[0], without_comments(text)
+    if floor not in ("formula", "ops", "optim", "exec"):
         return []
-    return [f"{name}: {match.group()}: use formula/math.h" for match in TRANSCENDENTAL.finditer(without_comments(text))]
+    faults = [f"{name}: {match.group()}: use formula/math.h" for match in TRANSCENDENTAL.finditer(code)]
+    if floor != "exec":
+        faults += [f"{name}: {match.group()}: only executors talk to a device" for match in LAUNCH.finditer(code)]
+    return faults
 
 
 def long_functions(name: str, text: str) -> list[str]:
@@ -160,6 +165,8 @@ def test_files_are_short():
         ("ops/linear.cpp", "#include <Python.h>"),
         ("formula/exp.h", "#include <immintrin.h>"),
         ("optim/update.cpp", "#include <arm_neon.h>"),
+        ("ops/cuda.cu", "#include <cuda_runtime.h>"),
+        ("ops/cuda.cu", '#include "../../cpp/plan/cuda.h"'),
     ],
 )
 def test_a_planted_include_is_caught(name, line):
@@ -178,6 +185,7 @@ def test_allowed_includes_are_not_reported():
 
 def test_planted_mathematics_imports_and_length_are_caught():
     assert word_faults("ops/activation.cpp", "float f(float x) { return std::tanh(x); }")
+    assert word_faults("ops/cuda.cu", "loop<<<1, 32>>>(f);") and word_faults("optim/update.cu", "cudaMalloc(&p, 8);")
     assert not word_faults("ops/activation.cpp", "// std::tanh(x) would depend on the machine\n")
     assert import_faults("a.py", "import torch.nn\n") and import_faults("a.py", "from sklearn import svm\n")
     assert import_faults("a.py", "def f():\n" + "    pass\n" * 60)

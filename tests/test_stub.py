@@ -47,6 +47,7 @@ def signatures(body, of):
             doc = getattr(getattr(of, node.name), "__doc__", "") or ""
             if doc.startswith(f"{node.name}("):
                 given = [a.arg for a in node.args.args] + ["*" + a.arg for a in [node.args.vararg] if a]
+                given += [a.arg for a in node.args.kwonlyargs]
                 found[node.name] = given, arguments(doc.split("\n")[0])
     return found
 

@@ -7,10 +7,14 @@
 #include <cstdint>
 #include <type_traits>
 
+// TW_HD: a function of processors and GPUs. TW_FORMULA(parameters) { body }: a formula without a name, for the executor
+// that the file is compiled for.
 #if defined(__CUDACC__)
 #define TW_HD __host__ __device__ __forceinline__
+#define TW_FORMULA(...) [] __device__(__VA_ARGS__)
 #else
 #define TW_HD inline __attribute__((always_inline))
+#define TW_FORMULA(...) [](__VA_ARGS__)
 #endif
 
 namespace thalweg {
@@ -18,7 +22,7 @@ namespace thalweg {
 template <class T>
 struct Dual {
   T v{}, t{};
-  TW_HD constexpr Dual() = default;
+  constexpr Dual() = default;
   TW_HD constexpr Dual(T value, T tangent = T(0)) : v(value), t(tangent) {}
 };
 

@@ -40,6 +40,7 @@ Kernels make_kernels() {
           .fill_random = fill_random,
           .permutation = permutation,
           .formula = formula,
+          .formula_names = formula_names,
           .matmul_f32 = matmul<float>,
           .matmul_fold_f32 = matmul_fold<float>,
           .conv_forward_f32 = conv_forward<float>,

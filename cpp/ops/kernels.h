@@ -26,6 +26,7 @@ struct Kernels {
   void (*permutation)(uint64_t seed, uint64_t stream, int64_t* out, int64_t n);
   // A formula by name on arrays, for the tests: out = f(args...). `dual` arguments are (value, tangent) planes.
   bool (*formula)(const std::string& name, Number, std::span<const Buffer> in, Buffer out, int64_t n);
+  std::vector<std::pair<std::string, size_t>> (*formula_names)();  // with their numbers of arguments
   // Products for the native benchmarks.
   void (*matmul_f32)(const Exec&, const Matmul&, const float*, const float*, const float*, float*, const Follow&);
   void (*matmul_fold_f32)(const Exec&, const Matmul&, const Shards&, const float*, const float*, float*);

@@ -1,13 +1,12 @@
 #include "isa.h"
 
-#include <dlfcn.h>
 #include <sched.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <thread>
 
 #include "../ops/kernels.h"
+#include "library.h"
 
 namespace thalweg {
 namespace {
@@ -23,23 +22,7 @@ bool processor_has(const std::string& isa) {
   return isa == "generic";
 }
 
-// The folder of the library or program that this code is linked into.
-std::filesystem::path own_folder() {
-  if (const char* named = std::getenv("THALWEG_KERNELS")) return named;
-  Dl_info info{};
-  dladdr(reinterpret_cast<void*>(&processor_has), &info);
-  return std::filesystem::absolute(info.dli_fname).parent_path();
-}
-
 std::filesystem::path library(const std::string& isa) { return own_folder() / ("_kernels_" + isa + ".so"); }
-
-const Kernels* open(const std::string& isa) {
-  void* handle = dlopen(library(isa).c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!handle) throw std::runtime_error(text("cannot open the kernels for ", isa, ": ", dlerror()));
-  auto door = reinterpret_cast<const Kernels* (*)()>(dlsym(handle, "thalweg_kernels"));
-  if (!door) throw std::runtime_error(text(library(isa).string(), " is not a kernel library"));
-  return door();
-}
 
 }  // namespace
 
@@ -72,7 +55,7 @@ int usable_cores() {
 }
 
 const Kernels& kernels() {
-  static const Kernels* chosen = open(chosen_isa());
+  static const auto* chosen = static_cast<const Kernels*>(open_door(library(chosen_isa()), "thalweg_kernels"));
   return *chosen;
 }
 

@@ -82,6 +82,11 @@ DType parse_dtype(const std::string& name) {
   throw TypeError("dtype '" + name + "' is not supported; use float32 or float64");
 }
 
+bool is_cpu(const std::string& device) {
+  if (device != "cpu" && device != "cuda") fail("device '", device, "', expected 'cpu' or 'cuda'");
+  return device == "cpu";
+}
+
 Shape shape_of(const py::array& a) {
   Shape s;
   for (py::ssize_t i = 0; i < a.ndim(); i++) s.push_back(a.shape(i));

@@ -24,6 +24,7 @@ const std::byte* address(const py::array& a, DType dtype, Kind kind, const Shape
 // Class numbers as contiguous int32, the array itself where it is that already; None where a value is no integer in
 // [0, classes), or the array is of a kind that only thalweg.arrays knows to convert or to refuse.
 py::object class_numbers(const py::array& a, int64_t classes);
+bool is_cpu(const std::string& device);  // "cpu", not "cuda"; refuses others
 inline std::byte* address(py::array& a) { return static_cast<std::byte*>(a.mutable_data()); }
 
 void bind_graph(py::module_& m);

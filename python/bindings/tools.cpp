@@ -1,5 +1,6 @@
 #include "../../cpp/formula/random.h"
 #include "../../cpp/ops/kernels.h"
+#include "../../cpp/plan/cuda.h"
 #include "../../cpp/plan/isa.h"
 #include "arrays.h"
 
@@ -30,7 +31,7 @@ py::array permutation(int64_t n, uint64_t seed, const std::string& stream) {
 
 // Arguments as planes: `values` and, for duals, `tangents`.
 py::object run_formula(const std::string& name, const std::vector<py::array>& values,
-                       const std::vector<py::array>& tangents) {
+                       const std::vector<py::array>& tangents, const std::string& device) {
   if (values.empty()) fail("formula '", name, "' needs an argument");
   const DType dtype = parse_dtype(std::string(py::str(values[0].dtype())));
   const bool dual = !tangents.empty();
@@ -47,7 +48,8 @@ py::object run_formula(const std::string& name, const std::vector<py::array>& va
     in.push_back({planes.back().data(), dual ? plane : 0});
   }
   Arena result(2 * plane * bytes_of(dtype));
-  if (!kernels().formula(name, number_of(dtype, dual), in, {result.data(), dual ? plane : 0}, n))
+  const auto run = is_cpu(device) ? kernels().formula : cuda().formula;
+  if (!run(name, number_of(dtype, dual), in, {result.data(), dual ? plane : 0}, n))
     fail("there is no formula '", name, "' of ", values.size(), " arguments");
   py::array out = empty(shape, dtype), out_tangent = empty(shape, dtype);
   std::memcpy(address(out), result.data(), bytes);
@@ -77,13 +79,15 @@ void bind_tools(py::module_& m) {
     for (auto& op : kernels().operators.all()) names.push_back(op->name);
     return names;
   });
+  m.def("formulas", [] { return kernels().formula_names(); });
   m.def(
       "formula",
-      [](const std::string& name, const py::args& args) {
-        return run_formula(name, args.cast<std::vector<py::array>>(), {});
+      [](const std::string& name, const py::args& args, const std::string& device) {
+        return run_formula(name, args.cast<std::vector<py::array>>(), {}, device);
       },
-      py::arg("name"));
-  m.def("formula_jvp", &run_formula, py::arg("name"), py::arg("args"), py::arg("tangents"));
+      py::arg("name"), py::arg("device") = "cpu");
+  m.def("formula_jvp", &run_formula, py::arg("name"), py::arg("args"), py::arg("tangents"), py::arg("device") = "cpu");
+  m.def("cuda_device", [] { return cuda().device(); });
   m.def("fill_random", &fill_random, py::arg("distribution"), py::arg("a"), py::arg("b"), py::arg("seed"),
         py::arg("stream"), py::arg("shape"), py::arg("dtype"));
   m.def("permutation", &permutation, py::arg("n"), py::arg("seed"), py::arg("stream"));

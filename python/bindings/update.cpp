@@ -1,3 +1,4 @@
+#include "../../cpp/plan/cuda.h"
 #include "rates.h"
 
 namespace thalweg::bindings {
@@ -14,7 +15,7 @@ Rule rule_named(const std::string& name) {
 
 // One update of one array in place, as a step makes it of the whole arena.
 void update(const py::dict& rule, uint64_t t, const RateTable& rates, py::array w, const py::array& g, py::array state,
-            double grad_scale, int threads) {
+            double grad_scale, int threads, const std::string& device) {
   Update u{parse_rule(rule), get(rule, "momentum", false), t, grad_scale};
   if (rates.size() != kRateFields) fail("rates have ", rates.size(), " elements, expected ", kRateFields);
   const std::vector<Rates> r = rates_of(rates);
@@ -27,7 +28,9 @@ void update(const py::dict& rule, uint64_t t, const RateTable& rates, py::array 
   const std::byte* gradient = address(g, dtype, Kind::real, shape, "the gradient");
   std::byte *weights = address(w), *kept = address(state);
   const Segment all{0, shape.size(), 0};
+  const bool on_cpu = is_cpu(device);
   py::gil_scoped_release release;
+  if (!on_cpu) return cuda().update(dtype, u, r, {&all, 1}, weights, gradient, kept, shape.size());
   check_not_forked();
   std::scoped_lock lock(shared_pool_mutex());
   kernels().update({shared_pool(threads)}, dtype, u, r, {&all, 1}, weights, gradient, kept, shape.size());
@@ -60,7 +63,7 @@ void bind_update(py::module_& m) {
       "states", [](const py::dict& rule) { return parse_rule(rule).states(get(rule, "momentum", false)); },
       py::arg("rule"));
   m.def("update", &update, py::arg("rule"), py::arg("t"), py::arg("rates"), py::arg("w"), py::arg("g"),
-        py::arg("state"), py::arg("grad_scale") = 1.0, py::arg("threads") = 0);
+        py::arg("state"), py::arg("grad_scale") = 1.0, py::arg("threads") = 0, py::arg("device") = "cpu");
 }
 
 }  // namespace thalweg::bindings

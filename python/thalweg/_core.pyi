@@ -15,9 +15,13 @@ def isa() -> str: ...  # "avx512", "avx2" or "generic": the kernels in use
 def isas() -> list[str]: ...  # those that this processor can run
 def cpu_threads() -> int: ...  # cores that this process may use
 def operators() -> list[str]: ...
-def formula(name: str, *args: np.ndarray) -> np.ndarray: ...  # a formula of cpp/formula on arrays of one shape
+def formulas() -> list[tuple[str, int]]: ...  # every formula of cpp/formula with its number of arguments
+def cuda_device() -> str: ...  # the GPU's name; RuntimeError says why there is none
+def formula(name: str, *args: np.ndarray, device: str = "cpu") -> np.ndarray:
+    """A formula of cpp/formula on arrays of one shape. device: "cpu" or "cuda"."""
+
 def formula_jvp(
-    name: str, args: Sequence[np.ndarray], tangents: Sequence[np.ndarray]
+    name: str, args: Sequence[np.ndarray], tangents: Sequence[np.ndarray], device: str = "cpu"
 ) -> tuple[np.ndarray, np.ndarray]: ...
 def first_non_finite(array: np.ndarray) -> int: ...  # the first element that is NaN or infinite, or -1
 def class_numbers(array: np.ndarray, classes: int) -> np.ndarray | None:
@@ -111,9 +115,10 @@ def update(
     state: np.ndarray,
     grad_scale: float = 1.0,
     threads: int = 0,
+    device: str = "cpu",
 ) -> None:
     """Update number t (from 1) of one contiguous, writable array w and its state (k, *w.shape) in place. rule: as in a
-    Session's config; rates: one row of RATE_FIELDS; threads 0: all cores."""
+    Session's config; rates: one row of RATE_FIELDS; threads 0: all cores; device: "cpu" or "cuda"."""
 
 class Session:
     """A training run: parameters, optimizer state and compiled plans of every rank of this process.
