@@ -147,7 +147,10 @@ void Sweep::attempt(size_t i, std::unique_ptr<Session>& session, int worker) {
 }
 
 void Sweep::train(size_t i, Session& session, int worker) {
-  for (int64_t epoch = 0; epoch < runs_[i].epochs; epoch++) train_epoch(i, session, epoch, worker);
+  for (int64_t epoch = 0; epoch < runs_[i].epochs; epoch++) {
+    pulse(worker);
+    train_epoch(i, session, epoch, worker);
+  }
 }
 
 void Sweep::train_epoch(size_t i, Session& session, int64_t epoch, int worker) {
@@ -166,7 +169,7 @@ void Sweep::train_epoch(size_t i, Session& session, int64_t epoch, int worker) {
       data, run.batch_size, rates, kPulseSeconds,
       [&](int64_t done, const StepReport&) {
         steps_done_ += done - std::exchange(counted, done);
-        pulse(worker);
+        if (done < steps) pulse(worker);  // an epoch that is done is recorded first
       },
       reports);
   const size_t metrics = session.trained().metric_sums.size();

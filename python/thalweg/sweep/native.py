@@ -89,6 +89,11 @@ class Preparation:
         self._networks: dict[Any, Network] = {}
         self._rates: dict[Any, tuple[np.ndarray, np.ndarray | None]] = {}
 
+    def updates(self) -> int:
+        """Return how many updates all runs make. Raises: TypeError, ValueError for epochs and batch sizes."""
+        fits = (self.setup.fit(self.setup.values(settings)) for settings in self.runs)
+        return sum(fit.steps(self.data.count) for fit in fits)
+
     def waves(self) -> Iterator[Wave]:
         """Yield the native calls. Raises: TypeError, ValueError of parts, options and data."""
         wave = Wave()

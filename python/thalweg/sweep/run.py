@@ -16,11 +16,20 @@ from .progress import SweepProgress
 from .result import SweepResult, SweepRun
 from .setup import Setup
 
+_OPTIONS: dict[str, Any] = {
+    "shuffle": True,
+    "max_norm": None,
+    "max_layer_norm": None,
+    "clip_value": None,
+    "on_nonfinite": "raise",
+    "accumulate": 1,
+    "dtype": "float32",
+    "shards": 8,
+}
 _REFUSED = {
     "callbacks": "runs are one native call without Python between their steps: use Trainer.fit for one with callbacks",
     "world": "every run is on one rank, with the bits that it has on any number of ranks",
     "threads_per_run": "every run is on one thread: threads= says how many runs go on at a time",
-    "initial_epoch": "runs start at the beginning",
 }
 
 
@@ -37,106 +46,92 @@ def sweep(
     validation_data: tuple[Any, Any] | None = None,
     metrics: Sequence[Any] = (),
     seed: int = 0,
-    shuffle: bool = True,
-    dtype: Any = "float32",
-    shards: int = 8,
-    max_norm: float | None = None,
-    max_layer_norm: float | None = None,
-    clip_value: float | None = None,
-    on_nonfinite: str = "raise",
-    accumulate: int = 1,
     threads: int | None = None,
     monitor: str | None = None,
     mode: str = "auto",
     keep: str = "best",
     verbose: int = 1,
-    **refused: Any,
+    **options: Any,
 ) -> SweepResult:
     """Train once for each of many settings, as one native call: each run with the bits that it would have alone.
 
         result = tw.sweep(lambda width: tw.models.mlp((width,)), tw.losses.CrossEntropy(),
-                          lambda lr: tw.optim.SGD(lr, momentum=0.9), x, y,
-                          over={"width": [16, 64], "lr": [0.01, 0.1], "seed": range(10)}, epochs=10, batch_size=32)
+                          lambda lr: tw.optim.SGD(lr, momentum=0.9), x, y, epochs=10, batch_size=32,
+                          over={"width": [16, 64], "lr": [0.01, 0.1], "seed": range(10)})
 
-    over: a dict of lists, for all combinations, or a list of dicts, for exactly these runs. A name is either one of the
-    training's (seed, epochs, batch_size, shuffle, max_norm, max_layer_norm, clip_value, on_nonfinite, accumulate), or a
-    parameter of net, optimizer or loss: each may be what a Trainer takes, or a function (a class too) that makes it and
-    is given those values that it names. Functions may also ask for the run's seed, epochs and batch_size.
-    The other arguments are those of Trainer and of fit. Run i is Trainer(net(...), loss, optimizer(...), seed=...)
-    followed by fit, to the last bit, for any number of threads.
-    threads: how many runs go on at a time, each on one thread; None for all cores. monitor: what the best run is chosen
-    by, "val_loss" (without validation_data "loss") by default; mode: "min", "max", or "auto" (max for names with
-    "acc"). keep: whose parameters stay in memory: "best", "all" or "none"; of the others result.parameters(i) trains
-    run i again, which gives the same bits. verbose: 1 shows progress, 0 nothing.
-    A run that diverges, or that has no memory, ends; the others go on. Ctrl-C ends the sweep within a step: what is
-    finished is returned (result.interrupted is True, result.unfinished holds the settings of the rest).
+    over: a dict of lists, for all combinations, or a list of dicts, for exactly these runs. Names are arguments of the
+    training (seed, epochs, batch_size, shuffle, max_norm, max_layer_norm, clip_value, on_nonfinite, accumulate) or
+    parameters of net, optimizer or loss. Each of these three is what a Trainer takes, or a function (or class) that
+    makes it and gets the values that it names; seed, epochs and batch_size of the run too.
+    options: the others of these arguments, for all runs, dtype and shards. Run i is Trainer(net(...), loss,
+    optimizer(...), seed=...).fit(...), to the last bit, for any number of threads.
+    threads: runs that go on at a time, each on one thread; None for all cores. monitor: what the best run is chosen by;
+    None for "val_loss", or "loss" without validation_data. mode: "min", "max", or "auto" (max for names with "acc").
+    keep: whose parameters stay in memory: "best", "all" or "none". result.parameters(i) makes run i again otherwise,
+    with the same bits. verbose: 1 shows progress, 0 nothing.
+    A run that diverges, or for which there is no memory, ends alone. Ctrl-C ends the sweep within a step, and what is
+    finished is returned: result.interrupted is True, result.unfinished holds the settings of the rest.
     Returns: a SweepResult, a table with a row for each run; print it to see it.
-    Raises: TypeError, ValueError for names that nobody takes, values, parts or data that don't fit; RuntimeError where
-    every run failed.
-    Cost: a network is recorded and compiled once for all runs that share it; a run costs its steps and 0.1 ms or so.
+    Raises: TypeError, ValueError for names that nobody takes, and for values, parts or data that don't fit;
+    RuntimeError where every run failed.
+    Cost: runs that differ in rates and seeds share one recording and its plans; a run costs its steps and 0.1 ms.
     """
+    given = {**_checked(options), "epochs": epochs, "batch_size": batch_size, "seed": seed}
+    runs, figures = runs_of(over), _figures(metrics, validation_data)
+    check_names(runs, figures)
+    fixed = {"dtype": arrays.check_dtype(given.pop("dtype"), "sweep"), "shards": given.pop("shards")}
+    setup = Setup({"net": net, "loss": loss, "optimizer": optimizer}, runs, given, {**fixed, "metrics": metrics})
+    data = Data(x, y, validation_data)
+    made = [SweepRun(i, settings, figures, setup, data) for i, settings in enumerate(runs)]
+    return _train(SweepResult(made, figures, monitor, mode), Preparation(setup, data, runs), threads, keep, verbose)
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
     fork.check()
-    for name in refused:
+    for name in options:
         if name in _REFUSED:
             raise TypeError(f"[sweep] {name} makes no sense here: {_REFUSED[name]}")
-        raise TypeError(f"[sweep] there is no argument {name!r}")
-    options = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "shuffle": shuffle,
-        "seed": seed,
-        "max_norm": max_norm,
-        "max_layer_norm": max_layer_norm,
-        "clip_value": clip_value,
-        "on_nonfinite": on_nonfinite,
-        "accumulate": accumulate,
-    }
-    dtype = arrays.check_dtype(dtype, "sweep")
-    runs = runs_of(over)
-    named = metrics_module.named(metrics)
-    fixed = {"dtype": dtype, "shards": shards, "metrics": metrics}
-    setup = Setup({"net": net, "loss": loss, "optimizer": optimizer}, runs, options, fixed)
-    data = Data(x, y, validation_data)
-    columns = _columns(list(named), validation_data is not None)
-    check_names(runs, columns)
-    made = [SweepRun(i, settings, columns, setup, data) for i, settings in enumerate(runs)]
-    result = SweepResult(made, columns, monitor, mode)
+        if name not in _OPTIONS:
+            raise TypeError(f"[sweep] there is no argument {name!r}; options are {', '.join(_OPTIONS)}")
+    return {**_OPTIONS, **options}
+
+
+def _figures(metrics: Sequence[Any], validation_data: Any) -> list[str]:
+    """Return the names of the columns of a run's history, in the engine's order."""
+    names = ["loss", *metrics_module.named(metrics)]
+    held_out = [] if validation_data is None else [f"val_{name}" for name in names]
+    return [*names, "grad_norm", "lr", *held_out]
+
+
+def _train(result: SweepResult, preparation: Preparation, threads: Any, keep: str, verbose: int) -> SweepResult:
     count = _core.cpu_threads() if threads is None else integer(threads, "sweep", "threads", 1)
     if keep not in ("best", "all", "none"):
         raise ValueError(f"[sweep] keep is {keep!r}, expected 'best', 'all' or 'none'")
-    updates = sum(setup.fit(setup.values(settings)).steps(data.count) for settings in runs)
-    with SweepProgress(result, updates, bool(verbose)) as progress:
-        _train(result, Preparation(setup, data, runs), dtype, count, keep, progress)
+    started = time.perf_counter()
+    with SweepProgress(result, preparation.updates(), bool(verbose)) as progress:
+        try:
+            _run(result, preparation, count, keep, progress)
+        except KeyboardInterrupt:
+            if all(run.status == "waiting" for run in result):
+                raise
+            result.interrupted = True  # between two native calls: what is done is returned
+        result.seconds, result.threads = time.perf_counter() - started, count
+        if all(run.status == "failed" for run in result):
+            raise RuntimeError(f"[sweep] every run failed, the first by: {result[0].error}")
     return result
 
 
-def _columns(metrics: list[str], validated: bool) -> list[str]:
-    """Return the names of the columns of a run's history, in the engine's order."""
-    held_out = [f"val_{name}" for name in ("loss", *metrics)] if validated else []
-    return ["loss", *metrics, "grad_norm", "lr", *held_out]
-
-
-def _train(
-    result: SweepResult, preparation: Preparation, dtype: str, threads: int, keep: str, progress: SweepProgress
-) -> None:
+def _run(result: SweepResult, preparation: Preparation, threads: int, keep: str, progress: SweepProgress) -> None:
     column, sign = result.columns.index(result.monitor), direction(result.mode, result.monitor, "sweep")
-    started = time.perf_counter()
-    try:
-        for wave in preparation.waves():
-            raw, result.interrupted = _core.sweep(
-                wave.networks, wave.runs, dtype, threads, keep, column, sign, progress.look
-            )
-            for number, found in zip(wave.numbers, raw, strict=True):
-                result[number].take(found)
-            if keep == "best":
-                result.drop_all_but_best()
-            progress.next_wave(len(raw), sum(found["steps"] for found in raw))
-            if result.interrupted:
-                break
-    except KeyboardInterrupt:
-        if all(run.status == "waiting" for run in result):
-            raise
-        result.interrupted = True  # while the next call was prepared: what is done is returned
-    result.seconds, result.threads = time.perf_counter() - started, threads
-    if all(run.status == "failed" for run in result):
-        raise RuntimeError(f"[sweep] every run failed, the first by: {result[0].error}")
+    dtype = preparation.setup.fixed["dtype"]
+    for wave in preparation.waves():
+        raw, result.interrupted = _core.sweep(
+            wave.networks, wave.runs, dtype, threads, keep, column, sign, progress.look
+        )
+        for number, found in zip(wave.numbers, raw, strict=True):
+            result[number].take(found)
+        if keep == "best":
+            result.drop_all_but_best()
+        progress.next_wave(len(raw), sum(found["steps"] for found in raw))
+        if result.interrupted:
+            return
