@@ -116,8 +116,8 @@ def test_ctrl_c_returns_what_is_finished(tw, monkeypatch, epochs):
 
 def test_the_rest_of_an_interrupted_sweep_can_be_made(tw, monkeypatch):
     with monkeypatch.context() as patch:
-        Interrupted(patch)
-        part = sweep(tw, {"seed": range(3)}, epochs=4000)
+        Interrupted(patch, KeyboardInterrupt())
+        part = sweep(tw, {"seed": range(3)}, epochs=10**6)
     assert part.interrupted
     monkeypatch.setattr(SweepProgress, "look", lambda *_: None)
     rest = part + sweep(tw, part.unfinished, epochs=1)

@@ -128,12 +128,14 @@ class SweepResult(Sequence[SweepRun]):
 
     result[3] is a run; result["lr"] and result["val_loss"] are columns, an array with an element for each run (NaN for
     figures of runs that are not finished); result.history["val_loss"] is an array (runs, epochs). result.best() is the
-    best run, result.by("lr") the mean over all runs with the same lr. interrupted: Ctrl-C ended the sweep; `unfinished`
-    holds the settings of the runs that are missing: result + tw.sweep(..., over=result.unfinished) is whole.
+    best run, result.by("lr") the mean over all runs with the same lr. names: of the settings; columns: of the figures.
+    interrupted: Ctrl-C ended the sweep; `unfinished` holds the settings of the runs that are missing, so that
+    result + tw.sweep(..., over=result.unfinished) is whole.
     """
 
     def __init__(self, runs: list[SweepRun], columns: list[str], monitor: str | None, mode: str) -> None:
         self.runs, self.columns = runs, columns
+        self.names = names_of([run.settings for run in runs])
         self.monitor = ("val_loss" if "val_loss" in columns else "loss") if monitor is None else monitor
         self.mode = mode
         self._sign(None, None)
@@ -168,17 +170,13 @@ class SweepResult(Sequence[SweepRun]):
             return NotImplemented
         if other.columns != self.columns:
             raise ValueError(f"[sweep] one result has {', '.join(self.columns)}, the other {', '.join(other.columns)}")
-        made = [run for run in self.runs if not (_missing(run) and any(o.settings == run.settings for o in other))]
+        theirs = {repr(run.settings) for run in other.runs}
+        made = [run for run in self.runs if not (_missing(run) and repr(run.settings) in theirs)]
         runs = [replace(run, index=i) for i, run in enumerate([*made, *other.runs])]
         both = SweepResult(runs, self.columns, self.monitor, self.mode)
         both.interrupted = any(_missing(run) for run in runs)
         both.seconds, both.threads = self.seconds + other.seconds, max(self.threads, other.threads)
         return both
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the settings."""
-        return names_of([run.settings for run in self.runs])
 
     @property
     def history(self) -> History:
