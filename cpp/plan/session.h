@@ -27,7 +27,7 @@ struct SessionConfig {
 
 // How a parameter or buffer starts.
 struct Start {
-  std::string distribution;           // of fill_random, or "constant": a everywhere
+  std::string distribution;  // of fill_random, or "constant": a everywhere
   double a = 0, b = 0;
   const std::byte* values = nullptr;  // instead of these, if it is not null
 };

@@ -133,7 +133,8 @@ void Sweep::attempt(size_t i, std::unique_ptr<Session>& session, int worker) {
     begin(*session, run);
     train(i, *session, worker);
     result.status = RunStatus::finished;
-  } catch (const Stopped&) {} catch (const NonFinite& e) {
+  } catch (const Stopped&) {
+  } catch (const NonFinite& e) {
     result.status = RunStatus::diverged;
     result.error = e.what();
   } catch (const std::exception& e) {

@@ -40,9 +40,9 @@ std::vector<const std::byte*> parse_own(const py::dict& own, const Layout& layou
   std::vector<const std::byte*> found;
   if (own.empty()) return found;
   for (const Layout::Entry& e : layout.parameters)
-    found.push_back(own.contains(e.name.c_str()) ? address(own[e.name.c_str()].cast<py::array>(), dtype, Kind::real,
-                                                           e.shape, "'" + e.name + "'")
-                                                 : nullptr);
+    found.push_back(own.contains(e.name.c_str())
+                        ? address(own[e.name.c_str()].cast<py::array>(), dtype, Kind::real, e.shape, "'" + e.name + "'")
+                        : nullptr);
   return found;
 }
 

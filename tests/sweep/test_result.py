@@ -98,6 +98,11 @@ def test_parameters_that_are_not_kept_are_made_again(tw, result, keep):
     assert same(found.parameters(), found.best().parameters())
 
 
+def test_the_first_of_equal_runs_is_the_best(tw):
+    found = sweep(tw, {"lr": [0.1] * 12})
+    assert found.best().index == 0 and [run.index for run in found if run._parameters is not None] == [0]
+
+
 def test_copies_are_copies(result):
     result.parameters()["1.weight"][...] = 7
     assert not (result.parameters()["1.weight"] == 7).any()

@@ -100,7 +100,7 @@ class Interrupted:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("epochs", [[10**6, 10**6, 1], [1, 10**6]])  # in the second case the caller's thread is idle
+@pytest.mark.parametrize("epochs", [[10**5, 10**5, 1], [300, 10**5]])  # in the second case the caller's thread is idle
 def test_ctrl_c_returns_what_is_finished(tw, monkeypatch, epochs):
     interrupt = Interrupted(monkeypatch)
     result = sweep(tw, {"epochs": epochs}, epochs=None, keep="all")
@@ -117,7 +117,7 @@ def test_ctrl_c_returns_what_is_finished(tw, monkeypatch, epochs):
 def test_the_rest_of_an_interrupted_sweep_can_be_made(tw, monkeypatch):
     with monkeypatch.context() as patch:
         Interrupted(patch, KeyboardInterrupt())
-        part = sweep(tw, {"seed": range(3)}, epochs=10**6)
+        part = sweep(tw, {"seed": range(3)}, epochs=10**5)
     assert part.interrupted
     monkeypatch.setattr(SweepProgress, "look", lambda *_: None)
     rest = part + sweep(tw, part.unfinished, epochs=1)
@@ -127,7 +127,7 @@ def test_the_rest_of_an_interrupted_sweep_can_be_made(tw, monkeypatch):
 def test_another_exception_ends_the_sweep(tw, monkeypatch):
     Interrupted(monkeypatch, OSError("a handler of one's own"))
     with pytest.raises(OSError, match="of one's own"):
-        sweep(tw, {"seed": range(2)}, epochs=10**6)
+        sweep(tw, {"seed": range(2)}, epochs=10**5)
     assert sweep(tw, {"seed": range(2)}, epochs=1)["updates"].tolist() == [5, 5]
 
 
