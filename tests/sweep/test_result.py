@@ -112,8 +112,15 @@ def test_the_trainer_of_a_run_goes_on(tw, result):
     x, y = data()
     trainer = result.trainer(threads=1)
     assert trainer.epoch == 2 and trainer.evaluate(*data(16, 2))["loss"] == pytest.approx(result.best()["val_loss"])
+    trainer.optimizer.lr = 0.5
     trainer.fit(x, y, epochs=3, batch_size=8, verbose=0)
     assert trainer.epoch == 3
+    assert result.trainer().optimizer.lr == result.best()["lr"]  # which is its own
+
+
+def test_a_run_shows_what_it_is(result):
+    assert repr(result[0]).startswith("SweepRun(0: lr=0.01, seed=0; finished, loss 0.")
+    assert repr(result[8]).startswith("SweepRun(8: lr=1e+39, seed=2; diverged at update")
 
 
 def test_a_run_that_can_not_be_made_again_says_so(tw):

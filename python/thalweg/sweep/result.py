@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Values = dict[str, np.ndarray]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class SweepRun:
     """One run: its number, its settings, and what came of it.
 
@@ -36,20 +36,26 @@ class SweepRun:
     index: int
     settings: Settings
     columns: list[str]
-    _setup: Setup = field(repr=False)
-    _data: Data = field(repr=False)
+    _setup: Setup
+    _data: Data
     status: str = "waiting"
     updates: int = 0
     seconds: float = 0.0
     error: str = ""
-    history: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
-    _parameters: Values | None = field(default=None, repr=False)
-    _buffers: Values | None = field(default=None, repr=False)
+    history: dict[str, np.ndarray] = field(default_factory=dict)
+    _parameters: Values | None = None
+    _buffers: Values | None = None
 
     def __getitem__(self, name: str) -> Any:
         if name in self.settings:
             return self.settings[name]
         return self.figure(name)
+
+    def __repr__(self) -> str:
+        figures = {name: self.figure(name) for name in self.columns if name not in ("grad_norm", "lr")}
+        shown = [f"{name} {table.cell(name, v)}" for name, v in figures.items() if not math.isnan(v)]
+        settings = ", ".join(f"{name}={table.value_text(v)}" for name, v in self.settings.items())
+        return f"SweepRun({self.index}: {settings}; {', '.join([table.status_text(self), *shown])})"
 
     def figure(self, name: str) -> float:
         """Return a figure of the last epoch; NaN unless the run is finished. Raises: KeyError for an unknown name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,12 +79,21 @@ class Setup:
         return Trainer(
             self.net.make(values),
             self.loss.make(values),
-            self.optimizer.make(values),
+            _copy(self.optimizer.make(values)),
             **{name: values[name] for name in TRAINER_OPTIONS},
             **self.fixed,
             world=1,
             threads=threads,
         )
+
+
+def _copy(optimizer: Any) -> Any:
+    """Return an optimizer whose rates can be set without those of other runs."""
+    if not isinstance(optimizer, optim.Optimizer):
+        return optimizer  # which Trainer refuses
+    made = copy.copy(optimizer)
+    made.rates, made.groups = dict(optimizer.rates), [dict(group) for group in optimizer.groups]
+    return made
 
 
 def _function(what: str, given: Any, kind: type) -> Any:
