@@ -1,5 +1,6 @@
 """What machine this is, and how much of it others took while something was measured."""
 
+import multiprocessing
 import os
 import platform
 from pathlib import Path
@@ -56,9 +57,16 @@ def _seconds(stat: str) -> tuple[float, float, float] | None:
     if not words or words[0] != "cpu":
         return None
     ticks = os.sysconf("SC_CLK_TCK")
+    children = sum(map(_processor_seconds, (c.pid for c in multiprocessing.active_children())))
     user, nice, system, idle, iowait, irq, softirq, steal = (int(w) / ticks for w in words[1:9])
     busy = user + nice + system + irq + softirq + steal
-    return busy + idle + iowait, busy, sum(os.times()[:4])
+    return busy + idle + iowait, busy, sum(os.times()[:4]) + children
+
+
+def _processor_seconds(pid: int | None) -> float:
+    """What a process that still runs has used; os.times() counts those that have ended."""
+    words = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK") if len(words) > 12 else 0.0
 
 
 def _read(path: str) -> str:

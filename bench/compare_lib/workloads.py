@@ -66,6 +66,26 @@ def shards(network: n.Network, rows: int) -> Callable[[int], Built]:
     return build
 
 
+def sweep(network: n.Network) -> Callable[[int], Built]:
+    """Whole trainings, many at a time; torch has as many processes as we have threads."""
+
+    def build(threads: int) -> Built:
+        from . import sweeps
+
+        ours = sweeps.ours(network, threads)
+        peers = {name: sweeps.Processes(network, name, threads) for name in ("fused", "foreach")}
+        start = sweeps.start(network)
+        for name, other in peers.items():
+            agree(ours()[0]["loss"], other.loss(start), f"the loss of the last epoch ({name})")
+        steps = sweeps.EPOCHS * -(-len(sweeps.digits()[1]) // sweeps.ROWS)
+        word = "process" if threads == 1 else "processes"
+        timed: dict[str, Any] = {f"{k}, {threads} {word}": Repeated(p, threads) for k, p in peers.items()}
+        flops = n.flops(network, sweeps.ROWS) * steps
+        return Repeated(ours, sweeps.RUNS * threads), timed, lambda peaks: flops / peaks.flops
+
+    return build
+
+
 def update(optimizer: str, traversals: int, size: int = 10_000_000) -> Callable[[int], Built]:
     """traversals: of the parameters' bytes by a fused update."""
 
@@ -156,6 +176,7 @@ MLP = n.dense(784, 512, 512, 10, norm=True)
 WORKLOADS = [
     Workload("mlp 64-128-10 b32 sgd", training(n.dense(64, 128, 10), "sgd", 32), {1: 15}),
     Workload("mlp 64-128-10 b32 adam", training(n.dense(64, 128, 10), "adam", 32), {1: 15}),
+    Workload("sweep: mlp 64-128-10 b32, 10 epochs", sweep(n.dense(64, 128, 10)), {1: 12, 2: 12}),
     Workload("mlp 784-512-512-10 bn b128", training(MLP, "sgd", 128), {1: 1.4, 2: 1.85}),
     Workload("mlp 784-2048-2048-10 b512", training(n.dense(784, 2048, 2048, 10), "sgd", 512), {1: 1.05, 2: 1.15}),
     Workload("conv 32-64-128 bn b64", training(n.conv_net(32, 64, 128), "sgd", 64), {1: 1.3, 2: 1.3}),

@@ -1,6 +1,7 @@
 #include "replica.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "../tensor/out_of_memory.h"
 
@@ -49,7 +50,14 @@ Replica::Replica(const Layout& layout, DType dtype, int states, int threads)
     : pool(make_pool(threads)),
       parameters(arena("parameters", layout.parameters, layout.parameter_elements * bytes_of(dtype))),
       gradients(arena("gradients", layout.parameters, layout.parameter_elements * bytes_of(dtype))),
-      state(arena("optimizer's state", layout.parameters, states * layout.parameter_elements * bytes_of(dtype))),
-      buffers(arena("buffers", layout.buffers, layout.buffer_elements * bytes_of(dtype))) {}
+      buffers(arena("buffers", layout.buffers, layout.buffer_elements * bytes_of(dtype))) {
+  clear_state(layout, dtype, states);
+}
+
+void Replica::clear_state(const Layout& layout, DType dtype, int states) {
+  const int64_t bytes = states * layout.parameter_elements * bytes_of(dtype);
+  if (state.data() && state.bytes() >= bytes) std::memset(state.data(), 0, size_t(bytes));
+  else state = arena("optimizer's state", layout.parameters, bytes);
+}
 
 }  // namespace thalweg

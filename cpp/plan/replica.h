@@ -27,6 +27,7 @@ struct Layout {
 
 struct Replica {
   Replica(const Layout& layout, DType dtype, int states, int threads);
+  void clear_state(const Layout& layout, DType dtype, int states);  // of the optimizer, of no update yet
   Exec exec() { return {*pool}; }
 
   std::unique_ptr<Communicator> comm;

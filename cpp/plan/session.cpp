@@ -2,66 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
-#include <numeric>
 
 #include "function.h"
 #include "isa.h"
 
 namespace thalweg {
-namespace {
 
-std::vector<int64_t> all_axes(int rank) {
-  std::vector<int64_t> axes(rank);
-  std::iota(axes.begin(), axes.end(), 0);
-  return axes;
-}
-
-// The sum over all elements of a value with one entry (or more) for each row of the batch.
-Value total(Graph& g, Value v, const char* what) {
-  if (!g.type(v).batched())
-    fail(what, " has shape ", g.type(v).shape, " and no batch axis; expected one value for each row");
-  return g.complete(g.apply("reduce_sum", {v}, {{"axes", all_axes(g.type(v).shape.rank())}, {"keepdims", false}}));
-}
-
-Value batched_input(const Graph& g, const std::vector<Value>& inputs) {
-  for (Value v : inputs)
-    if (g.type(v).batched()) return v;
-  fail("a training graph needs a batched input");
-}
-
-// Adds what a step reports: sums over the rows. A scalar loss is a mean over the batch: it counts as often as there are
-// rows.
-Recorded prepare(Recording r) {
-  Recorded out{std::move(r.graph), std::move(r.inputs), kNone, 1, {}, std::move(r.outputs), {}, 0};
-  Graph& g = out.graph;
-  const Type& loss = g.type(r.loss);
-  if (loss.batched()) {
-    out.loss_per_row = loss.shape.product(1, loss.shape.rank());
-    out.loss_sum = total(g, r.loss, "the loss");
-  } else {
-    const Value complete = g.complete(r.loss);
-    if (g.type(complete).shape.size() != 1)
-      fail("the loss has shape ", g.type(complete).shape,
-           "; expected one value for each row of the batch, or a scalar");
-    out.loss_sum = g.apply("mul", {complete, g.apply("batch_rows", {batched_input(g, out.inputs)})});
-  }
-  for (Value m : r.metrics) out.metric_sums.push_back(total(g, m, "a metric"));
-  out.forward_nodes = int(g.nodes().size());
-  return out;
-}
-
-void differentiate(Recorded& r) {
-  std::vector<Value> wrt;
-  for (Value v = 0; v < r.graph.values(); v++)
-    if (r.graph.info(v).role == Role::parameter && r.graph.info(v).trainable) wrt.push_back(v);
-  const std::vector<Value> d = r.graph.gradient(r.loss_sum, wrt);
-  for (size_t i = 0; i < wrt.size(); i++) r.gradients.push_back({wrt[i], d[i]});
-}
-
-}  // namespace
-
-Session::Session(Recording train, Recording evaluate, const std::map<std::string, int>& groups, SessionConfig config)
-    : config_(config), train_(prepare(std::move(train))), evaluate_(prepare(std::move(evaluate))) {
+Session::Session(std::shared_ptr<const Model> model, SessionConfig config)
+    : config_(std::move(config)), model_(std::move(model)) {
   if (config_.world < 1) fail("world = ", config_.world, ", expected at least 1");
   if (config_.shards < 1 || config_.shards > kMostShards)
     fail("shards = ", config_.shards, ", expected 1 to ", kMostShards, ": only as many ranks could share them");
@@ -69,26 +17,26 @@ Session::Session(Recording train, Recording evaluate, const std::map<std::string
   if (config_.threads < 0 || config_.threads > kMostThreads)
     fail("threads = ", config_.threads, ", expected 0 (automatic) to ", kMostThreads);
   if (config_.threads == 0) config_.threads = std::max(1, usable_cores() / config_.world);
-  differentiate(train_);
-  predict_ = evaluate_;
-  predict_.loss_sum = kNone;
-  predict_.metric_sums.clear();
-  evaluate_.outputs.clear();
-  for (Value v = 0; v < train_.graph.values(); v++) {
-    const ValueInfo& info = train_.graph.info(v);
-    const auto group = groups.find(info.name);
-    if (info.role == Role::parameter)
-      layout_.add_parameter(info.name, info.type.shape, info.trainable, group == groups.end() ? 0 : group->second);
-    if (info.role == Role::buffer) layout_.add_buffer(info.name, info.type.shape);
-  }
-  for (auto& [name, group] : groups) groups_ = std::max(groups_, group + 1);
   for (int r = 0; r < config_.world; r++)
-    replicas_.push_back(std::make_unique<Replica>(layout_, config_.dtype, states(), config_.threads));
+    replicas_.push_back(std::make_unique<Replica>(layout(), config_.dtype, states(), config_.threads));
   plans_.resize(config_.world);
   carried_.resize(config_.world);
   reports_.resize(config_.world);
   if (config_.world > 1) team_ = make_pool(config_.world);
   connect();
+}
+
+void Session::restart(const SessionConfig& config) {
+  config_.seed = config.seed;
+  config_.rule = config.rule;
+  config_.has_momentum = config.has_momentum;
+  config_.max_norm = config.max_norm;
+  config_.clip_value = config.clip_value;
+  config_.max_layer_norm = config.max_layer_norm;
+  config_.skip_nonfinite = config.skip_nonfinite;
+  config_.accumulate = config.accumulate;
+  for (auto& r : replicas_) r->clear_state(layout(), config_.dtype, states());
+  t = 0;
 }
 
 void Session::connect() {
@@ -136,9 +84,9 @@ Plan& Session::plan(int rank, Mode mode, int64_t rows) {
     if (kept.size() == kMostPlans)
       kept.erase(
           std::min_element(kept.begin(), kept.end(), [](auto& a, auto& b) { return a.second.used < b.second.used; }));
-    const Recorded& r = mode == Mode::train ? train_ : mode == Mode::evaluate ? evaluate_ : predict_;
+    const Recorded& r = mode == Mode::train ? trained() : mode == Mode::evaluate ? evaluated() : predicted();
     const BatchCut cut = BatchCut::of(rows, config_.shards, rank, config_.world);
-    auto made = std::make_unique<Plan>(r, layout_, *replicas_[rank], config_.dtype, cut, config_.bucket_bytes);
+    auto made = std::make_unique<Plan>(r, layout(), *replicas_[rank], config_.dtype, cut, config_.bucket_bytes);
     found = kept.emplace(rows, Kept{std::move(made)}).first;
   }
   found->second.used = ++plans.uses;
@@ -173,7 +121,7 @@ StepReport Session::step(const Batch& batch, std::span<const Rates> rates) {
   StepSettings s;
   s.update = {config_.rule, config_.has_momentum, t + 1, 1, config_.clip_value};
   s.rates = rates;
-  s.segments = layout_.segments;
+  s.segments = layout().segments;
   s.info = {config_.seed, t, 0};
   s.max_norm = config_.max_norm;
   s.max_layer_norm = config_.max_layer_norm;
@@ -210,7 +158,7 @@ void Session::run_epoch(const Batch& data, int64_t batch_size, std::span<const R
   for (int64_t at = 0, k = 0; at < data.rows; at += batch_size, k++) {
     batch.first = data.first + at;
     batch.rows = std::min(batch_size, data.rows - at);
-    reports.push_back(step(batch, rates.subspan(k * groups_, groups_)));
+    reports.push_back(step(batch, rates.subspan(k * groups(), groups())));
     const bool due = std::chrono::duration<double>(Clock::now() - last).count() >= interval;
     if (!progress || !(due || at + batch_size >= data.rows)) continue;
     progress(k + 1, reports.back());

@@ -5,7 +5,7 @@
 #include <functional>
 #include <mutex>
 
-#include "plan.h"
+#include "model.h"
 
 namespace thalweg {
 
@@ -25,17 +25,19 @@ struct SessionConfig {
   int labels = 1;  // how many of the last inputs predict() does without
 };
 
-// What a graph's author names: see Session in _core.pyi.
-struct Recording {
-  Graph graph;
-  std::vector<Value> inputs;
-  Value loss;
-  std::vector<Value> metrics, outputs;
+// How a parameter or buffer starts.
+struct Start {
+  std::string distribution;  // of fill_random, or "constant": a everywhere
+  double a = 0, b = 0;
+  const std::byte* values = nullptr;  // instead of these, if it is not null
 };
 
 class Session {
  public:
-  Session(Recording train, Recording evaluate, const std::map<std::string, int>& groups, SessionConfig config);
+  Session(std::shared_ptr<const Model> model, SessionConfig config);
+  // Begins another training with the memory and the plans of this one: t is 0, the optimizer's state empty; parameters
+  // and buffers are to be written. What memory and plans depend on (dtype, world, shards, threads) stays.
+  void restart(const SessionConfig& config);
 
   StepReport step(const Batch& batch, std::span<const Rates> rates);
   using Progress = std::function<void(int64_t steps, const StepReport& last)>;
@@ -60,13 +62,16 @@ class Session {
   // Copies one tensor out of or into every replica. `which`: the arena of state.
   void read(Part part, const Layout::Entry& e, int which, std::byte* to) const;
   void write(Part part, const Layout::Entry& e, int which, const std::byte* from);
+  // Lets a parameter or buffer start; random numbers are keyed by the seed and its name.
+  void start(Part part, const Layout::Entry& e, const Start& start);
 
-  const Layout& layout() const { return layout_; }
+  const Layout& layout() const { return model_->layout; }
+  const Model& model() const { return *model_; }
   const SessionConfig& config() const { return config_; }
-  const Recorded& trained() const { return train_; }
-  const Recorded& evaluated() const { return evaluate_; }
-  const Recorded& predicted() const { return predict_; }
-  int groups() const { return groups_; }
+  const Recorded& trained() const { return model_->train; }
+  const Recorded& evaluated() const { return model_->evaluate; }
+  const Recorded& predicted() const { return model_->predict; }
+  int groups() const { return model_->groups; }
   int states() const { return config_.rule.states(config_.has_momentum); }
   std::atomic<uint64_t> t{0};                     // updates done
   std::string digest() const;                     // throws where the replicas differ
@@ -99,9 +104,7 @@ class Session {
   void raise_if_bad();
 
   SessionConfig config_;
-  Layout layout_;
-  Recorded train_, evaluate_, predict_;
-  int groups_ = 1;
+  std::shared_ptr<const Model> model_;
   std::vector<std::unique_ptr<Replica>> replicas_;
   std::vector<Plans> plans_;
   std::unique_ptr<Pool> team_;       // one thread for each rank; the caller is rank 0

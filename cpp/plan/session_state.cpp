@@ -1,6 +1,8 @@
 // session_state.cpp: what a checkpoint reads and writes, and the digest that proves two runs equal.
+#include <algorithm>
 #include <cstring>
 
+#include "../formula/random.h"
 #include "session.h"
 
 namespace thalweg {
@@ -39,15 +41,32 @@ struct Digest {
 
 void Session::read(Part part, const Layout::Entry& e, int which, std::byte* to) const {
   const int64_t element = bytes_of(config_.dtype);
-  std::memcpy(to, address(*replicas_[0], part, e.offset, which, layout_.parameter_elements, element),
+  std::memcpy(to, address(*replicas_[0], part, e.offset, which, layout().parameter_elements, element),
               e.shape.size() * element);
 }
 
 void Session::write(Part part, const Layout::Entry& e, int which, const std::byte* from) {
   const int64_t element = bytes_of(config_.dtype);
   for (auto& r : replicas_)
-    std::memcpy(address(*r, part, e.offset, which, layout_.parameter_elements, element), from,
+    std::memcpy(address(*r, part, e.offset, which, layout().parameter_elements, element), from,
                 e.shape.size() * element);
+}
+
+void Session::start(Part part, const Layout::Entry& e, const Start& start) {
+  if (start.values) return write(part, e, 0, start.values);
+  const int64_t n = e.shape.size(), element = bytes_of(config_.dtype);
+  std::byte* first = nullptr;
+  for (auto& r : replicas_) {
+    std::byte* to = address(*r, part, e.offset, 0, layout().parameter_elements, element);
+    if (first) std::memcpy(to, first, size_t(n * element));
+    else if (start.distribution == "constant" && config_.dtype == DType::f32)
+      std::fill_n(reinterpret_cast<float*>(to), n, float(start.a));
+    else if (start.distribution == "constant") std::fill_n(reinterpret_cast<double*>(to), n, start.a);
+    else
+      kernels().fill_random(r->exec(), config_.dtype, start.distribution, start.a, start.b, config_.seed,
+                            stream_key(e.name), to, n);
+    first = to;
+  }
 }
 
 std::string Session::digest() const {
@@ -56,13 +75,13 @@ std::string Session::digest() const {
   for (size_t rank = 0; rank < replicas_.size(); rank++) {
     Digest d;
     auto add = [&](Part part, const Layout::Entry& e, int which) {
-      d.add(address(*replicas_[rank], part, e.offset, which, layout_.parameter_elements, element),
+      d.add(address(*replicas_[rank], part, e.offset, which, layout().parameter_elements, element),
             e.shape.size() * element);
     };
-    for (auto& e : layout_.parameters) add(Part::parameters, e, 0);
-    for (auto& e : layout_.buffers) add(Part::buffers, e, 0);
+    for (auto& e : layout().parameters) add(Part::parameters, e, 0);
+    for (auto& e : layout().buffers) add(Part::buffers, e, 0);
     for (int k = 0; k < states(); k++)
-      for (auto& e : layout_.parameters) add(Part::state, e, k);
+      for (auto& e : layout().parameters) add(Part::state, e, k);
     if (rank == 0) first = d.hex();
     else if (d.hex() != first) throw std::runtime_error(text("rank ", rank, " holds other parameters than rank 0"));
   }

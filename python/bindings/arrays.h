@@ -27,9 +27,14 @@ py::object class_numbers(const py::array& a, int64_t classes);
 bool is_cpu(const std::string& device);  // "cpu", not "cuda"; refuses others
 inline std::byte* address(py::array& a) { return static_cast<std::byte*>(a.mutable_data()); }
 
+SessionConfig parse_config(const py::dict& d);
+// Arrays that hold the rows of every input of `r`; without the last `missing` of them.
+Batch data_of(const Recorded& r, DType dtype, const std::vector<py::array>& arrays, int missing);
+
 void bind_graph(py::module_& m);
 void bind_function(py::module_& m);
 void bind_session(py::module_& m);
+void bind_sweep(py::module_& m);
 void bind_session_state(py::class_<Session>& c);
 void bind_comm(py::module_& m);
 void bind_tools(py::module_& m);

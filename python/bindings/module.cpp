@@ -20,6 +20,7 @@ PYBIND11_MODULE(_core, m) {
   bind_graph(m);
   bind_function(m);
   bind_session(m);
+  bind_sweep(m);
   bind_update(m);
   bind_comm(m);
   bind_tools(m);

@@ -4,55 +4,18 @@
 namespace thalweg::bindings {
 namespace {
 
-SessionConfig parse_config(const py::dict& d) {
-  SessionConfig c;
-  c.dtype = parse_dtype(get<std::string>(d, "dtype", "float32"));
-  c.world = get(d, "world", c.world);
-  c.shards = get(d, "shards", c.shards);
-  c.threads = get(d, "threads", c.threads);
-  c.seed = get(d, "seed", c.seed);
-  c.labels = get(d, "labels", c.labels);
-  c.max_norm = get(d, "max_norm", c.max_norm);
-  c.clip_value = get(d, "clip_value", c.clip_value);
-  c.max_layer_norm = get(d, "max_layer_norm", c.max_layer_norm);
-  c.accumulate = get(d, "accumulate", c.accumulate);
-  c.bucket_bytes = get(d, "bucket_bytes", c.bucket_bytes);
-  const auto policy = get<std::string>(d, "on_nonfinite", "raise");
-  if (policy != "raise" && policy != "skip") fail("on_nonfinite = '", policy, "', expected 'raise' or 'skip'");
-  c.skip_nonfinite = policy == "skip";
-  const py::dict rule = get(d, "rule", py::dict());
-  c.rule = parse_rule(rule);
-  c.has_momentum = get(rule, "momentum", false);
-  return c;
-}
-
 Recording parse_recording(const Graph& g, const py::dict& io) {
   return {g, io["inputs"].cast<std::vector<Value>>(), io["loss"].cast<Value>(),
           get(io, "metrics", std::vector<Value>()), get(io, "outputs", std::vector<Value>())};
 }
 
-std::unique_ptr<Session> make(const Graph& train, const Graph& evaluate, const py::dict& train_io,
-                              const py::dict& evaluate_io, const py::dict& config) {
-  return std::make_unique<Session>(parse_recording(train, train_io), parse_recording(evaluate, evaluate_io),
-                                   get(config, "groups", std::map<std::string, int>()), parse_config(config));
+std::shared_ptr<Model> make_model(const Graph& train, const Graph& evaluate, const py::dict& train_io,
+                                  const py::dict& evaluate_io, const std::map<std::string, int>& groups) {
+  return std::make_shared<Model>(parse_recording(train, train_io), parse_recording(evaluate, evaluate_io), groups);
 }
 
-// Arrays that hold the rows of every input of `r`; without the last `missing` of them.
-Batch data_of(const Session& s, const Recorded& r, const std::vector<py::array>& arrays, int missing) {
-  const size_t expected = r.inputs.size() - size_t(missing);
-  if (arrays.size() != expected) fail("got ", arrays.size(), " input arrays, expected ", expected);
-  Batch b;
-  for (size_t i = 0; i < arrays.size(); i++) {
-    const Type& t = r.graph.type(r.inputs[i]);
-    const std::string what = "input '" + r.graph.info(r.inputs[i]).name + "'";
-    if (arrays[i].ndim() == 0) fail(what, " is a scalar, expected rows");
-    Shape shape = t.shape;
-    if (i == 0) b.rows = arrays[0].shape(0);
-    shape[0] = b.rows;
-    b.data.push_back(address(arrays[i], s.config().dtype, t.kind, shape, what));
-  }
-  b.data.resize(r.inputs.size(), nullptr);
-  return b;
+std::unique_ptr<Session> make(std::shared_ptr<Model> model, const py::dict& config) {
+  return std::make_unique<Session>(std::move(model), parse_config(config));
 }
 
 std::vector<Rates> parse_rates(const Session& s, const RateTable& table, int64_t steps) {
@@ -100,7 +63,7 @@ py::dict to_dict(const Sums& s) {
 
 py::dict step(Session& s, const std::vector<py::array>& inputs, const RateTable& table) {
   const Held held(s);
-  const Batch batch = data_of(s, s.trained(), inputs, 0);
+  const Batch batch = data_of(s.trained(), s.config().dtype, inputs, 0);
   const auto rates = parse_rates(s, table, 1);
   StepReport report;
   {
@@ -139,7 +102,7 @@ py::dict run_epoch(Session& s, const std::vector<py::array>& inputs, const std::
                    const py::object& unfinished) {
   const Held held(s);
   if (batch_size < 1) fail("batch_size = ", batch_size, ", expected at least 1");
-  Batch data = data_of(s, s.trained(), inputs, 0);
+  Batch data = data_of(s.trained(), s.config().dtype, inputs, 0);
   if (order) {
     data.order = order->data();
     for (py::ssize_t i = 0; i < order->size(); i++)
@@ -169,7 +132,7 @@ py::dict run_epoch(Session& s, const std::vector<py::array>& inputs, const std::
 py::dict evaluate(Session& s, const std::vector<py::array>& inputs, int64_t batch_size) {
   const Held held(s);
   if (batch_size < 1) fail("batch_size = ", batch_size, ", expected at least 1");
-  const Batch data = data_of(s, s.evaluated(), inputs, 0);
+  const Batch data = data_of(s.evaluated(), s.config().dtype, inputs, 0);
   Sums sums;
   {
     py::gil_scoped_release unlocked;
@@ -182,7 +145,7 @@ std::vector<py::array> predict(Session& s, const std::vector<py::array>& inputs,
   const Held held(s);
   if (batch_size < 1) fail("batch_size = ", batch_size, ", expected at least 1");
   const Recorded& r = s.predicted();
-  const Batch data = data_of(s, r, inputs, s.config().labels);
+  const Batch data = data_of(r, s.config().dtype, inputs, s.config().labels);
   std::vector<py::array> outputs;
   std::vector<std::byte*> addresses;
   for (Value v : r.outputs) {
@@ -202,7 +165,7 @@ std::vector<py::array> predict(Session& s, const std::vector<py::array>& inputs,
 
 std::map<std::string, py::array> gradients(Session& s, const std::vector<py::array>& inputs) {
   const Held held(s);
-  const Batch batch = data_of(s, s.trained(), inputs, 0);
+  const Batch batch = data_of(s.trained(), s.config().dtype, inputs, 0);
   Sums sums;
   {
     py::gil_scoped_release unlocked;
@@ -214,7 +177,7 @@ std::map<std::string, py::array> gradients(Session& s, const std::vector<py::arr
 py::tuple profile(Session& s, const std::vector<py::array>& inputs, int repeats) {
   const Held held(s);
   if (repeats < 1) fail("repeats = ", repeats, ", expected at least 1");
-  const Batch batch = data_of(s, s.trained(), inputs, 0);
+  const Batch batch = data_of(s.trained(), s.config().dtype, inputs, 0);
   Session::Profile p;
   {
     py::gil_scoped_release unlocked;
@@ -235,11 +198,52 @@ py::tuple profile(Session& s, const std::vector<py::array>& inputs, int repeats)
 
 }  // namespace
 
+SessionConfig parse_config(const py::dict& d) {
+  SessionConfig c;
+  c.dtype = parse_dtype(get<std::string>(d, "dtype", "float32"));
+  c.world = get(d, "world", c.world);
+  c.shards = get(d, "shards", c.shards);
+  c.threads = get(d, "threads", c.threads);
+  c.seed = get(d, "seed", c.seed);
+  c.labels = get(d, "labels", c.labels);
+  c.max_norm = get(d, "max_norm", c.max_norm);
+  c.clip_value = get(d, "clip_value", c.clip_value);
+  c.max_layer_norm = get(d, "max_layer_norm", c.max_layer_norm);
+  c.accumulate = get(d, "accumulate", c.accumulate);
+  c.bucket_bytes = get(d, "bucket_bytes", c.bucket_bytes);
+  const auto policy = get<std::string>(d, "on_nonfinite", "raise");
+  if (policy != "raise" && policy != "skip") fail("on_nonfinite = '", policy, "', expected 'raise' or 'skip'");
+  c.skip_nonfinite = policy == "skip";
+  const py::dict rule = get(d, "rule", py::dict());
+  c.rule = parse_rule(rule);
+  c.has_momentum = get(rule, "momentum", false);
+  return c;
+}
+
+Batch data_of(const Recorded& r, DType dtype, const std::vector<py::array>& arrays, int missing) {
+  const size_t expected = r.inputs.size() - size_t(missing);
+  if (arrays.size() != expected) fail("got ", arrays.size(), " input arrays, expected ", expected);
+  Batch b;
+  for (size_t i = 0; i < arrays.size(); i++) {
+    const Type& t = r.graph.type(r.inputs[i]);
+    const std::string what = "input '" + r.graph.info(r.inputs[i]).name + "'";
+    if (arrays[i].ndim() == 0) fail(what, " is a scalar, expected rows");
+    Shape shape = t.shape;
+    if (i == 0) b.rows = arrays[0].shape(0);
+    shape[0] = b.rows;
+    b.data.push_back(address(arrays[i], dtype, t.kind, shape, what));
+  }
+  b.data.resize(r.inputs.size(), nullptr);
+  return b;
+}
+
 void bind_session(py::module_& m) {
+  py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A network with its loss, which trainings share.")
+      .def(py::init(&make_model), py::arg("train"), py::arg("evaluate"), py::arg("train_io"), py::arg("evaluate_io"),
+           py::arg("groups") = std::map<std::string, int>());
   py::class_<Session> c(m, "Session",
                         "A training run: parameters, optimizer state and plans of every rank of this process.");
-  c.def(py::init(&make), py::arg("train"), py::arg("evaluate"), py::arg("train_io"), py::arg("evaluate_io"),
-        py::arg("config"))
+  c.def(py::init(&make), py::arg("model"), py::arg("config"))
       .def("step", &step, py::arg("inputs"), py::arg("rates"))
       .def("run_epoch", &run_epoch, py::arg("inputs"), py::arg("order"), py::arg("batch_size"), py::arg("rates"),
            py::arg("progress") = py::none(), py::arg("interval") = 0.1, py::arg("unfinished") = py::none())

@@ -13,6 +13,7 @@ from typing import Any
 from . import arrays, callbacks, init, losses, metrics, models, nn, ops, optim, schedules
 from ._core import DivergedError, LostError, __version__
 from .history import History
+from .sweep import SweepResult, SweepRun, sweep
 from .trainer import Trainer
 from .transforms import grad, hvp, jvp, value_and_grad, vjp
 from .world import world
@@ -21,6 +22,8 @@ __all__ = [
     "DivergedError",
     "History",
     "LostError",
+    "SweepResult",
+    "SweepRun",
     "Trainer",
     "__version__",
     "arrays",
@@ -38,6 +41,7 @@ __all__ = [
     "optim",
     "profile",
     "schedules",
+    "sweep",
     "value_and_grad",
     "vjp",
     "world",

@@ -120,21 +120,28 @@ def update(
     """Update number t (from 1) of one contiguous, writable array w and its state (k, *w.shape) in place. rule: as in a
     Session's config; rates: one row of RATE_FIELDS; threads 0: all cores; device: "cpu" or "cuda"."""
 
-class Session:
-    """A training run: parameters, optimizer state and compiled plans of every rank of this process.
-
-    train and evaluate record the same parameters and buffers by name. The values named in config:
+class Model:
+    """A network with its loss: what trainings of it share. train and evaluate record the same parameters and buffers by
+    name. The values named in io:
       train:    {"inputs": [values], "loss": value, "metrics": [values]}
       evaluate: {"inputs": [values], "loss": value, "metrics": [values], "outputs": [values]}
     loss: either per row, shape (rows,): its sum and the row count are exact under any split; or a scalar mean over the
-    batch. metrics: per row, shape (rows,). `inputs` of evaluate end with the labels; predict() binds all but the last
-    `labels` inputs of evaluate.
+    batch. metrics: per row, shape (rows,). `inputs` of evaluate end with the labels. groups: {parameter name: group
+    index}, of rates."""
+    def __init__(
+        self, train: Graph, evaluate: Graph, train_io: dict, evaluate_io: dict, groups: dict[str, int] = {}
+    ) -> None: ...
+
+class Session:
+    """A training run: parameters, optimizer state and compiled plans of every rank of this process.
+
+    predict() binds all but the last `labels` inputs of the model's evaluation.
     config: {"dtype", "world", "shards", "threads" (per rank, 0: cores / world), "seed", "labels": 1,
       "rule": {"name": "sgd" | "heavy_ball" | "duda" | "adagrad" | "rmsprop" | "adam", "nesterov", "eps_inside",
                "bias_correction", "decoupled", "momentum": bool},
-      "groups": {parameter name: group index}, "max_norm": float (0: off), "clip_value": float (0: off),
-      "max_layer_norm": float (0: off), "on_nonfinite": "raise" | "skip", "accumulate": 1, "bucket_bytes": int}"""
-    def __init__(self, train: Graph, evaluate: Graph, train_io: dict, evaluate_io: dict, config: dict) -> None: ...
+      "max_norm": float (0: off), "clip_value": float (0: off), "max_layer_norm": float (0: off),
+      "on_nonfinite": "raise" | "skip", "accumulate": 1, "bucket_bytes": int}"""
+    def __init__(self, model: Model, config: dict) -> None: ...
     def step(self, inputs: Sequence[np.ndarray], rates: np.ndarray) -> dict[str, Any]:
         """One update from one global batch (rows = inputs[0].shape[0]). rates: (groups, len(RATE_FIELDS)) float64.
         Returns loss, metrics (list of means), count, grad_norm, seconds, seconds_comm, seconds_wait, bytes_comm,
@@ -173,3 +180,25 @@ class Session:
     def digest(self) -> str: ...  # of parameters, buffers and optimizer state of every rank
     def profile(self, inputs: Sequence[np.ndarray], repeats: int) -> tuple[list[dict[str, Any]], list[list[float]]]: ...
     def memory(self) -> dict[str, int]: ...  # bytes_parameters, bytes_gradients, bytes_state, bytes_activations, plans
+
+def sweep(
+    networks: Sequence[dict[str, Any]],
+    runs: Sequence[dict[str, Any]],
+    dtype: str,
+    threads: int,
+    keep: str,
+    column: int,
+    sign: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[dict[str, Any]], bool]:
+    """Trains every run on one thread, `threads` of them at a time, as Trainer.fit would alone: the same bits.
+
+    networks: {"model": Model, "parameters" and "buffers": {name: (distribution of fill_random or "constant", a, b), or
+    an array}, "data": arrays, "validation": arrays or None}.
+    runs: {"network": index, "config": a Session's, "epochs", "batch_size", "shuffle", "rates": (groups, fields), "lrs":
+    float64 (steps, groups) or None for the lr of `rates`, "parameters": {name: array} that start as the caller says}.
+    keep: "none", "best" or "all" runs' parameters and buffers; best is the greatest sign x (last history[column]).
+    progress(runs done, steps done) is called about 20 times a second.
+    Returns (for each run {"status": "finished" | "diverged" | "failed" | "interrupted" | "waiting", "steps", "seconds",
+    "error", "history": (epochs, columns), "parameters", "buffers"}, whether Ctrl-C ended it). Columns: loss, metrics,
+    grad_norm, lr of the last step, then loss and metrics of the validation."""

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 
 def open_standard_streams() -> None:
@@ -76,18 +77,17 @@ class Screen:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Text columns to the left (the first two), numbers to the right."""
-        table = Table(box=None, pad_edge=False)
-        for i, column in enumerate(columns):
-            table.add_column(column, justify="left" if i < 2 else "right", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
-        self.console.print(table, markup=False)
+        self.console.print(_table(columns, rows, range(2)), markup=False)
 
     def start_epoch(self, epoch: int, epochs: int, steps: int) -> None:
+        self.start(f"epoch {epoch:>3}/{epochs}", steps)
+
+    def start(self, title: str, total: int) -> None:
+        """Show a bar where it can be animated, until stop."""
         if not self.animated:
             return
         self._bar = Progress(
-            TextColumn(f"epoch {epoch:>3}/{epochs}"),
+            TextColumn(title, markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[report]}", markup=False),
@@ -95,21 +95,47 @@ class Screen:
             console=self.console,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=steps, report="")
+        self._task = self._bar.add_task("", total=total, report="")
         self._bar.start()
         self.console.show_cursor(True)  # a second Ctrl-C ends the process at once: the cursor must not stay hidden
 
     def advance(self, done: int, report: Mapping[str, Any]) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, report=self.progress(report))
+            self.show(done, self.progress(report))
+
+    def show(self, done: int, report: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, report=report)
 
     def progress(self, values: Mapping[str, Any]) -> str:
         return progress_text(values, self.rows)
 
-    def end_epoch(self) -> None:
+    def stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def end_epoch(self) -> None:
+        self.stop()
+
+
+def table_text(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as text: columns that hold words to the left, numbers to the right."""
+    left = [i for i in range(len(columns)) if any(row[i][:1].isalpha() for row in rows)]
+    wide = 4 + sum(2 + max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns)))
+    console = Console(file=io.StringIO(), width=wide, color_system=None)
+    console.print(_table(columns, rows, left), markup=False, highlight=False)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(Text(column), justify="left" if i in left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def progress_text(values: Mapping[str, Any], rows: str = "samples") -> str:

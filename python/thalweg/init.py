@@ -43,10 +43,16 @@ class Initializer:
         object.__setattr__(self, "b", number(self.b, "init", "b", least))
 
     def __call__(self, shape: Sequence[int], dtype: str, seed: int, path: str) -> np.ndarray:
+        name, a, b = self.drawn(shape)
+        if name == "constant":
+            return np.full(tuple(shape), a, dtype)
+        return _core.fill_random(name, a, b, seed, path, tuple(shape), dtype)
+
+    def drawn(self, shape: Sequence[int]) -> tuple[str, float, float]:
+        """Return the rule for one shape as the engine takes it: (distribution, a, b), or ("constant", value, 0)."""
         if self.distribution == "constant":
-            return np.full(tuple(shape), self.a, dtype)
-        name = self.distribution.removesuffix("_fan")
-        return _core.fill_random(name, *self._range(shape), seed, path, tuple(shape), dtype)
+            return "constant", self.a, 0.0
+        return (self.distribution.removesuffix("_fan"), *self._range(shape))
 
     def _range(self, shape: Sequence[int]) -> tuple[float, float]:
         if not self.distribution.endswith("_fan"):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -104,3 +105,8 @@ def test_processor(lib):
     assert found == {"vendor": "GenuineIntel", "family": "6", "model": "143", "name": "Xeon"}
     assert machine.machine_class({**found, "kernels": "avx2"}) == "GenuineIntel family 6 model 143, avx2"
     assert machine.machine_class({**machine.processor(""), "kernels": "generic"})  # no such file: still a name
+
+
+def test_processes_that_still_run_are_not_others(lib):
+    used = lib("compare_lib.machine")._processor_seconds
+    assert abs(used(os.getpid()) - sum(os.times()[:2])) < 0.5 and used(0) == 0

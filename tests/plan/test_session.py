@@ -31,7 +31,7 @@ def session(core, **config):
     (train, train_io), (evaluate, evaluate_io) = graphs(core)
     config = {"dtype": "float64", "world": 1, "shards": 8, "threads": 1, "seed": 0, **config}
     config.setdefault("rule", {"name": "sgd"})
-    s = core.Session(train, evaluate, train_io, evaluate_io, config)
+    s = core.Session(core.Model(train, evaluate, train_io, evaluate_io), config)
     rng = np.random.default_rng(1)
     w, b = rng.standard_normal((OUTPUTS, FEATURES)), rng.standard_normal(OUTPUTS)
     dtype = config["dtype"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shlex
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,34 @@ _WRONG_FOLDER = {
 }  # fmt: skip
 
 
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+def digits() -> tuple[Rows, Rows, Rows]:
+    """The digits to train on, to validate with, and to test with."""
+    (x, y), test = tw.data.digits()
+    held_out = np.arange(len(y)) % 10 == 9  # for the figures named val_: never trained on
+    return (x[~held_out], y[~held_out]), (x[held_out], y[held_out]), test
+
+
+def check_batch_size(config: TrainConfig, data: Rows) -> None:
+    """Raises: ConfigError for a batch of more images than there are."""
+    images = len(data[1])
+    if config.batch_size > images:
+        raise ConfigError("batch_size", config.batch_size, f"a whole number from 1 to {images}, the images")
+
+
+@contextlib.contextmanager
+def folder_errors(path: Path) -> Iterator[None]:
+    """Turns what another --out avoids into a ConfigError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _WRONG_FOLDER:
+            raise
+        raise ConfigError("out", str(path), f"a folder that can be made and written: {error.strerror}") from error
+
+
 class Job(Callback):
     """One run. As a callback of its trainer it draws, writes metrics, saves, and obeys signals between steps."""
 
@@ -35,13 +65,9 @@ class Job(Callback):
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.screen, self.stop = config, Screen(), StopFlag()
         self.screen.rows = "images"
-        (x, y), self.test = tw.data.digits()
-        held_out = np.arange(len(y)) % 10 == 9  # for the figures named val_: never trained on, never used to choose
-        self.data, self.validation = (x[~held_out], y[~held_out]), (x[held_out], y[held_out])
-        images = len(self.data[1])
-        if config.batch_size > images:
-            raise ConfigError("batch_size", config.batch_size, f"a whole number from 1 to {images}, the images")
-        self.batches = -(-images // config.batch_size)
+        self.data, self.validation, self.test = digits()
+        check_batch_size(config, self.data)
+        self.batches = -(-len(self.data[1]) // config.batch_size)
         self.trainer = self._make_trainer()
         self._saved = -1  # the step of the newest checkpoint
 
@@ -50,16 +76,13 @@ class Job(Callback):
         """A new run, in `out` or in a new folder under runs/."""
         job = cls(config)
         path = out if out is not None else Path("runs") / f"digits-{config.model}"
-        try:
-            job.folder = RunFolder(path if out is not None else new_folder(path))
-            job.folder.create(config.asdict())
-        except RunExistsError as error:
-            hint = f"go on with it by --resume {shlex.quote(str(path))}, or name another folder with --out"
-            raise UsageError(f"{error}: {hint}") from None
-        except OSError as error:
-            if error.errno not in _WRONG_FOLDER:
-                raise
-            raise ConfigError("out", str(path), f"a folder that can be made and written: {error.strerror}") from error
+        with folder_errors(path):
+            try:
+                job.folder = RunFolder(path if out is not None else new_folder(path))
+                job.folder.create(config.asdict())
+            except RunExistsError as error:
+                hint = f"go on with it by --resume {shlex.quote(str(path))}, or name another folder with --out"
+                raise UsageError(f"{error}: {hint}") from None
         return job
 
     @classmethod

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from ..console import Output, open_standard_streams
-from .config import MODELS, OPTIMIZERS, ConfigError, TrainConfig, UsageError
+from .config import MODELS, OPTIMIZERS, WHOLE_NUMBERS, ConfigError, TrainConfig, UsageError
 from .interrupt import Stopped
 
 OUT_OF_RESOURCES = 7
@@ -136,6 +136,48 @@ def _train(given: dict[str, Any], out: str | None, resume: str | None, fallback:
     else:
         job = Job.resume(Path(resume), given, fallback)
     job.run()
+
+
+Models = Annotated[str | None, typer.Option(help=f"Some of {', '.join(MODELS)}, as all lists with commas: cnn,mlp.")]
+Optimizers = Annotated[str | None, typer.Option(help=f"Some of {', '.join(OPTIMIZERS)}; sgd if not given.")]
+Rates = Annotated[str | None, typer.Option(help="Highest learning rates: 0.01,0.1.")]
+MaxNorms = Annotated[str | None, typer.Option(help="Limits of the gradient's norm.")]
+BatchSizes = Annotated[str | None, typer.Option(help="Images in one step; 64 if not given.")]
+Seeds = Annotated[int, typer.Option(help="How many seeds each choice is trained with: 0, 1, 2, ...")]
+SweepEpochs = Annotated[int, typer.Option(help="Passes over the data.")]
+SweepThreads = Annotated[
+    int | None, typer.Option(help="Trainings at a time, each on one thread; all cores if not given.")
+]
+SweepOut = Annotated[str | None, typer.Option(help="Folder of the tables; runs/sweep if not given.")]
+
+
+@app.command()
+def sweep(
+    model: Models = None,
+    optimizer: Optimizers = None,
+    lr: Rates = None,
+    max_norm: MaxNorms = None,
+    batch_size: BatchSizes = None,
+    seeds: Seeds = 1,
+    epochs: SweepEpochs = 20,
+    threads: SweepThreads = None,
+    out: SweepOut = None,
+) -> None:
+    """Train once for each combination of choices, and print which is the best.
+
+    Every run has the bits that `thalweg train` has with the same choices. Ctrl-C ends the sweep; what is finished is
+    printed and written.
+    """
+    lists = {"model": model, "optimizer": optimizer, "lr": lr, "max_norm": max_norm, "batch_size": batch_size}
+    with exit_codes():
+        if out == "":
+            raise ConfigError("out", out, "the name of a folder")
+        from .sweep import SweepJob, configurations
+
+        if threads is not None and not 1 <= threads <= WHOLE_NUMBERS["threads"][1]:
+            raise ConfigError("threads", threads, f"a whole number from 1 to {WHOLE_NUMBERS['threads'][1]}")
+        names, configs = configurations({k: v for k, v in lists.items() if v is not None}, seeds, epochs)
+        SweepJob(names, configs, threads, None if out is None else Path(out)).run()
 
 
 @contextlib.contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import _core, fork
+from ..nn.module import Module
 from ..optim import Optimizer
 from .batch import Door
 from .record import DataSpec, Recorded, complete, initial_buffers, initial_parameters, record
@@ -36,20 +38,35 @@ def build(
     Raises: TypeError and ValueError of layers, operators, the loss and the optimizer's groups.
     """
     fork.check()
-    train, evaluate = (record(trainer.net, trainer.loss, trainer.metrics, data, mode) for mode in (True, False))
-    complete(train, evaluate)
-    trained = [name for name, (p, _) in train.recording.parameters.items() if p.trainable]
+    train, evaluate = record_both(trainer.net, trainer.loss, trainer.metrics, data)
+    trained = trained_names(train)
     groups = optimizer.assign(trainer.net, trained)
-    config = {
-        **_config(trainer),
-        **{"seed": seed, "shards": shards, "labels": len(data.targets), "rule": optimizer.rule, "groups": groups},
-    }
-    session = _core.Session(train.recording.graph, evaluate.recording.graph, train.io, evaluate.io, config)
+    config = native_config(trainer, seed, shards, optimizer, data)
+    session = _core.Session(native_model(train, evaluate, groups), config)
     if draw:
         session.set_parameters(initial_parameters(train.recording, trainer.dtype, seed))
         session.set_buffers(initial_buffers(train.recording, trainer.dtype))
     door = Door(data, train, trainer.dtype, trainer.accumulate)
     return Built(session, evaluate, door, data, trained, dict(optimizer.rule), groups)
+
+
+def record_both(
+    net: Module, loss: Callable[..., Any], metrics: dict[str, Callable[..., Any]], data: DataSpec
+) -> tuple[Recorded, Recorded]:
+    """Return the recordings of a training step and of an evaluation, with the same parameters and buffers."""
+    train, evaluate = (record(net, loss, metrics, data, mode) for mode in (True, False))
+    complete(train, evaluate)
+    return train, evaluate
+
+
+def trained_names(train: Recorded) -> list[str]:
+    """Return the names of the parameters that are trained."""
+    return [name for name, (p, _) in train.recording.parameters.items() if p.trainable]
+
+
+def native_model(train: Recorded, evaluate: Recorded, groups: dict[str, int]) -> Any:
+    """Return what sessions of one network share. groups: of the trained parameters."""
+    return _core.Model(train.recording.graph, evaluate.recording.graph, train.io, evaluate.io, groups)
 
 
 def check_optimizer(built: Built, optimizer: Optimizer, trainer: Trainer) -> None:
@@ -72,11 +89,16 @@ def different_rules(a: dict[str, Any], b: dict[str, Any]) -> str:
     return ", ".join(sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key)))
 
 
-def _config(trainer: Trainer) -> dict[str, Any]:
+def native_config(trainer: Trainer, seed: int, shards: int, optimizer: Optimizer, data: DataSpec) -> dict[str, Any]:
+    """Return the configuration of a trainer's session."""
     return {
         "dtype": trainer.dtype,
         "world": trainer.world,
         "threads": trainer.threads,
+        "shards": shards,
+        "seed": seed,
+        "labels": len(data.targets),
+        "rule": optimizer.rule,
         "max_norm": trainer.max_norm or 0.0,
         "max_layer_norm": trainer.max_layer_norm or 0.0,
         "clip_value": trainer.clip_value or 0.0,
