@@ -29,7 +29,7 @@ struct Replica {
   Replica(const Layout& layout, DType dtype, int states, int threads);
   Exec exec() { return {*pool}; }
 
-  std::unique_ptr<Communicator> comm;
+  std::shared_ptr<Communicator> comm;
   std::unique_ptr<Pool> pool;
   Arena parameters, gradients, state, buffers;
   Arena accumulated;     // sums of earlier micro-batches; made at first use

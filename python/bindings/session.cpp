@@ -33,8 +33,13 @@ Recording parse_recording(const Graph& g, const py::dict& io) {
 
 std::unique_ptr<Session> make(const Graph& train, const Graph& evaluate, const py::dict& train_io,
                               const py::dict& evaluate_io, const py::dict& config) {
-  return std::make_unique<Session>(parse_recording(train, train_io), parse_recording(evaluate, evaluate_io),
-                                   get(config, "groups", std::map<std::string, int>()), parse_config(config));
+  auto peers = get(config, "peers", std::shared_ptr<Communicator>());
+  auto named = get(config, "same", Named());
+  auto groups = get(config, "groups", std::map<std::string, int>());
+  const SessionConfig parsed = parse_config(config);
+  Recording trained = parse_recording(train, train_io), evaluated = parse_recording(evaluate, evaluate_io);
+  py::gil_scoped_release unlocked;
+  return std::make_unique<Session>(std::move(trained), std::move(evaluated), groups, parsed, std::move(peers), named);
 }
 
 // Arrays that hold the rows of every input of `r`; without the last `missing` of them.

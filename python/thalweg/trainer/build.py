@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import _core, fork
+from .. import _core, fork, parallel
 from ..optim import Optimizer
 from .batch import Door
 from .record import DataSpec, Recorded, complete, initial_buffers, initial_parameters, record
@@ -44,6 +45,9 @@ def build(
         **_config(trainer),
         **{"seed": seed, "shards": shards, "labels": len(data.targets), "rule": optimizer.rule, "groups": groups},
     }
+    if trainer.peers is not None:
+        same = {**config, "optimizer": optimizer.describe(), "inputs": data.describe(), "network": _named(train)}
+        config |= {"peers": trainer.peers, "same": signature(same)}
     session = _core.Session(train.recording.graph, evaluate.recording.graph, train.io, evaluate.io, config)
     if draw:
         session.set_parameters(initial_parameters(train.recording, trainer.dtype, seed))
@@ -72,11 +76,26 @@ def different_rules(a: dict[str, Any], b: dict[str, Any]) -> str:
     return ", ".join(sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key)))
 
 
+def _named(train: Recorded) -> dict[str, Any]:
+    """What ranks can compare of a network: its parameters and layers."""
+    recording = train.recording
+    shapes = {name: list(value.shape) for name, (_, value) in recording.parameters.items()}
+    return {"parameters": shapes, "layers": [(path, kind) for path, kind, _ in recording.layers]}
+
+
+def signature(fields: dict[str, Any]) -> dict[str, str]:
+    """Return the fields as texts that are equal on ranks that were told the same."""
+    texts = {
+        name: json.dumps(value, sort_keys=True, default=lambda v: type(v).__name__) for name, value in fields.items()
+    }
+    return {**texts, "version": _core.__version__}
+
+
 def _config(trainer: Trainer) -> dict[str, Any]:
     return {
         "dtype": trainer.dtype,
         "world": trainer.world,
-        "threads": trainer.threads,
+        "threads": trainer.threads or (0 if trainer.peers is None else parallel.threads()),
         "max_norm": trainer.max_norm or 0.0,
         "max_layer_norm": trainer.max_layer_norm or 0.0,
         "clip_value": trainer.clip_value or 0.0,

@@ -1,0 +1,39 @@
+#include "call.h"
+
+#include "../tensor/error.h"
+
+namespace thalweg {
+
+const char* name(Operation operation) {
+  static constexpr const char* kNames[] = {"barrier",    "all_reduce", "reduce_scatter",
+                                           "all_gather", "broadcast",  "split"};
+  return kNames[int(operation)];
+}
+
+std::string Call::describe(bool with_context) const {
+  std::string all = name(operation);
+  if (element_bytes) all += text(" of ", elements, " x ", element_bytes, " bytes");
+  if (operation == Operation::broadcast) all += text(" from root ", root);
+  if (with_context && context.rows >= 0)
+    all += text(" (update ", context.update, ", batch of ", context.rows, " rows)");
+  return all;
+}
+
+std::string disagreement(int size, const std::function<const Call&(int)>& call, const std::function<int(int)>& member) {
+  constexpr int kNamed = 4;
+  std::string others;
+  int found = 0;
+  bool contexts = false;
+  for (int r = 1; r < size; r++) contexts |= !(call(r).context == call(0).context);
+  for (int r = 1; r < size; r++)
+    if (!call(r).agrees(call(0)) && found++ < kNamed)
+      others += text(", rank ", member(r), " calls ", call(r).describe(contexts));
+  if (!found) return others;
+  if (found > kNamed) others += text(", and ", found - kNamed, " more ranks differ");
+  const char* advice = contexts ? "all ranks must train on the same batches"
+                                : "all ranks must make the same call, with arrays of one length and dtype";
+  return text("[", name(call(0).operation), "] rank ", member(0), " calls ", call(0).describe(contexts), others, ": ",
+              advice);
+}
+
+}  // namespace thalweg

@@ -1,0 +1,83 @@
+"""The communicator of this process among the ranks that a launcher started, made when it is first needed."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from functools import lru_cache
+from typing import Any
+
+from .. import _core, fork
+from . import ending, environment
+from .environment import Launch, LaunchError
+
+STEP_SECONDS, START_SECONDS = 60.0, 300.0  # that ranks wait for one another
+
+_comm: Any = None
+
+
+@lru_cache(maxsize=1)
+def launched() -> Launch | None:
+    """Return who started this process as one of several ranks; None for nobody."""
+    return environment.detect()
+
+
+def rank() -> int:
+    """Return this process's rank among those that its launcher started; 0 without one."""
+    launch = launched()
+    return launch.rank if launch else 0
+
+
+def size() -> int:
+    """Return how many processes were started together; 1 without a launcher."""
+    launch = launched()
+    return launch.size if launch else 1
+
+
+def threads() -> int:
+    """Return how many threads each rank of this machine gets: the cores, shared evenly."""
+    launch = launched()
+    here = launch.size if launch else 1
+    return max(1, _core.cpu_threads() // here)
+
+
+def communicator() -> Any:
+    """Return the communicator of all processes that were started together, None for a process that is alone.
+
+    The first call waits until all have made it. It has rank, size, barrier, all_reduce and the other collectives of
+    world.run's.
+    Raises: LaunchError where the ranks can't find one another; LostError where one does not come.
+    """
+    global _comm
+    fork.check()
+    if _comm is None and size() > 1:
+        _comm = _connect(launched())  # type: ignore[arg-type]
+        _comm.limit = environment.seconds(environment.TIMEOUT, STEP_SECONDS)
+        ending.install(_comm)
+        atexit.register(_leave, os.getpid())
+    return _comm
+
+
+def _connect(launch: Launch) -> Any:
+    limit = environment.seconds(environment.START_TIMEOUT, START_SECONDS)
+    if launch.own:
+        return _core.make_shm(_memory(launch), launch.rank, limit)
+    raise LaunchError(
+        f"this process is rank {launch.rank} of {launch.size} of {launch.launcher}, which needs MPI: start the ranks "
+        f"of one machine with `thalweg launch -n {launch.size}`"
+    )
+
+
+def _memory(launch: Launch) -> Any:
+    text = os.environ.get(environment.MEMORY, "")
+    if not text.isdecimal():
+        raise LaunchError(f"{environment.MEMORY} is {text!r}, expected a file descriptor: start with `thalweg launch`")
+    try:
+        return _core.NodeMemory.open(int(text), launch.size)
+    except ValueError as error:
+        raise LaunchError(str(error)) from None
+
+
+def _leave(pid: int) -> None:
+    if os.getpid() == pid:  # a forked child is no rank
+        _comm.leave()

@@ -1,0 +1,54 @@
+"""How the end of one rank becomes the end of all: an uncaught exception is told to the others, with an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+from .. import _core
+from ..failure import exit_code
+
+UNKNOWN = 1  # the exit code of a mistake in a script
+
+
+def install(comm: Any) -> None:
+    """Let an exception that nobody catches end this process and, by what it says, all others too."""
+    before, pid = sys.excepthook, os.getpid()
+
+    def hook(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+        if os.getpid() != pid:
+            before(kind, error, at)
+            return
+        code = 130 if isinstance(error, KeyboardInterrupt) else exit_code(error) or UNKNOWN
+        with contextlib.suppress(Exception):
+            _show(comm, error, code, lambda: before(kind, error, at))
+        comm.abort(f"rank {comm.rank} failed: {_short(kind, error)}")
+        _leave(code)
+
+    sys.excepthook = hook
+
+
+def _show(comm: Any, error: BaseException, code: int, show_all: Any) -> None:
+    """Show one line where the reason is another rank's, all there is where it is this one's."""
+    sys.stdout.flush()
+    if isinstance(error, _core.LostError):
+        print(f"thalweg: rank {comm.rank} ends: {error}", file=sys.stderr)
+    else:
+        show_all()
+    sys.stderr.flush()
+
+
+def _short(kind: type[BaseException], error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(kind, error)).strip().replace("\n", " ")
+
+
+def _leave(code: int) -> None:
+    """End at once: what is left to do at exit might wait for other ranks."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
