@@ -1,3 +1,4 @@
+#include "../../cpp/comm/mpi.h"
 #include "../../cpp/comm/same.h"
 #include "../../cpp/comm/shm.h"
 #include "../../cpp/ops/kernels.h"
@@ -77,6 +78,13 @@ void bind_shm(py::module_& m) {
       "The communicator of a rank that is this process; returns when all ranks have come.");
 }
 
+void bind_mpi(py::module_& m) {
+  m.def(
+      "make_mpi",
+      [](uint64_t handle, int handle_bytes) { return make_mpi(load_mpi(handle, handle_bytes), check_signals); },
+      py::arg("handle"), py::arg("handle_bytes"), "The communicator on a communicator of the MPI that is loaded.");
+}
+
 }  // namespace
 
 void bind_comm(py::module_& m) {
@@ -109,6 +117,7 @@ void bind_comm(py::module_& m) {
       },
       py::arg("size"), "Communicators of ranks that are threads of this process, one for each.");
   bind_shm(m);
+  bind_mpi(m);
 }
 
 }  // namespace thalweg::bindings

@@ -75,6 +75,10 @@ class NodeMemory:
 def make_shm(memory: NodeMemory, rank: int, limit: float) -> Communicator:
     """The communicator of a rank that is this process; returns when all ranks have come, LostError after `limit` s."""
 
+def make_mpi(handle: int, handle_bytes: int) -> Communicator:
+    """The communicator on a communicator of the MPI library that this process has loaded, by its handle (the caller
+    keeps it for this use alone). ValueError where no known MPI library is loaded."""
+
 class Graph:
     """A recorded computation on values 0, 1, 2, ... `rows` is the nominal number of rows of batched inputs; every plan
     built from the graph has its own. Shapes and arguments are checked as they are recorded."""

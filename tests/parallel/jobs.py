@@ -1,10 +1,14 @@
 """Scripts that run as several processes. Each job has a limit of time: a hang is a failure."""
 
+import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+
+import pytest
 
 SECONDS = 60
 PRELUDE = '''
@@ -29,9 +33,22 @@ class At(tw.callbacks.Callback):
 '''
 
 
-def command(n, script, *arguments, options=()):
+def command(n, *arguments, options=()):
     start = [sys.executable, "-c", "from thalweg_command import main; main()"]
-    return [*start, "launch", "-n", str(n), *options, str(script), *map(str, arguments)]
+    return [*start, "launch", "-n", str(n), *options, *map(str, arguments)]
+
+
+def mpi_command(n, *arguments, options=()):
+    """The same under the mpiexec beside this Python, or that of the PATH. Skips where there is no MPI."""
+    if importlib.util.find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed")
+    beside = os.path.dirname(sys.executable)
+    found = shutil.which("mpiexec", path=beside) or shutil.which("mpiexec")
+    if found is None:
+        pytest.skip("there is no mpiexec")
+    text = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
+    more = ["--oversubscribe"] if "Open MPI" in text or "OpenRTE" in text else []
+    return [found, *more, "-n", str(n), sys.executable, *options, *map(str, arguments)]
 
 
 def write(folder, body):
@@ -41,14 +58,19 @@ def write(folder, body):
 
 
 def environment(**more):
-    return {**os.environ, "COLUMNS": "200", "THALWEG_TIMEOUT": "30", **more}
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # where the tests run as root
+    return {**os.environ, **root, "COLUMNS": "200", "TERM": "dumb", "THALWEG_TIMEOUT": "30", **more}
 
 
-def launch(folder, n, body, *arguments, options=(), **variables):
+def launch(folder, n, body, *arguments, options=(), by=command, **variables):
     """Runs the body on n ranks; returns the finished launcher, with `seconds`."""
+    return run(by(n, write(folder, body), *arguments, options=options), folder, **variables)
+
+
+def run(argv, folder, **variables):
     start = time.monotonic()
     done = subprocess.run(
-        command(n, write(folder, body), *arguments, options=options),
+        argv,
         cwd=folder,
         env=environment(**variables),
         capture_output=True,

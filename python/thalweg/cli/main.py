@@ -123,10 +123,13 @@ def train(
 
 
 def _train(given: dict[str, Any], out: str | None, resume: str | None, fallback: bool) -> None:
+    from .. import parallel
     from ..checkpoint.durable import check_faults
     from .job import Job  # with the data and the checkpoints, which `thalweg --help` does not need
 
     check_faults()
+    if parallel.size() > 1:
+        raise UsageError(f"thalweg train runs as one process, not as one of {parallel.size()}: give it --world instead")
     if resume is None:
         job = Job.start(TrainConfig(**given), None if out is None else Path(out))
     else:

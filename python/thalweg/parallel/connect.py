@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from .. import _core, fork
-from . import ending, environment
+from . import ending, environment, mpi
 from .environment import Launch, LaunchError
 
 STEP_SECONDS, START_SECONDS = 60.0, 300.0  # that ranks wait for one another
@@ -34,11 +34,16 @@ def size() -> int:
     return launch.size if launch else 1
 
 
+@lru_cache(maxsize=1)
 def threads() -> int:
-    """Return how many threads each rank of this machine gets: the cores, shared evenly."""
+    """Return how many threads this rank gets: the cores of its machine, shared evenly, or those that it is bound to.
+
+    Under MPI all ranks call it for the first time together.
+    """
     launch = launched()
-    here = launch.size if launch else 1
-    return max(1, _core.cpu_threads() // here)
+    if launch is None or launch.size == 1:
+        return int(_core.cpu_threads())
+    return max(1, _core.cpu_threads() // launch.size) if launch.own else mpi.threads(launch)
 
 
 def communicator() -> Any:
@@ -51,9 +56,11 @@ def communicator() -> Any:
     global _comm
     fork.check()
     if _comm is None and size() > 1:
-        _comm = _connect(launched())  # type: ignore[arg-type]
+        launch = launched()
+        assert launch is not None
+        _comm = _connect(launch)
         _comm.limit = environment.seconds(environment.TIMEOUT, STEP_SECONDS)
-        ending.install(_comm)
+        ending.install(_comm, None if launch.own else mpi.end_all)
         atexit.register(_leave, os.getpid())
     return _comm
 
@@ -62,10 +69,12 @@ def _connect(launch: Launch) -> Any:
     limit = environment.seconds(environment.START_TIMEOUT, START_SECONDS)
     if launch.own:
         return _core.make_shm(_memory(launch), launch.rank, limit)
-    raise LaunchError(
-        f"this process is rank {launch.rank} of {launch.size} of {launch.launcher}, which needs MPI: start the ranks "
-        f"of one machine with `thalweg launch -n {launch.size}`"
-    )
+    if launch.launcher == environment.TORCHRUN:
+        raise LaunchError(
+            f"this process is rank {launch.rank} of {launch.size} of torchrun, which does not connect them: start ranks "
+            f"of one machine by `thalweg launch -n {launch.size}`, of several by mpirun"
+        )
+    return mpi.connect(launch)
 
 
 def _memory(launch: Launch) -> Any:

@@ -15,8 +15,11 @@ from ..failure import exit_code
 UNKNOWN = 1  # the exit code of a mistake in a script
 
 
-def install(comm: Any) -> None:
-    """Let an exception that nobody catches end this process and, by what it says, all others too."""
+def install(comm: Any, end_all: Any) -> None:
+    """Let an exception that nobody catches end this process and, by what it says, all others too.
+
+    end_all(code, by_itself=...) ends the other processes where no launcher does; None: there is one.
+    """
     before, pid = sys.excepthook, os.getpid()
 
     def hook(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
@@ -27,6 +30,8 @@ def install(comm: Any) -> None:
         with contextlib.suppress(Exception):
             _show(comm, error, code, lambda: before(kind, error, at))
         comm.abort(f"rank {comm.rank} failed: {_short(kind, error)}")
+        if end_all is not None:
+            end_all(code, by_itself=not isinstance(error, _core.LostError))
         _leave(code)
 
     sys.excepthook = hook

@@ -30,17 +30,17 @@ class Launch:
         return self.launcher == OURS
 
 
-OURS = "thalweg launch"
+OURS, TORCHRUN = "thalweg launch", "torchrun"
 # The variables of (rank, number of ranks) by launcher. Several may be set, by a launcher inside another one: the
 # innermost comes first.
 _VARIABLES = (
     (OURS, RANK, SIZE),
-    ("torchrun", "RANK", "WORLD_SIZE"),
+    (TORCHRUN, "RANK", "WORLD_SIZE"),
     ("mpirun (Open MPI)", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("mpiexec (MPICH)", "PMI_RANK", "PMI_SIZE"),
     ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
-_NEEDED = {"torchrun": "TORCHELASTIC_RUN_ID"}  # without which others may have set them
+_NEEDED = {TORCHRUN: "TORCHELASTIC_RUN_ID"}  # without which others may have set them
 
 
 def detect(variables: Mapping[str, str] | None = None) -> Launch | None:
