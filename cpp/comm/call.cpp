@@ -1,8 +1,17 @@
 #include "call.h"
 
+#include <chrono>
+#include <iomanip>
+#include <sstream>
+
 #include "../tensor/error.h"
 
 namespace thalweg {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+}  // namespace
 
 const char* name(Operation operation) {
   static constexpr const char* kNames[] = {"barrier",    "all_reduce", "reduce_scatter",
@@ -34,6 +43,26 @@ std::string disagreement(int size, const std::function<const Call&(int)>& call, 
                                 : "all ranks must make the same call, with arrays of one length and dtype";
   return text("[", name(call(0).operation), "] rank ", member(0), " calls ", call(0).describe(contexts), others, ": ",
               advice);
+}
+
+void Flight::begins(const Call& call) { events_[count_++ % kKept] = {call, now(), -1}; }
+
+void Flight::all_came() {
+  Event& e = events_[(count_ - 1) % kKept];
+  e.waited = now() - e.at;
+}
+
+std::vector<std::string> Flight::lines() const {
+  std::vector<std::string> all;
+  for (uint64_t k = count_ > kKept ? count_ - kKept : 0; k < count_; k++) {
+    const Event& e = events_[k % kKept];
+    std::ostringstream line;
+    line << std::fixed << std::setprecision(3) << now() - e.at << " s ago: " << e.call.describe() << ", ";
+    if (e.waited < 0) line << "not all ranks came";
+    else line << "all came after " << std::setprecision(6) << e.waited << " s";
+    all.push_back(line.str());
+  }
+  return all;
 }
 
 }  // namespace thalweg

@@ -1,8 +1,10 @@
 // call.h: what a rank asks for in a collective, in a form that processes can exchange, and how ranks that ask for
 // different things are told.
 #pragma once
+#include <array>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "communicator.h"
 
@@ -28,6 +30,23 @@ struct Call {
 };
 
 const char* name(Operation operation);
+
+// The last collectives of one rank: what it called, when, and how long it waited for the others to come.
+class Flight {
+ public:
+  void begins(const Call& call);
+  void all_came();
+  std::vector<std::string> lines() const;
+
+ private:
+  struct Event {
+    Call call;
+    double at = 0, waited = -1;  // seconds; not all came
+  };
+  static constexpr uint64_t kKept = 64;
+  std::array<Event, kKept> events_;
+  uint64_t count_ = 0;
+};
 
 // What `size` ranks don't agree on, the same text on each of them; empty where they agree. member: a rank's name.
 std::string disagreement(int size, const std::function<const Call&(int rank)>& call,

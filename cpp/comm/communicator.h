@@ -52,6 +52,7 @@ class Communicator {
   virtual void leave() = 0;  // this rank makes no further call: what others would wait for in vain throws Lost
   virtual void abort(const std::string& why) = 0;  // every rank's next or present call throws Lost(why), in all groups
   virtual double seconds_waiting() const = 0;      // spent so far in collectives until the last rank arrived
+  virtual std::vector<std::string> flight() const { return {}; }  // the last collectives, as lines, the newest last
 
   void at(const Context& context) { context_ = context; }
   // The longest that a call may wait for ranks of other processes, in seconds; then every rank throws Lost.

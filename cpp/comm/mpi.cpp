@@ -126,6 +126,7 @@ class Mpi final : public Communicator {
     return std::make_shared<Mpi>(post_, mine, std::move(members), int(me));
   }
 
+  std::vector<std::string> flight() const override { return flight_.lines(); }
   void leave() override { post_->leave(waits("the end of the others")); }
   void abort(const std::string& why) override { post_->end(why); }
 
@@ -145,12 +146,14 @@ class Mpi final : public Communicator {
     mine.call.context = context_;
     mine.next_group = post_->next_group;
     if (data && bytes && bytes <= kInlineBytes) std::memcpy(mine.data, data, size_t(bytes));
+    flight_.begins(mine.call);
     Messages m;
     for (int r = 0; r < size(); r++)
       if (r != rank_) post_->receive(m, as_bytes(blocks_[size_t(r)]), sizeof(Block), member(r), tag());
     for (int r = 0; r < size(); r++)
       if (r != rank_) post_->send(m, as_bytes(mine), sizeof(Block), member(r), tag());
     post_->wait(m, waits(mine.call.describe()));
+    flight_.all_came();
     waiting_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const std::string difference = disagreement(
         size(), [&](int r) -> const Call& { return blocks_[size_t(r)].call; }, [&](int r) { return member(r); });
@@ -239,6 +242,7 @@ class Mpi final : public Communicator {
   std::vector<Block> blocks_;      // of each rank
   std::vector<LetterHead> heads_;  // by sender
   Folder folder_;
+  Flight flight_;
   std::vector<std::byte> memory_;
   double waiting_ = 0;
 };

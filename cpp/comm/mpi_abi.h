@@ -11,7 +11,6 @@ struct OpenMpiAbi {  // Open MPI 1.7 to 5: libmpi.so.40; handles are addresses o
   static constexpr const char* kLibrary = "libmpi.so.40";
   static constexpr const char* kByteSymbol = "ompi_mpi_byte";
   static constexpr intptr_t kByte = 0;
-  static constexpr int kAnySource = -1;
   static constexpr intptr_t kStatusIgnore = 0;
 };
 
@@ -21,7 +20,6 @@ struct MpichAbi {  // MPICH from 3.1 on, Intel MPI, MVAPICH, Cray: libmpi.so.12;
   static constexpr const char* kLibrary = "libmpi.so.12";
   static constexpr const char* kByteSymbol = nullptr;
   static constexpr intptr_t kByte = 0x4c00010d;
-  static constexpr int kAnySource = -2;
   static constexpr intptr_t kStatusIgnore = 1;
 };
 
@@ -31,7 +29,6 @@ struct StandardAbi {  // MPI 5.0: libmpi_abi.so.1
   static constexpr const char* kLibrary = "libmpi_abi.so.1";
   static constexpr const char* kByteSymbol = nullptr;
   static constexpr intptr_t kByte = 0x247;
-  static constexpr int kAnySource = -1;
   static constexpr intptr_t kStatusIgnore = 0;
 };
 

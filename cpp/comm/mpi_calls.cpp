@@ -24,7 +24,6 @@ class Calls final : public MpiCalls {
     find(isend_, "MPI_Isend");
     find(irecv_, "MPI_Irecv");
     find(test_, "MPI_Test");
-    find(iprobe_, "MPI_Iprobe");
     find(cancel_, "MPI_Cancel");
     int (*rank)(Handle, int*) = nullptr;
     int (*size)(Handle, int*) = nullptr;
@@ -46,14 +45,6 @@ class Calls final : public MpiCalls {
     Handle request{};
     check(irecv_(data, bytes, byte_, from, tag, comm_, &request), "MPI_Irecv");
     return packed(request);
-  }
-  MpiRequest receive_any(std::byte* data, int bytes, int tag) override {
-    return receive(data, bytes, Abi::kAnySource, tag);
-  }
-  bool probe_any(int tag) override {
-    int found = 0;
-    check(iprobe_(Abi::kAnySource, tag, comm_, &found, ignored()), "MPI_Iprobe");
-    return found != 0;
   }
   bool test(MpiRequest& request) override {
     Handle handle = unpacked(request);
@@ -94,7 +85,6 @@ class Calls final : public MpiCalls {
   int (*isend_)(const void*, int, Handle, int, int, Handle, Handle*) = nullptr;
   int (*irecv_)(void*, int, Handle, int, int, Handle, Handle*) = nullptr;
   int (*test_)(Handle*, int*, void*) = nullptr;
-  int (*iprobe_)(int, int, Handle, int*, void*) = nullptr;
   int (*cancel_)(Handle*) = nullptr;
 };
 

@@ -18,8 +18,6 @@ class MpiCalls {
   virtual int size() const = 0;
   virtual MpiRequest send(const std::byte* data, int bytes, int to, int tag) = 0;
   virtual MpiRequest receive(std::byte* data, int bytes, int from, int tag) = 0;
-  virtual MpiRequest receive_any(std::byte* data, int bytes, int tag) = 0;
-  virtual bool probe_any(int tag) = 0;           // whether a message has come
   virtual bool test(MpiRequest& request) = 0;    // whether it is done; it is given back then
   virtual void cancel(MpiRequest& request) = 0;  // of a receive; test() gives it back
 };

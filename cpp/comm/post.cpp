@@ -31,6 +31,13 @@ void pause(int turn, double waited) {
 
 }  // namespace
 
+Post::Post(std::unique_ptr<MpiCalls> calls)
+    : calls_(std::move(calls)), left_(size_t(calls_->size())), words_(size_t(calls_->size())), hears_(words_.size()) {
+  for (int r = 0; r < size(); r++)
+    if (r != rank())
+      receive(hears_[size_t(r)], reinterpret_cast<std::byte*>(&words_[size_t(r)]), sizeof(Word), r, kControl);
+}
+
 void Post::send(Messages& m, const std::byte* data, int64_t bytes, int to, int tag) {
   for (int64_t at = 0; at < bytes; at += kPart)
     m.all.push_back({calls_->send(data + at, int(std::min(kPart, bytes - at)), to, tag), to, false});
@@ -133,6 +140,7 @@ void Post::end(const std::string& why) {
 }
 
 void Post::say(const Word& word) {
+  if (left_[size_t(rank())] > 0) return;  // a rank has one last word
   left_[size_t(rank())] = now();
   const auto* bytes = reinterpret_cast<const std::byte*>(&word);
   for (int r = 0; r < size(); r++)
@@ -140,11 +148,10 @@ void Post::say(const Word& word) {
 }
 
 void Post::listen() {
-  while (calls_->probe_any(kControl)) {
-    Word word;
-    MpiRequest request = calls_->receive_any(reinterpret_cast<std::byte*>(&word), sizeof word, kControl);
-    while (!calls_->test(request)) {}
-    left_[size_t(word.rank)] = now();
+  for (int r = 0; r < size(); r++) {
+    if (left_[size_t(r)] > 0 || r == rank() || !progress(hears_[size_t(r)])) continue;
+    left_[size_t(r)] = now();
+    const Word& word = words_[size_t(r)];
     if (!word.ends || ended_) continue;
     ended_ = true;
     why_ = word.why;

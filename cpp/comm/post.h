@@ -29,7 +29,7 @@ class Post {
   };
   static constexpr int kLastGroup = 8000;  // tags are guaranteed up to 32767; a group takes two
 
-  explicit Post(std::unique_ptr<MpiCalls> calls) : calls_(std::move(calls)), left_(size_t(calls_->size())) {}
+  explicit Post(std::unique_ptr<MpiCalls> calls);
   int rank() const { return calls_->rank(); }
   int size() const { return calls_->size(); }
   void send(Messages& m, const std::byte* data, int64_t bytes, int to, int tag);
@@ -44,7 +44,7 @@ class Post {
   int next_group = 1;  // that no group of this rank has had
 
  private:
-  struct Word {  // what ranks say beside their data
+  struct Word {  // what a rank says last, beside its data
     int32_t ends, rank;
     char why[1016];
   };
@@ -62,6 +62,8 @@ class Post {
 
   std::unique_ptr<MpiCalls> calls_;
   std::vector<double> left_;  // by rank: when it was heard to have left, 0 while it is there
+  std::vector<Word> words_;
+  std::vector<Messages> hears_;  // the words under way, by rank
   bool ended_ = false;
   std::string why_;
   std::deque<Outgoing> outbox_;

@@ -13,7 +13,9 @@ constexpr int64_t kWholeBytes = 16 << 10;  // up to here every rank folds the wh
 void Visible::open(const Call& c) {
   call(rank()) = c;
   call(rank()).context = context_;
+  flight_.begins(call(rank()));
   meet(true);
+  flight_.all_came();
   const std::string difference =
       disagreement(size(), [&](int r) -> const Call& { return call(r); }, [&](int r) { return member(r); });
   if (difference.empty()) return;

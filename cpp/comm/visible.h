@@ -14,6 +14,7 @@ class Visible : public Communicator {
   void all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes, std::byte* all) final;
   void broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) final;
   std::shared_ptr<Communicator> split(int color, int key) final;
+  std::vector<std::string> flight() const final { return flight_.lines(); }
 
  protected:
   // Waits until all ranks of the group have come. `opens`: throws Lost when one never will; else all but those that
@@ -45,6 +46,7 @@ class Visible : public Communicator {
   std::byte* whole(int64_t bytes);
 
   Folder folder_;
+  Flight flight_;
   std::vector<std::byte> whole_;
 };
 

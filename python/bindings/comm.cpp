@@ -95,6 +95,7 @@ void bind_comm(py::module_& m) {
       .def_property_readonly("size", &Communicator::size)
       .def_property_readonly("seconds_waiting", &Communicator::seconds_waiting)
       .def_property("limit", &Communicator::limit, &Communicator::limit_waits)
+      .def("flight", &Communicator::flight, "The last collectives, as lines, the newest last.")
       .def("barrier", &Communicator::barrier, Release())
       .def("leave", &Communicator::leave, Release(), "Say that this rank makes no further call.")
       .def("abort", &Communicator::abort, py::arg("why"), Release())

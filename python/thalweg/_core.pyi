@@ -44,6 +44,9 @@ class Communicator:
     def limit(self) -> float: ...  # seconds that a call may wait for ranks of other processes; then all get a LostError
     @limit.setter
     def limit(self, seconds: float) -> None: ...
+    def flight(
+        self,
+    ) -> list[str]: ...  # the last collectives, the newest last: what, when, how long others were awaited
     def barrier(self) -> None: ...
     def leave(self) -> None: ...  # no further call; who would wait for this rank in vain gets a LostError
     def abort(self, why: str) -> None: ...  # every rank's next or present call raises LostError

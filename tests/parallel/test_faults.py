@@ -55,6 +55,8 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
         1,
         ["the ranks differ: parameter '0.bias' is ", "; 2 more differ"],
     ),
+    "data": ("x = x + rank\nfit(make())", 1, ["[fit] the ranks differ: input 0 is float32 (45, 20), rows with the "]),
+    "size": ("fit(make(), batch_size=16 - rank)", 1, ["[fit] the ranks differ: batch_size is 16 on rank 0 and 15 on"]),
     "diverged": (
         "t = make(); t.build(x, y)\nx[7] = np.nan\nt.step(x[:16], y[:16])",
         1,
@@ -92,3 +94,14 @@ def test_one_rank_ends_all(case, tmp_path):
     assert not [m for m in messages if m not in text], text
     assert done.returncode == code, text
     assert done.seconds < 30
+
+
+def test_lost_ranks_leave_a_record_of_what_they_did(tmp_path):
+    body = "fit(make(), callbacks=[At(1, 4, lambda: os.kill(os.getpid(), signal.SIGKILL))])"
+    done = jobs.launch(tmp_path, 3, body, THALWEG_FLIGHT=str(tmp_path / "flight"))
+    assert done.returncode == 6
+    assert sorted(p.name for p in (tmp_path / "flight").iterdir()) == ["flight-rank-0.txt", "flight-rank-2.txt"]
+    lines = (tmp_path / "flight" / "flight-rank-2.txt").read_text().splitlines()
+    assert lines[0].startswith("rank 2 of 3: rank 1 ") and 20 < len(lines) <= 65
+    assert "(update 4, batch of 16 rows), not all ranks came" in lines[-1]
+    assert all(" s ago: " in line and "all came after 0." in line for line in lines[1:-1])

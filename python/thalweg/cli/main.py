@@ -156,6 +156,39 @@ def launch(
     raise typer.Exit(code)
 
 
+@app.command()
+def doctor(out: Annotated[Path, typer.Option(help="The folder that runs will be written to.")] = Path("runs")) -> None:
+    """Look at what ranks need here: processor, threads, launchers, MPI, the output folder; say how to mend it.
+
+    Ends with 1 if something is bad.
+    """
+    from ..parallel import doctor as examiner
+
+    bad = False
+    for found in examiner.examine(out):
+        typer.echo(f"{found.state:5}{found.name:16}{found.text}")
+        if found.fix:
+            typer.echo(f"{'':21}-> {found.fix}")
+        bad |= found.state == examiner.BAD
+    raise typer.Exit(int(bad))
+
+
+@app.command("comm-bench")
+def comm_bench(
+    ranks: Annotated[int, typer.Option("-n", "--ranks", help="Processes to start.", min=2, max=256)] = 2,
+) -> None:
+    """Time the collectives between processes of this machine; under mpirun between its ranks, beside mpi4py's."""
+    with exit_codes():
+        from .. import parallel
+        from ..parallel import bench, launch
+
+        if parallel.size() > 1:
+            bench.main("table")
+            return
+        code = launch.run(ranks, [sys.executable, "-m", "thalweg.parallel.bench"])
+    raise typer.Exit(code)
+
+
 @contextlib.contextmanager
 def exit_codes() -> Iterator[None]:
     """Ends the command with the exit code and the message that belong to an exception."""

@@ -11,8 +11,6 @@ from .. import _core, fork
 from . import ending, environment, mpi
 from .environment import Launch, LaunchError
 
-STEP_SECONDS, START_SECONDS = 60.0, 300.0  # that ranks wait for one another
-
 _comm: Any = None
 
 
@@ -59,19 +57,19 @@ def communicator() -> Any:
         launch = launched()
         assert launch is not None
         _comm = _connect(launch)
-        _comm.limit = environment.seconds(environment.TIMEOUT, STEP_SECONDS)
+        _comm.limit = environment.seconds(environment.TIMEOUT, environment.STEP_SECONDS)
         ending.install(_comm, None if launch.own else mpi.end_all)
         atexit.register(_leave, os.getpid())
     return _comm
 
 
 def _connect(launch: Launch) -> Any:
-    limit = environment.seconds(environment.START_TIMEOUT, START_SECONDS)
+    limit = environment.seconds(environment.START_TIMEOUT, environment.START_SECONDS)
     if launch.own:
         return _core.make_shm(_memory(launch), launch.rank, limit)
     if launch.launcher == environment.TORCHRUN:
         raise LaunchError(
-            f"this process is rank {launch.rank} of {launch.size} of torchrun, which does not connect them: start ranks "
+            f"this process is rank {launch.rank} of {launch.size} of torchrun, which connects none: start ranks "
             f"of one machine by `thalweg launch -n {launch.size}`, of several by mpirun"
         )
     return mpi.connect(launch)

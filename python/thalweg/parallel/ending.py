@@ -6,13 +6,16 @@ import contextlib
 import os
 import sys
 import traceback
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from .. import _core
 from ..failure import exit_code
+from . import environment
 
 UNKNOWN = 1  # the exit code of a mistake in a script
+SHOWN_EVENTS = 3
 
 
 def install(comm: Any, end_all: Any) -> None:
@@ -42,9 +45,24 @@ def _show(comm: Any, error: BaseException, code: int, show_all: Any) -> None:
     sys.stdout.flush()
     if isinstance(error, _core.LostError):
         print(f"thalweg: rank {comm.rank} ends: {error}", file=sys.stderr)
+        _record(comm, str(error))
     else:
         show_all()
     sys.stderr.flush()
+
+
+def _record(comm: Any, reason: str) -> None:
+    """Write the last collectives of this rank into the folder that THALWEG_FLIGHT names; else show the newest."""
+    lines = comm.flight()
+    folder = os.environ.get(environment.FLIGHT)
+    if not folder:
+        for line in lines[-SHOWN_EVENTS:]:
+            print(f"  rank {comm.rank}, {line}", file=sys.stderr)
+        return
+    path = Path(folder) / f"flight-rank-{comm.rank}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([f"rank {comm.rank} of {comm.size}: {reason}", *lines, ""]), encoding="utf-8")
+    print(f"  its last collectives are in {path}", file=sys.stderr)
 
 
 def _short(kind: type[BaseException], error: BaseException) -> str:

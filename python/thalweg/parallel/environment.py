@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 RANK, SIZE, MEMORY = "THALWEG_RANK", "THALWEG_WORLD", "THALWEG_MEMORY_FD"
 TIMEOUT, START_TIMEOUT = "THALWEG_TIMEOUT", "THALWEG_START_TIMEOUT"  # seconds
+STEP_SECONDS, START_SECONDS = 60.0, 300.0  # that ranks wait for one another, unless these say otherwise
+FLIGHT = "THALWEG_FLIGHT"  # a folder for what each rank did last, should it lose the others
 
 
 class LaunchError(RuntimeError):
@@ -50,6 +52,11 @@ def detect(variables: Mapping[str, str] | None = None) -> Launch | None:
         if rank in found and size in found and _NEEDED.get(launcher, rank) in found:
             return Launch(launcher, *_numbers(rank, found[rank], size, found[size]))
     return None
+
+
+def every_variable() -> set[str]:
+    """Return the names of all variables that make a process a rank."""
+    return {name for _, rank, size in _VARIABLES for name in (rank, size)} | {MEMORY, *_NEEDED.values()}
 
 
 def seconds(name: str, otherwise: float) -> float:

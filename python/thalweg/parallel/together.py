@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from . import environment
+
 CHECKPOINT_SECONDS = 600.0  # that the others wait for rank 0 to save
+STEPS = 20  # that ranks wait for one another at least
+SAMPLED_ROWS = 64
 
 
 def agree(comm: Any, asked: int, stop: bool, pace: float) -> tuple[float, float, float]:
-    """Return the largest signal number that came to any rank, whether any wants to stop, and rank 0's pace."""
+    """Return the largest signal number that came to any rank, whether any wants to stop, and rank 0's pace.
+
+    Slow steps may take ranks longer to come: the limit follows them.
+    """
     found = comm.all_gather(np.array([asked, stop, pace], "f8"))
+    comm.limit = max(environment.seconds(environment.TIMEOUT, environment.STEP_SECONDS), STEPS * float(found[0, 2]))
     return float(found[:, 0].max()), float(found[:, 1].max()), float(found[0, 2])
+
+
+def check_fit(comm: Any, arrays: Sequence[np.ndarray], choices: dict[str, Any]) -> None:
+    """Raise ValueError on every rank where they fit different data (told by some of the rows) or otherwise."""
+    if comm is None:
+        return
+    texts = {name: repr(value) for name, value in choices.items()}
+    for i, array in enumerate(arrays):
+        rows = np.linspace(0, len(array) - 1, SAMPLED_ROWS).astype(int)
+        digest = hashlib.sha256(np.ascontiguousarray(array[rows]).tobytes()).hexdigest()
+        texts[f"input {i}"] = f"{array.dtype} {array.shape}, rows with the digest {digest[:8]}"
+    comm.check_same("fit", texts)
 
 
 def once(comm: Any, action: Callable[[], Path]) -> Path:

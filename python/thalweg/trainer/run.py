@@ -129,6 +129,11 @@ class EpochRunner:
         self.interrupt = Interrupt(trainer.peers)
         self._shown = 0.0
 
+    def check_same(self, epochs: int) -> None:
+        """Raise ValueError on every rank where ranks that are processes were told different things."""
+        choices = {"epochs": epochs, "batch_size": self.batch_size, "shuffle": self.shuffle, "t": self.trainer.t}
+        together.check_fit(self.trainer.peers, self.arrays, choices)
+
     def epoch(self) -> dict[str, Any]:
         """Run the rest of the current epoch; returns its logs. The trainer's position is right at every exit."""
         trainer, position = self.trainer, self.trainer._position

@@ -210,6 +210,7 @@ class Trainer:
             data = self._data(x, y, "fit")
             validation = None if validation_data is None else self._validation(validation_data)
             runner = EpochRunner(self, data, batch_size, bool(shuffle), used)
+            runner.check_same(epochs)
             fitting.fit(self, runner, epochs, validation, verbose)
         return self.history
 
