@@ -101,6 +101,8 @@ class _Job:
         self.tails: list[_Tail] = []
         self.ended: list[tuple[int, int]] = []  # (rank, exit code) in the order of their ends
         self.ours: set[int] = set()  # ranks that were ended by us
+        self.started = False
+        self.told = 0  # the last signal that was passed on
         self._ends: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
 
     def start(self, argv: Sequence[str]) -> None:
@@ -120,6 +122,9 @@ class _Job:
             if process.stdout is not None:
                 self.tails.append(_Tail(rank, process.stdout, self.show_all))
             threading.Thread(target=self._watch, args=(rank, process), daemon=True).start()
+        self.started = True
+        if self.told:
+            self.signal(self.told)
 
     def wait(self) -> None:
         """Wait for all ranks; once one has failed, end those that don't end by themselves."""
@@ -172,7 +177,7 @@ class _Job:
             if rank in kept and code not in STOPPED:  # all of the first reason; those after it are often its copies
                 self._say(kept[rank].lines()[-SHOWN_LINES if i == 0 else -1 :])
         code = causes[0][1] if causes else LOST
-        return code if code > 0 else LOST
+        return 128 + self.told if code == -self.told else code if code > 0 else LOST
 
     @contextlib.contextmanager
     def forwarding(self) -> Any:
@@ -185,7 +190,9 @@ class _Job:
                 signal.signal(number, handler)
 
     def _forward(self, number: int, _: Any) -> None:
-        self.signal(number)
+        self.told = number
+        if self.started:  # else when all are there
+            self.signal(number)
 
     def _variables(self, rank: int) -> dict[str, str]:
         return {

@@ -70,8 +70,11 @@ class Interrupt:
     }
 
     def __init__(self, peers: Any = None) -> None:
-        self.asked = 0  # the number of the signal
+        self._noted = 0  # the number of the signal that came
+        self._agreed: int | None = None  # of any rank; None: there are no others
         self._peers = peers
+        if peers is not None:
+            self._agreed = 0
         self._at_edge = False
 
     @contextmanager
@@ -98,20 +101,24 @@ class Interrupt:
 
     def check(self) -> None:
         """Raise what was asked for; between ranks that are processes, once they agree (agree)."""
-        if self.asked:
-            raise Preempted if self.asked == signal.SIGTERM else KeyboardInterrupt
+        asked = self._noted if self._agreed is None else self._agreed
+        if asked:
+            raise Preempted if asked == signal.SIGTERM else KeyboardInterrupt
 
     def agree(self, trainer: Trainer) -> None:
         """Let ranks that are processes take the same decisions: end, stop, and how many steps go before the next."""
         if self._peers is None:
             return
-        asked, stop, pace = together.agree(self._peers, self.asked, trainer.stop_training, trainer._pace)
-        self.asked, trainer.stop_training, trainer._pace = int(asked), bool(stop), pace
+        # A signal may come meanwhile: it stays noted and is agreed on the next time.
+        asked, stop, pace = together.agree(self._peers, self._noted, trainer.stop_training, trainer._pace)
+        self._agreed, trainer.stop_training, trainer._pace = int(asked), bool(stop), pace
 
     def _note(self, number: int, _: Any) -> None:
-        again = self.asked == number == signal.SIGINT
-        self.asked = number
-        if again or self._at_edge:
+        again = self._noted == number == signal.SIGINT
+        self._noted = number
+        if again:
+            raise KeyboardInterrupt
+        if self._at_edge:
             self.check()
 
 
