@@ -25,8 +25,14 @@ struct Ranks {
 using Merge =
     std::function<void(std::byte* into, Ranks into_ranks, const std::byte* from, Ranks from_ranks, int64_t count)>;
 
-// The ranks of a collective must make the same call, with as many elements of the same size; else every one of them
-// throws the same ValueError.
+// What the ranks are at: the updates done and the rows of the batch. -1: nothing in particular.
+struct Context {
+  int64_t update = -1, rows = -1;
+  bool operator==(const Context&) const = default;
+};
+
+// The ranks of a collective must make the same call in the same context, with as many elements of the same size; else
+// every one of them throws the same ValueError.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -42,14 +48,27 @@ class Communicator {
   virtual void broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) = 0;
   virtual void send(const std::byte* data, int64_t elements, int64_t element_bytes, int to) = 0;
   virtual void recv(std::byte* data, int64_t elements, int64_t element_bytes, int from) = 0;
-  virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
+  virtual std::shared_ptr<Communicator> split(int color, int key) = 0;
   virtual void leave() = 0;  // this rank makes no further call: what others would wait for in vain throws Lost
   virtual void abort(const std::string& why) = 0;  // every rank's next or present call throws Lost(why), in all groups
   virtual double seconds_waiting() const = 0;      // spent so far in collectives until the last rank arrived
+  virtual std::vector<std::string> flight() const { return {}; }  // the last collectives, as lines, the newest last
+
+  void at(const Context& context) { context_ = context; }
+  // The longest that a call may wait for ranks of other processes, in seconds; then every rank throws Lost.
+  void limit_waits(double seconds) { limit_ = seconds; }
+  double limit() const { return limit_; }
+  // Called about every 50 ms while ranks of other processes are waited for; what it throws ends the wait.
+  void on_wait(std::function<void()> poll) { poll_ = std::move(poll); }
+
+ protected:
+  Context context_;
+  double limit_ = 60;
+  std::function<void()> poll_ = [] {};
 };
 
-std::unique_ptr<Communicator> make_self();
-std::vector<std::unique_ptr<Communicator>> make_threads(int size);  // one for each rank, used from its own thread
+std::shared_ptr<Communicator> make_self();
+std::vector<std::shared_ptr<Communicator>> make_threads(int size);  // one for each rank, used from its own thread
 
 // Rank r's even share of n elements is [share(n, r, size), share(n, r + 1, size)).
 inline int64_t share(int64_t n, int r, int size) { return n * r / size; }

@@ -19,7 +19,7 @@ class Self final : public Communicator {
   void broadcast(std::byte*, int64_t, int64_t, int) override {}
   void send(const std::byte*, int64_t, int64_t, int) override { throw Lost("there is no other rank"); }
   void recv(std::byte*, int64_t, int64_t, int) override { throw Lost("there is no other rank"); }
-  std::unique_ptr<Communicator> split(int, int) override { return make_self(); }
+  std::shared_ptr<Communicator> split(int, int) override { return make_self(); }
   void leave() override {}
   void abort(const std::string&) override {}
   double seconds_waiting() const override { return 0; }
@@ -27,6 +27,6 @@ class Self final : public Communicator {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_self() { return std::make_unique<Self>(); }
+std::shared_ptr<Communicator> make_self() { return std::make_shared<Self>(); }
 
 }  // namespace thalweg

@@ -40,7 +40,7 @@ class Function {
   Program program_;
   Arena activations_, planes_;
   std::vector<int64_t> plane_at_;  // offset in planes_ of inputs, then of outputs
-  std::unique_ptr<Communicator> self_;
+  std::shared_ptr<Communicator> self_;
   std::mutex mutex_;
 };
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "../comm/same.h"
 #include "../formula/clip.h"
 
 namespace thalweg {
@@ -114,6 +115,7 @@ void Plan::load(const Batch& batch) {
 }
 
 void Plan::run(int begin, int end, const StepInfo& info) {
+  replica_.comm->at({int64_t(info.step), program_.spec().cut.rows_global});
   program_.run(begin, end, replica_.exec(), *replica_.comm, {info.seed, info.step, row0_});
 }
 
@@ -172,19 +174,32 @@ void Plan::commit_buffers() {
                 program_.type(buffer).shape.size() * element);
 }
 
-// The step is run once more, every output looked at; parameters and buffers have not changed yet.
+// The first instruction, over all ranks, whose output is not finite: every rank reports the same.
 void Plan::find_bad(StepReport& report, const StepInfo& info) {
+  Communicator& comm = *replica_.comm;
+  std::vector<int32_t> found(size_t(comm.size()));
+  const int32_t here = find_bad_here(report.bad, info);
+  comm.all_gather(reinterpret_cast<const std::byte*>(&here), 1, sizeof here,
+                  reinterpret_cast<std::byte*>(found.data()));
+  for (int r = 0; r < comm.size(); r++)
+    if (found[size_t(r)] >= 0 && (report.bad_rank < 0 || found[size_t(r)] < found[size_t(report.bad_rank)]))
+      report.bad_rank = r;
+  if (report.bad_rank >= 0) report.bad = gather_texts(comm, report.bad)[size_t(report.bad_rank)];
+}
+
+// The step is run once more, every output looked at; parameters and buffers have not changed yet. Returns -1 for
+// nothing, 0 for the parameters, else the number of the instruction.
+int Plan::find_bad_here(std::string& what, const StepInfo& info) {
   const Exec exec = replica_.exec();
   for (auto& p : layout_.parameters) {
     const std::byte* at = replica_.parameters.data() + p.offset * bytes_of(dtype_);
     const int64_t bad = kernels().first_non_finite(exec, dtype_, at, p.shape.size());
     if (bad < 0) continue;
-    report.bad_instruction = 0;
-    report.bad = text("parameter '", p.name, "' is not finite at element ", bad);
-    return;
+    what = text("parameter '", p.name, "' is not finite at element ", bad);
+    return 0;
   }
-  const int found = program_.inspect(exec, *replica_.comm, {info.seed, info.step, row0_}, report.bad);
-  report.bad_instruction = found >= 0 ? found + 1 : -1;
+  const int found = program_.inspect(exec, *replica_.comm, {info.seed, info.step, row0_}, what);
+  return found >= 0 ? found + 1 : -1;
 }
 
 void Plan::report_times(StepReport& report) const {
@@ -220,12 +235,15 @@ void Plan::predict(const Batch& batch, const StepInfo& info, std::span<std::byte
   run(0, program_.instructions(), info);
   const BatchCut& cut = program_.spec().cut;
   for (size_t i = 0; i < out.size(); i++) {
-    const Value v = recorded_.outputs[i];
-    const Type& t = program_.type(v);
-    const int64_t row_bytes = t.shape.product(1, t.shape.rank()) * element_bytes(program_.spec().number, t.kind);
-    std::memcpy(out[i] + (batch.first + cut.first_row[cut.rank]) * row_bytes, program_.at(v).data,
+    const int64_t row_bytes = output_row_bytes(i);
+    std::memcpy(out[i] + (batch.first + cut.first_row[cut.rank]) * row_bytes, program_.at(recorded_.outputs[i]).data,
                 cut.rows() * row_bytes);
   }
+}
+
+int64_t Plan::output_row_bytes(size_t output) const {
+  const Type& t = program_.type(recorded_.outputs[output]);
+  return t.shape.product(1, t.shape.rank()) * element_bytes(program_.spec().number, t.kind);
 }
 
 }  // namespace thalweg

@@ -36,8 +36,7 @@ struct StepReport {
   double seconds = 0, seconds_comm = 0, seconds_wait = 0;
   int64_t bytes_comm = 0;
   bool skipped = false;
-  int bad_instruction =
-      -1;  // not finite: the first instruction to make it so (0: the inputs or parameters), and what it is
+  int bad_rank = -1;  // not finite: the rank where the first instruction made it so, and what it is
   std::string bad;
 };
 
@@ -64,6 +63,7 @@ class Plan {
   // As gradients(); instruction k took seconds[k], which it makes as long as there are instructions.
   void profile(const Batch& batch, const StepInfo& info, std::vector<double>& seconds);
   std::vector<InstructionInfo> describe() const;
+  int64_t output_row_bytes(size_t output) const;
 
  private:
   static BuildSpec spec(const Recorded&, const Layout&, DType, const BatchCut&, int64_t bucket_bytes);
@@ -77,6 +77,7 @@ class Plan {
   void update(const StepSettings& settings, double count, double norm);
   void commit_buffers();
   void find_bad(StepReport& report, const StepInfo& info);
+  int find_bad_here(std::string& what, const StepInfo& info);
   void report_times(StepReport& report) const;
 
   const Recorded& recorded_;

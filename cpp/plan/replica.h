@@ -30,7 +30,7 @@ struct Replica {
   void clear_state(const Layout& layout, DType dtype, int states);  // of the optimizer, of no update yet
   Exec exec() { return {*pool}; }
 
-  std::unique_ptr<Communicator> comm;
+  std::shared_ptr<Communicator> comm;
   std::unique_ptr<Pool> pool;
   Arena parameters, gradients, state, buffers;
   Arena accumulated;     // sums of earlier micro-batches; made at first use

@@ -8,21 +8,24 @@
 
 namespace thalweg {
 
-Session::Session(std::shared_ptr<const Model> model, SessionConfig config)
-    : config_(std::move(config)), model_(std::move(model)) {
+Session::Session(std::shared_ptr<const Model> model, SessionConfig config, std::shared_ptr<Communicator> peers,
+                 const Named& named)
+    : config_(std::move(config)), model_(std::move(model)), peers_(std::move(peers)) {
+  if (peers_) check_same(*peers_, "Trainer", named);
+  if (peers_) config_.world = peers_->size();
   if (config_.world < 1) fail("world = ", config_.world, ", expected at least 1");
   if (config_.shards < 1 || config_.shards > kMostShards)
     fail("shards = ", config_.shards, ", expected 1 to ", kMostShards, ": only as many ranks could share them");
   if (config_.accumulate < 1) fail("accumulate = ", config_.accumulate, ", expected at least 1");
   if (config_.threads < 0 || config_.threads > kMostThreads)
     fail("threads = ", config_.threads, ", expected 0 (automatic) to ", kMostThreads);
-  if (config_.threads == 0) config_.threads = std::max(1, usable_cores() / config_.world);
-  for (int r = 0; r < config_.world; r++)
+  if (config_.threads == 0) config_.threads = std::max(1, usable_cores() / here());
+  for (int r = 0; r < here(); r++)
     replicas_.push_back(std::make_unique<Replica>(layout(), config_.dtype, states(), config_.threads));
-  plans_.resize(config_.world);
-  carried_.resize(config_.world);
-  reports_.resize(config_.world);
-  if (config_.world > 1) team_ = make_pool(config_.world);
+  plans_.resize(size_t(here()));
+  carried_.resize(size_t(here()));
+  reports_.resize(size_t(here()));
+  if (here() > 1) team_ = make_pool(here());
   connect();
 }
 
@@ -40,8 +43,8 @@ void Session::restart(const SessionConfig& config) {
 }
 
 void Session::connect() {
-  if (config_.world == 1) {
-    replicas_[0]->comm = make_self();
+  if (here() == 1) {
+    replicas_[0]->comm = peers_ ? peers_ : make_self();
     return;
   }
   auto comms = make_threads(config_.world);
@@ -76,8 +79,19 @@ void Session::run_team(const std::function<void(int)>& body) {
   std::rethrow_exception(first);
 }
 
-Plan& Session::plan(int rank, Mode mode, int64_t rows) {
-  Plans& plans = plans_[rank];
+// Ranks of other processes can't start anew: after one's exception all are lost.
+void Session::run_among_peers(const std::function<void(int)>& body) {
+  try {
+    body(0);
+    peers_->at({});
+  } catch (const Lost&) { throw; } catch (const std::exception& e) {
+    peers_->abort(text("rank ", first(), " failed: ", e.what()));
+    throw;
+  }
+}
+
+Plan& Session::plan(int here, Mode mode, int64_t rows) {
+  Plans& plans = plans_[size_t(here)];
   std::map<int64_t, Kept>& kept = plans.kept[size_t(mode)];
   auto found = kept.find(rows);
   if (found == kept.end()) {
@@ -85,8 +99,8 @@ Plan& Session::plan(int rank, Mode mode, int64_t rows) {
       kept.erase(
           std::min_element(kept.begin(), kept.end(), [](auto& a, auto& b) { return a.second.used < b.second.used; }));
     const Recorded& r = mode == Mode::train ? trained() : mode == Mode::evaluate ? evaluated() : predicted();
-    const BatchCut cut = BatchCut::of(rows, config_.shards, rank, config_.world);
-    auto made = std::make_unique<Plan>(r, layout(), *replicas_[rank], config_.dtype, cut, config_.bucket_bytes);
+    const BatchCut cut = BatchCut::of(rows, config_.shards, first() + here, config_.world);
+    auto made = std::make_unique<Plan>(r, layout(), *replicas_[size_t(here)], config_.dtype, cut, config_.bucket_bytes);
     found = kept.emplace(rows, Kept{std::move(made)}).first;
   }
   found->second.used = ++plans.uses;
@@ -94,22 +108,18 @@ Plan& Session::plan(int rank, Mode mode, int64_t rows) {
 }
 
 const StepReport& Session::run_micro(const Batch& micro, const StepSettings& settings) {
-  run_ranks(
-      [&](int rank) { reports_[rank] = plan(rank, Mode::train, micro.rows).step(micro, settings, carried_[rank]); });
+  run_ranks([&](int rank) {
+    reports_[size_t(rank)] = plan(rank, Mode::train, micro.rows).step(micro, settings, carried_[size_t(rank)]);
+  });
   raise_if_bad();
   return reports_[0];
 }
 
 void Session::raise_if_bad() {
   if (!reports_[0].skipped || config_.skip_nonfinite) return;
-  int first = -1;
-  for (int r = 0; r < config_.world; r++) {
-    const int at = reports_[r].bad_instruction;
-    if (at >= 0 && (first < 0 || at < reports_[first].bad_instruction)) first = r;
-  }
   const std::string head = text("the training diverged at update ", t + 1, ": ");
-  if (first >= 0)
-    throw NonFinite(text(head, reports_[first].bad, config_.world > 1 ? text(" (rank ", first, ")") : std::string(),
+  if (const StepReport& report = reports_[0]; report.bad_rank >= 0)
+    throw NonFinite(text(head, report.bad, config_.world > 1 ? text(" (rank ", report.bad_rank, ")") : std::string(),
                          "; parameters are those of the update before. Lower the learning rate, or set max_norm"));
   throw NonFinite(text(head, "the gradient norm is ", reports_[0].grad_norm, " and the loss ",
                        reports_[0].sums.loss / reports_[0].sums.count));
@@ -173,8 +183,9 @@ Sums Session::evaluate(const Batch& data, int64_t batch_size, const Between& bet
     Batch batch = data;
     batch.first = data.first + at;
     batch.rows = std::min(batch_size, data.rows - at);
-    std::vector<Sums> sums(config_.world);
-    run_ranks([&](int r) { sums[r] = plan(r, Mode::evaluate, batch.rows).evaluate(batch, {config_.seed, t, 0}); });
+    std::vector<Sums> sums(replicas_.size());
+    run_ranks(
+        [&](int r) { sums[size_t(r)] = plan(r, Mode::evaluate, batch.rows).evaluate(batch, {config_.seed, t, 0}); });
     all += sums[0];
     between();
   }
@@ -188,14 +199,27 @@ void Session::predict(const Batch& data, int64_t batch_size, std::span<std::byte
     batch.first = data.first + at;
     batch.rows = std::min(batch_size, data.rows - at);
     run_ranks([&](int r) { plan(r, Mode::predict, batch.rows).predict(batch, {config_.seed, t, 0}, out); });
+    if (peers_) share_rows(batch, out);
     between();
   }
 }
 
+// Every rank of another process has written its own rows of the outputs.
+void Session::share_rows(const Batch& batch, std::span<std::byte* const> out) {
+  run_ranks([&](int) {
+    for (size_t i = 0; i < out.size(); i++)
+      for (int r = 0; r < config_.world; r++) {
+        const BatchCut cut = BatchCut::of(batch.rows, config_.shards, r, config_.world);
+        const int64_t row_bytes = plan(0, Mode::predict, batch.rows).output_row_bytes(i);
+        peers_->broadcast(out[i] + (batch.first + cut.first_row[size_t(r)]) * row_bytes, cut.rows() * row_bytes, 1, r);
+      }
+  });
+}
+
 Sums Session::gradients(const Batch& batch) {
   check_not_forked();
-  std::vector<Sums> sums(config_.world);
-  run_ranks([&](int r) { sums[r] = plan(r, Mode::train, batch.rows).gradients(batch, {config_.seed, t, 0}); });
+  std::vector<Sums> sums(replicas_.size());
+  run_ranks([&](int r) { sums[size_t(r)] = plan(r, Mode::train, batch.rows).gradients(batch, {config_.seed, t, 0}); });
   return sums[0];
 }
 

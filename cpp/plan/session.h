@@ -5,6 +5,7 @@
 #include <functional>
 #include <mutex>
 
+#include "../comm/same.h"
 #include "model.h"
 
 namespace thalweg {
@@ -34,7 +35,10 @@ struct Start {
 
 class Session {
  public:
-  Session(std::shared_ptr<const Model> model, SessionConfig config);
+  // peers: ranks of other processes, of which this session is one; without, all config.world ranks are threads here.
+  // named: what must be the same on all of them, by name.
+  Session(std::shared_ptr<const Model> model, SessionConfig config, std::shared_ptr<Communicator> peers = nullptr,
+          const Named& named = {});
   // Begins another training with the memory and the plans of this one: t is 0, the optimizer's state empty; parameters
   // and buffers are to be written. What memory and plans depend on (dtype, world, shards, threads) stays.
   void restart(const SessionConfig& config);
@@ -51,7 +55,8 @@ class Session {
   void predict(const Batch& data, int64_t batch_size, std::span<std::byte* const> out, const Between& between);
   Sums gradients(const Batch& batch);  // sums over the rows, left in the gradient arenas
 
-  // The instructions of rank 0's part of a training step up to the update, and what each took in each repetition.
+  // The instructions of the first rank's part of a training step up to the update, and what each took in each
+  // repetition.
   struct Profile {
     std::vector<InstructionInfo> instructions;
     std::vector<std::vector<double>> seconds;
@@ -74,7 +79,7 @@ class Session {
   int groups() const { return model_->groups; }
   int states() const { return config_.rule.states(config_.has_momentum); }
   std::atomic<uint64_t> t{0};                     // updates done
-  std::string digest() const;                     // throws where the replicas differ
+  std::string digest();                           // throws where the replicas differ
   std::map<std::string, int64_t> memory() const;  // bytes of each part, and how many plans are kept
   // Whoever uses a session holds it. Recursive: a signal's handler that runs at a step's edge may read and write.
   std::recursive_mutex& mutex() const { return mutex_; }
@@ -91,25 +96,33 @@ class Session {
     std::array<std::map<int64_t, Kept>, size_t(Mode::kCount)> kept;
     uint64_t uses = 0;
   };
-  Plan& plan(int rank, Mode mode, int64_t rows);
-  // Runs the body on every rank. One rank's exception ends the others' collectives; it is the one that is rethrown.
+  Plan& plan(int here, Mode mode, int64_t rows);
+  // Runs the body for every rank of this process: 0 to here() - 1, which is rank first() + that of the world. One
+  // rank's exception ends the others' collectives; it is the one that is rethrown.
   template <class Body>
   void run_ranks(const Body& body) {
     if (config_.world == 1) return body(0);
-    run_team(body);
+    if (peers_) run_among_peers(body);
+    else run_team(body);
   }
-  void run_team(const std::function<void(int rank)>& body);
+  void run_team(const std::function<void(int)>& body);
+  void run_among_peers(const std::function<void(int)>& body);
+  int here() const { return peers_ ? 1 : config_.world; }
+  int first() const { return peers_ ? peers_->rank() : 0; }
   void connect();
+  Named digests(int here) const;
+  void share_rows(const Batch& batch, std::span<std::byte* const> out);
   const StepReport& run_micro(const Batch& micro, const StepSettings& settings);
   void raise_if_bad();
 
   SessionConfig config_;
   std::shared_ptr<const Model> model_;
+  std::shared_ptr<Communicator> peers_;
   std::vector<std::unique_ptr<Replica>> replicas_;
   std::vector<Plans> plans_;
   std::unique_ptr<Pool> team_;       // one thread for each rank; the caller is rank 0
-  std::vector<StepReport> reports_;  // of each rank, of the last micro-batch
-  std::vector<Sums> carried_;        // of each rank, between micro-batches
+  std::vector<StepReport> reports_;  // of each rank here, of the last micro-batch
+  std::vector<Sums> carried_;        // of each rank here, between micro-batches
   mutable std::recursive_mutex mutex_;
 };
 

@@ -69,23 +69,36 @@ void Session::start(Part part, const Layout::Entry& e, const Start& start) {
   }
 }
 
-std::string Session::digest() const {
+// Of every tensor, by the name that messages have for it.
+Named Session::digests(int here) const {
   const int64_t element = bytes_of(config_.dtype);
-  std::string first;
-  for (size_t rank = 0; rank < replicas_.size(); rank++) {
+  Named all;
+  auto add = [&](const std::string& what, Part part, const Layout::Entry& e, int which) {
     Digest d;
-    auto add = [&](Part part, const Layout::Entry& e, int which) {
-      d.add(address(*replicas_[rank], part, e.offset, which, layout().parameter_elements, element),
-            e.shape.size() * element);
-    };
-    for (auto& e : layout().parameters) add(Part::parameters, e, 0);
-    for (auto& e : layout().buffers) add(Part::buffers, e, 0);
-    for (int k = 0; k < states(); k++)
-      for (auto& e : layout().parameters) add(Part::state, e, k);
-    if (rank == 0) first = d.hex();
-    else if (d.hex() != first) throw std::runtime_error(text("rank ", rank, " holds other parameters than rank 0"));
+    d.add(address(*replicas_[size_t(here)], part, e.offset, which, layout().parameter_elements, element),
+          e.shape.size() * element);
+    all[text(what, " '", e.name, "'")] = d.hex();
+  };
+  for (auto& e : layout().parameters) add("parameter", Part::parameters, e, 0);
+  for (auto& e : layout().buffers) add("buffer", Part::buffers, e, 0);
+  for (int k = 0; k < states(); k++)
+    for (auto& e : layout().parameters) add(text("optimizer state ", k, " of"), Part::state, e, k);
+  return all;
+}
+
+std::string Session::digest() {
+  const Named first = digests(0);
+  for (int r = 1; r < here(); r++)
+    for (auto& [name, value] : digests(r))
+      if (value != first.at(name)) throw std::runtime_error(text(name, " of rank ", r, " is not that of rank 0"));
+  if (peers_) {
+    try {
+      check_same(*peers_, "Trainer", first);
+    } catch (const ValueError& e) { throw std::runtime_error(e.what()); }
   }
-  return first;
+  Digest all;
+  for (auto& [name, value] : first) all.add(reinterpret_cast<const std::byte*>(value.data()), int64_t(value.size()));
+  return all.hex();
 }
 
 std::map<std::string, int64_t> Session::memory() const {

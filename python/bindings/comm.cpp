@@ -1,5 +1,8 @@
+#include "../../cpp/comm/mpi.h"
+#include "../../cpp/comm/same.h"
+#include "../../cpp/comm/shm.h"
 #include "../../cpp/ops/kernels.h"
-#include "arrays.h"
+#include "held.h"
 
 namespace thalweg::bindings {
 namespace {
@@ -56,14 +59,43 @@ py::array all_gather(Communicator& c, py::array mine) {
   return all;
 }
 
+void bind_shm(py::module_& m) {
+  using Release = py::call_guard<py::gil_scoped_release>;
+  py::class_<NodeMemory, std::shared_ptr<NodeMemory>>(m, "NodeMemory",
+                                                      "Memory that the processes of one machine share.")
+      .def(py::init(&NodeMemory::create), py::arg("size"))
+      .def_static("open", &NodeMemory::open, py::arg("fd"), py::arg("size"))
+      .def_property_readonly("fd", &NodeMemory::fd)
+      .def_property_readonly("size", &NodeMemory::size)
+      .def_property_readonly("has_ended", &NodeMemory::has_ended)
+      .def("end", &NodeMemory::end, py::arg("why"), Release());
+  m.def(
+      "make_shm",
+      [](std::shared_ptr<NodeMemory> memory, int rank, double limit) {
+        return make_shm(std::move(memory), rank, limit, check_signals);
+      },
+      py::arg("memory"), py::arg("rank"), py::arg("limit"), Release(),
+      "The communicator of a rank that is this process; returns when all ranks have come.");
+}
+
+void bind_mpi(py::module_& m) {
+  m.def(
+      "make_mpi",
+      [](uint64_t handle, int handle_bytes) { return make_mpi(load_mpi(handle, handle_bytes), check_signals); },
+      py::arg("handle"), py::arg("handle_bytes"), "The communicator on a communicator of the MPI that is loaded.");
+}
+
 }  // namespace
 
 void bind_comm(py::module_& m) {
   using Release = py::call_guard<py::gil_scoped_release>;
-  py::class_<Communicator>(m, "Communicator", "How the ranks of a world talk; each is used from its own thread.")
+  py::class_<Communicator, std::shared_ptr<Communicator>>(
+      m, "Communicator", "How the ranks of a world talk; each is used from its own thread.")
       .def_property_readonly("rank", &Communicator::rank)
       .def_property_readonly("size", &Communicator::size)
       .def_property_readonly("seconds_waiting", &Communicator::seconds_waiting)
+      .def_property("limit", &Communicator::limit, &Communicator::limit_waits)
+      .def("flight", &Communicator::flight, "The last collectives, as lines, the newest last.")
       .def("barrier", &Communicator::barrier, Release())
       .def("leave", &Communicator::leave, Release(), "Say that this rank makes no further call.")
       .def("abort", &Communicator::abort, py::arg("why"), Release())
@@ -75,6 +107,8 @@ void bind_comm(py::module_& m) {
       .def("broadcast", &transfer<&Communicator::broadcast>, py::arg("array"), py::arg("root") = 0)
       .def("send", &transfer<&Communicator::send>, py::arg("array"), py::arg("to"))
       .def("recv", &transfer<&Communicator::recv>, py::arg("array"), py::arg("from_"))
+      .def("gather_texts", &gather_texts, py::arg("mine"), Release(), "The texts of all ranks.")
+      .def("check_same", &check_same, py::arg("where"), py::arg("values"), Release())
       .def("split", &Communicator::split, py::arg("color"), py::arg("key") = 0, Release());
   m.def(
       "make_threads",
@@ -83,6 +117,8 @@ void bind_comm(py::module_& m) {
         return make_threads(size);
       },
       py::arg("size"), "Communicators of ranks that are threads of this process, one for each.");
+  bind_shm(m);
+  bind_mpi(m);
 }
 
 }  // namespace thalweg::bindings

@@ -15,7 +15,11 @@ std::shared_ptr<Model> make_model(const Graph& train, const Graph& evaluate, con
 }
 
 std::unique_ptr<Session> make(std::shared_ptr<Model> model, const py::dict& config) {
-  return std::make_unique<Session>(std::move(model), parse_config(config));
+  auto peers = get(config, "peers", std::shared_ptr<Communicator>());
+  const auto same = get(config, "same", Named());
+  const SessionConfig parsed = parse_config(config);
+  py::gil_scoped_release unlocked;
+  return std::make_unique<Session>(std::move(model), parsed, std::move(peers), same);
 }
 
 std::vector<Rates> parse_rates(const Session& s, const RateTable& table, int64_t steps) {

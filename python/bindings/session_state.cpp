@@ -4,11 +4,11 @@ namespace thalweg::bindings {
 namespace {
 
 using Part = Session::Part;
-using Named = std::map<std::string, py::array>;
+using Arrays = std::map<std::string, py::array>;
 
-Named read_all(const Session& s, const std::vector<Layout::Entry>& entries, Part part, int which) {
+Arrays read_all(const Session& s, const std::vector<Layout::Entry>& entries, Part part, int which) {
   const Held held(s);
-  Named out;
+  Arrays out;
   for (auto& e : entries) {
     py::array a = empty(e.shape, s.config().dtype);
     s.read(part, e, which, address(a));
@@ -18,7 +18,7 @@ Named read_all(const Session& s, const std::vector<Layout::Entry>& entries, Part
 }
 
 // All or nothing: every name and array is checked before the first is written.
-void write_all(Session& s, const std::vector<Layout::Entry>& entries, Part part, int which, const Named& values,
+void write_all(Session& s, const std::vector<Layout::Entry>& entries, Part part, int which, const Arrays& values,
                const char* what) {
   const Held held(s);
   std::vector<const std::byte*> from;
@@ -34,14 +34,14 @@ void write_all(Session& s, const std::vector<Layout::Entry>& entries, Part part,
   for (size_t i = 0; i < entries.size(); i++) s.write(part, entries[i], which, from[i]);
 }
 
-std::vector<Named> read_state(const Session& s) {
+std::vector<Arrays> read_state(const Session& s) {
   const Held held(s);
-  std::vector<Named> all;
+  std::vector<Arrays> all;
   for (int k = 0; k < s.states(); k++) all.push_back(read_all(s, s.layout().parameters, Part::state, k));
   return all;
 }
 
-void write_state(Session& s, const std::vector<Named>& values) {
+void write_state(Session& s, const std::vector<Arrays>& values) {
   const Held held(s);
   if (int(values.size()) != s.states())
     fail("got ", values.size(), " arenas of optimizer state, expected ", s.states());
@@ -51,8 +51,8 @@ void write_state(Session& s, const std::vector<Named>& values) {
 
 }  // namespace
 
-Named gradient_arrays(const Session& s, double count) {
-  Named out = read_all(s, s.layout().parameters, Part::gradients, 0);
+Arrays gradient_arrays(const Session& s, double count) {
+  Arrays out = read_all(s, s.layout().parameters, Part::gradients, 0);
   for (auto& e : s.layout().parameters)
     if (!e.trainable) out.erase(e.name);
   for (auto& [name, a] : out) a.attr("__itruediv__")(count);
@@ -63,12 +63,12 @@ void bind_session_state(py::class_<Session>& c) {
   c.def("parameters", [](const Session& s) { return read_all(s, s.layout().parameters, Part::parameters, 0); })
       .def(
           "set_parameters",
-          [](Session& s, const Named& v) { write_all(s, s.layout().parameters, Part::parameters, 0, v, "parameter"); },
+          [](Session& s, const Arrays& v) { write_all(s, s.layout().parameters, Part::parameters, 0, v, "parameter"); },
           py::arg("values"))
       .def("buffers", [](const Session& s) { return read_all(s, s.layout().buffers, Part::buffers, 0); })
       .def(
           "set_buffers",
-          [](Session& s, const Named& v) { write_all(s, s.layout().buffers, Part::buffers, 0, v, "buffer"); },
+          [](Session& s, const Arrays& v) { write_all(s, s.layout().buffers, Part::buffers, 0, v, "buffer"); },
           py::arg("values"))
       .def("optimizer_state", &read_state)
       .def("set_optimizer_state", &write_state, py::arg("state"))
@@ -79,7 +79,7 @@ void bind_session_state(py::class_<Session>& c) {
             s.t = t;
           })
       .def("digest",
-           [](const Session& s) {
+           [](Session& s) {
              const Held held(s);
              py::gil_scoped_release unlocked;
              return s.digest();

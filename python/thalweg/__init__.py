@@ -10,7 +10,7 @@ history = trainer.fit(x, y, epochs=15, batch_size=128)
 
 from typing import Any
 
-from . import arrays, callbacks, init, losses, metrics, models, nn, ops, optim, schedules
+from . import arrays, callbacks, init, losses, metrics, models, nn, ops, optim, parallel, schedules
 from ._core import DivergedError, LostError, __version__
 from .history import History
 from .sweep import SweepResult, SweepRun, sweep
@@ -39,6 +39,7 @@ __all__ = [
     "nn",
     "ops",
     "optim",
+    "parallel",
     "profile",
     "schedules",
     "sweep",

@@ -44,6 +44,13 @@ class Communicator:
     def size(self) -> int: ...
     @property
     def seconds_waiting(self) -> float: ...
+    @property
+    def limit(self) -> float: ...  # seconds that a call may wait for ranks of other processes; then all get a LostError
+    @limit.setter
+    def limit(self, seconds: float) -> None: ...
+    def flight(
+        self,
+    ) -> list[str]: ...  # the last collectives, the newest last: what, when, how long others were awaited
     def barrier(self) -> None: ...
     def leave(self) -> None: ...  # no further call; who would wait for this rank in vain gets a LostError
     def abort(self, why: str) -> None: ...  # every rank's next or present call raises LostError
@@ -54,8 +61,30 @@ class Communicator:
     def send(self, array: np.ndarray, to: int) -> None: ...
     def recv(self, array: np.ndarray, from_: int) -> None: ...
     def split(self, color: int, key: int = 0) -> Communicator: ...
+    def gather_texts(self, mine: str) -> list[str]: ...  # of each rank the first 1023 bytes
+    def check_same(self, where: str, values: dict[str, str]) -> None: ...  # ValueError on every rank if they differ
 
 def make_threads(size: int) -> list[Communicator]: ...
+
+class NodeMemory:
+    """Memory that the ranks of one machine share. It has no name: a file descriptor is passed to their processes."""
+    def __init__(self, size: int) -> None: ...
+    @staticmethod
+    def open(fd: int, size: int) -> NodeMemory: ...  # ValueError for what is no such memory
+    @property
+    def fd(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def has_ended(self) -> bool: ...
+    def end(self, why: str) -> None: ...  # every rank's next or present call raises LostError
+
+def make_shm(memory: NodeMemory, rank: int, limit: float) -> Communicator:
+    """The communicator of a rank that is this process; returns when all ranks have come, LostError after `limit` s."""
+
+def make_mpi(handle: int, handle_bytes: int) -> Communicator:
+    """The communicator on a communicator of the MPI library that this process has loaded, by its handle (the caller
+    keeps it for this use alone). ValueError where no known MPI library is loaded."""
 
 class Graph:
     """A recorded computation on values 0, 1, 2, ... `rows` is the nominal number of rows of batched inputs; every plan
@@ -140,7 +169,9 @@ class Session:
       "rule": {"name": "sgd" | "heavy_ball" | "duda" | "adagrad" | "rmsprop" | "adam", "nesterov", "eps_inside",
                "bias_correction", "decoupled", "momentum": bool},
       "max_norm": float (0: off), "clip_value": float (0: off), "max_layer_norm": float (0: off),
-      "on_nonfinite": "raise" | "skip", "accumulate": 1, "bucket_bytes": int}"""
+      "on_nonfinite": "raise" | "skip", "accumulate": 1, "bucket_bytes": int,
+      "peers": Communicator of ranks in other processes, of which this session is one (instead of "world"),
+      "same": {name: text} that must be equal on all of them}"""
     def __init__(self, model: Model, config: dict) -> None: ...
     def step(self, inputs: Sequence[np.ndarray], rates: np.ndarray) -> dict[str, Any]:
         """One update from one global batch (rows = inputs[0].shape[0]). rates: (groups, len(RATE_FIELDS)) float64.

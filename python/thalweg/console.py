@@ -18,6 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from . import parallel
+
 
 def open_standard_streams() -> None:
     """Puts /dev/null where a standard stream is closed: the next file opened would take its number otherwise."""
@@ -63,10 +65,11 @@ class Output(io.TextIOBase):
 
 
 class Screen:
-    """Everything that a training run prints."""
+    """Everything that a training run prints; of ranks that are processes, rank 0 alone."""
 
     def __init__(self) -> None:
-        self.console = Console(file=Output(sys.stdout), highlight=False, soft_wrap=True)  # type: ignore[arg-type]
+        stdout = sys.stdout if parallel.rank() == 0 else None
+        self.console = Console(file=Output(stdout), highlight=False, soft_wrap=True)  # type: ignore[arg-type]
         dumb = os.environ.get("TERM", "") in ("", "dumb", "unknown")
         self.animated = self.console.is_terminal and not dumb
         self.rows = "samples"  # what the rows of a batch are called

@@ -1,4 +1,4 @@
-"""Ranks as threads of this process: for trainers by default, and for functions of one's own."""
+"""Ranks of a trainer: processes that were started together, or threads of this one; threads for functions too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from . import _core, fork
+from . import _core, fork, parallel
 from .ops.axes import integer
 
 
@@ -75,9 +75,23 @@ class world:
         return results
 
 
-def default_size() -> int:
-    """Return the number of ranks of the innermost `with world(n)`, 1 outside."""
-    return _default.sizes[-1] if _default.sizes else 1
+def ranks(given: int | None) -> tuple[int, Any]:
+    """Return how many ranks a trainer has, and the communicator where they are processes (else None: threads).
+
+    given: None for the size of the innermost `with world(n)`, or for all processes that were started together.
+    Raises: ValueError for a number of ranks that is neither theirs nor 1.
+    """
+    asked = given if given is not None else _default.sizes[-1] if _default.sizes else None
+    size = None if asked is None else checked_size(asked)
+    started = parallel.size()
+    if started == 1:
+        return size or 1, None
+    if size not in (None, 1, started):
+        raise ValueError(
+            f"[world] the number of ranks is {size}, but this process is one of {started} that were started together: "
+            f"expected {started}, or nothing, to train on all of them, or 1 for this process alone"
+        )
+    return (1, None) if size == 1 else (started, parallel.communicator())
 
 
 def checked_size(size: int) -> int:

@@ -40,13 +40,13 @@ VAIN = {
 
 
 @pytest.mark.parametrize("case", VAIN)
-def test_a_wait_in_vain_ends(case):
+def test_a_wait_in_vain_ends(case, run_ranks):
     function, message = VAIN[case]
     with pytest.raises(tw.LostError, match=message):
-        tw.world(3).run(function)
+        run_ranks(3, function)
 
 
-def test_a_failure_reaches_the_sub_groups():
+def test_a_failure_reaches_the_sub_groups(run_ranks):
     def body(comm):
         half = comm.split(comm.rank // 2)
         if comm.rank == 0:
@@ -55,10 +55,10 @@ def test_a_failure_reaches_the_sub_groups():
         comm.barrier()
 
     with pytest.raises(ValueError, match="rank zero has no data"):
-        tw.world(4).run(body)
+        run_ranks(4, body)
 
 
-def test_a_letter_is_read_after_its_sender_has_left():
+def test_a_letter_is_read_after_its_sender_has_left(run_ranks):
     def body(comm):
         if comm.rank == 0:
             return comm.send(np.full(2, 3.0), 1)
@@ -66,4 +66,4 @@ def test_a_letter_is_read_after_its_sender_has_left():
         comm.recv(a, 0)
         return a[0]
 
-    assert tw.world(2).run(body) == [None, 3.0]
+    assert run_ranks(2, body) == [None, 3.0]

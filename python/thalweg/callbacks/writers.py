@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import parallel
 from ..ops.axes import integer
 from .base import Callback, direction, logged
 
 
 class ModelCheckpoint(Callback):
-    """Save the trainer after every epoch (save_freq="epoch") or every save_freq updates, into one folder.
+    """Save the trainer after every epoch (save_freq="epoch") or every save_freq updates, into one folder, and when
+    SIGTERM ends the program.
 
     save_best_only: only when the monitored quantity is better than at all saves before. mode as EarlyStopping.
     Raises: TypeError, ValueError for another save_freq; ValueError for a quantity that is not logged; what Trainer.save
@@ -60,6 +62,13 @@ class ModelCheckpoint(Callback):
             self.best = value
         self.trainer.save(self.filepath)
 
+    def on_train_interrupted(self, error: BaseException) -> None:
+        from ..trainer.run import Preempted
+
+        if isinstance(error, Preempted):
+            self.trainer.save(self.filepath)
+            error.saved()
+
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
 
@@ -68,7 +77,10 @@ class ModelCheckpoint(Callback):
 
 
 class CSVLogger(Callback):
-    """Write the logs of every epoch as a row of a table; append=True keeps the rows that are there."""
+    """Write the logs of every epoch as a row of a table; append=True keeps the rows that are there.
+
+    Of ranks that are processes only rank 0 writes.
+    """
 
     def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
         self.path, self.separator, self.append = Path(filename), separator, append
@@ -76,6 +88,8 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._columns = ()
+        if parallel.rank() > 0:
+            return
         if self.append and self.path.exists() and self.path.stat().st_size:
             with self.path.open(newline="", encoding="utf-8") as file:
                 self._columns = next(csv.reader(file, delimiter=self.separator))
@@ -83,6 +97,8 @@ class CSVLogger(Callback):
             self.path.write_text("", encoding="utf-8")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if parallel.rank() > 0:
+            return
         row = {"epoch": epoch, **(logs or {})}
         with self.path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(

@@ -1,8 +1,4 @@
-"""The `thalweg` command: its options, and how every failure becomes a message and an exit code.
-
-Exit codes: 0 done, 2 usage, 3 bad data, 4 bad checkpoint, 5 diverged, 6 a rank was lost, 7 out of memory or disk,
-75 preempted and saved, 130 interrupted and saved.
-"""
+"""The `thalweg` command: its options, and how every failure becomes a message and an exit code (failure.py)."""
 
 from __future__ import annotations
 
@@ -16,10 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from ..console import Output, open_standard_streams
+from ..failure import exit_code
 from .config import MODELS, OPTIMIZERS, WHOLE_NUMBERS, ConfigError, TrainConfig, UsageError
 from .interrupt import Stopped
 
-OUT_OF_RESOURCES = 7
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -127,10 +123,13 @@ def train(
 
 
 def _train(given: dict[str, Any], out: str | None, resume: str | None, fallback: bool) -> None:
+    from .. import parallel
     from ..checkpoint.durable import check_faults
     from .job import Job  # with the data and the checkpoints, which `thalweg --help` does not need
 
     check_faults()
+    if parallel.size() > 1:
+        raise UsageError(f"thalweg train runs as one process, not as one of {parallel.size()}: give it --world instead")
     if resume is None:
         job = Job.start(TrainConfig(**given), None if out is None else Path(out))
     else:
@@ -180,6 +179,58 @@ def sweep(
         SweepJob(names, configs, threads, None if out is None else Path(out)).run()
 
 
+@app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
+def launch(
+    command: Annotated[list[str], typer.Argument(help="A Python script, -m and a module, or a program; arguments.")],
+    ranks: Annotated[int, typer.Option("-n", "--ranks", help="Processes to start.", min=1, max=256)],
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Show what every rank prints, with its number; else rank 0 alone.")
+    ] = False,
+) -> None:
+    """Start a training script as several processes of this machine, which are the ranks of its trainers.
+
+    Without --all, the other ranks' output is shown when they fail.
+    """
+    with exit_codes():
+        from ..parallel import launch as launcher
+
+        code = launcher.run(ranks, launcher.command(command), show_all=show_all)
+    raise typer.Exit(code)
+
+
+@app.command()
+def doctor(out: Annotated[Path, typer.Option(help="The folder that runs will be written to.")] = Path("runs")) -> None:
+    """Look at what ranks need here: processor, threads, launchers, MPI, the output folder; say how to mend it.
+
+    Ends with 1 if something is bad.
+    """
+    from ..parallel import doctor as examiner
+
+    bad = False
+    for found in examiner.examine(out):
+        typer.echo(f"{found.state:5}{found.name:16}{found.text}")
+        if found.fix:
+            typer.echo(f"{'':21}-> {found.fix}")
+        bad |= found.state == examiner.BAD
+    raise typer.Exit(int(bad))
+
+
+@app.command("comm-bench")
+def comm_bench(
+    ranks: Annotated[int, typer.Option("-n", "--ranks", help="Processes to start.", min=2, max=256)] = 2,
+) -> None:
+    """Time the collectives between processes of this machine; under mpirun between its ranks, beside mpi4py's."""
+    with exit_codes():
+        from .. import parallel
+        from ..parallel import bench, launch
+
+        if parallel.size() > 1:
+            bench.main("table")
+            return
+        code = launch.run(ranks, [sys.executable, "-m", "thalweg.parallel.bench"])
+    raise typer.Exit(code)
+
+
 @contextlib.contextmanager
 def exit_codes() -> Iterator[None]:
     """Ends the command with the exit code and the message that belong to an exception."""
@@ -200,17 +251,6 @@ def exit_codes() -> Iterator[None]:
             raise typer.Exit(1) from None
         _complain(_text(error))
         raise typer.Exit(code) from None
-
-
-def exit_code(error: Exception) -> int | None:
-    """The exit code of a failure that is understood, None for one that is not."""
-    from .. import _core
-
-    code = getattr(error, "exit_code", None)
-    if isinstance(code, int):
-        return code
-    kinds = {_core.DivergedError: 5, _core.LostError: 6, MemoryError: OUT_OF_RESOURCES, OSError: OUT_OF_RESOURCES}
-    return next((number for kind, number in kinds.items() if isinstance(error, kind)), None)
 
 
 def _text(error: Exception) -> str:

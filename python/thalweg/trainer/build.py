@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import _core, fork
+from .. import _core, fork, parallel
 from ..nn.module import Module
 from ..optim import Optimizer
 from .batch import Door
@@ -42,6 +43,9 @@ def build(
     trained = trained_names(train)
     groups = optimizer.assign(trainer.net, trained)
     config = native_config(trainer, seed, shards, optimizer, data)
+    if trainer.peers is not None:
+        same = {"groups": groups, "optimizer": optimizer.describe(), "inputs": data.describe(), "network": _named(train)}
+        config |= {"peers": trainer.peers, "same": signature(config | same)}
     session = _core.Session(native_model(train, evaluate, groups), config)
     if draw:
         session.set_parameters(initial_parameters(train.recording, trainer.dtype, seed))
@@ -89,12 +93,27 @@ def different_rules(a: dict[str, Any], b: dict[str, Any]) -> str:
     return ", ".join(sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key)))
 
 
+def _named(train: Recorded) -> dict[str, Any]:
+    """What ranks can compare of a network: its parameters and layers."""
+    recording = train.recording
+    shapes = {name: list(value.shape) for name, (_, value) in recording.parameters.items()}
+    return {"parameters": shapes, "layers": [(path, kind) for path, kind, _ in recording.layers]}
+
+
+def signature(fields: dict[str, Any]) -> dict[str, str]:
+    """Return the fields as texts that are equal on ranks that were told the same."""
+    texts = {
+        name: json.dumps(value, sort_keys=True, default=lambda v: type(v).__name__) for name, value in fields.items()
+    }
+    return {**texts, "version": _core.__version__}
+
+
 def native_config(trainer: Trainer, seed: int, shards: int, optimizer: Optimizer, data: DataSpec) -> dict[str, Any]:
     """Return the configuration of a trainer's session."""
     return {
         "dtype": trainer.dtype,
         "world": trainer.world,
-        "threads": trainer.threads,
+        "threads": trainer.threads or (0 if trainer.peers is None else parallel.threads()),
         "shards": shards,
         "seed": seed,
         "labels": len(data.targets),

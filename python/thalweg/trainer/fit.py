@@ -82,6 +82,7 @@ def _run(trainer: Trainer, runner: EpochRunner, epochs: int, validation: list[np
         trainer.history.add(epoch, logs)
         for callback in runner.callbacks:
             callback.on_epoch_end(epoch, dict(logs))
+        runner.interrupt.agree(trainer)
 
 
 def _say_done(trainer: Trainer, epochs: int) -> None:

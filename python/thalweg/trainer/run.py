@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from .. import _core
 from ..callbacks import Callback, TerminateOnNaN
+from ..parallel import together
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -49,43 +50,76 @@ class Sums:
         return {**means, "grad_norm": self.totals["grad_norm"] / steps}
 
 
-class Interrupt:
-    """Notes Ctrl-C while native steps run, so that it is obeyed at a step's edge; a second one leaves at once."""
+class Preempted(SystemExit):
+    """SIGTERM came while fit ran; raised at a step's edge. Ends the program: code 75 once a callback has saved."""
 
     def __init__(self) -> None:
-        self.asked = False
+        super().__init__(128 + signal.SIGTERM)
+
+    def saved(self) -> None:
+        self.code = 75
+
+
+class Interrupt:
+    """Notes Ctrl-C and SIGTERM while native steps run, so that they are obeyed at a step's edge, by ranks that are
+    processes at the same one; a second Ctrl-C leaves at once."""
+
+    _DEFAULT: ClassVar[dict[signal.Signals, Any]] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+
+    def __init__(self, peers: Any = None) -> None:
+        self._noted = 0  # the number of the signal that came
+        self._agreed: int | None = None  # of any rank; None: there are no others
+        self._peers = peers
+        if peers is not None:
+            self._agreed = 0
         self._at_edge = False
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        main = threading.current_thread() is threading.main_thread()
-        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            yield  # another handler was chosen, or signals aren't ours
-            return
-        signal.signal(signal.SIGINT, self._note)
+        main = threading.current_thread() is threading.main_thread()  # else signals aren't ours
+        ours = [n for n, default in self._DEFAULT.items() if main and signal.getsignal(n) is default]
+        for number in ours:  # the others have a handler that was chosen
+            signal.signal(number, self._note)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number in ours:
+                signal.signal(number, self._DEFAULT[number])
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Obey it at once here, where no step is under way."""
+        """Obey them at once here, where no step is under way; ranks that are processes at the next common edge."""
         self.check()
-        self._at_edge = True
+        self._at_edge = self._peers is None
         try:
             yield
         finally:
             self._at_edge = False
 
     def check(self) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
+        """Raise what was asked for; between ranks that are processes, once they agree (agree)."""
+        asked = self._noted if self._agreed is None else self._agreed
+        if asked:
+            raise Preempted if asked == signal.SIGTERM else KeyboardInterrupt
 
-    def _note(self, *_: Any) -> None:
-        if self.asked or self._at_edge:
+    def agree(self, trainer: Trainer) -> None:
+        """Let ranks that are processes take the same decisions: end, stop, and how many steps go before the next."""
+        if self._peers is None:
+            return
+        # A signal may come meanwhile: it stays noted and is agreed on the next time.
+        asked, stop, pace = together.agree(self._peers, self._noted, trainer.stop_training, trainer._pace)
+        self._agreed, trainer.stop_training, trainer._pace = int(asked), bool(stop), pace
+
+    def _note(self, number: int, _: Any) -> None:
+        again = self._noted == number == signal.SIGINT
+        self._noted = number
+        if again:
             raise KeyboardInterrupt
-        self.asked = True
+        if self._at_edge:
+            self.check()
 
 
 class EpochRunner:
@@ -99,8 +133,13 @@ class EpochRunner:
         self.rows = arrays[0].shape[0]
         self.steps = -(-self.rows // batch_size)
         self.stop_every = math.gcd(*(c.stop_every for c in callbacks)) if callbacks else 0
-        self.interrupt = Interrupt()
+        self.interrupt = Interrupt(trainer.peers)
         self._shown = 0.0
+
+    def check_same(self, epochs: int) -> None:
+        """Raise ValueError on every rank where ranks that are processes were told different things."""
+        choices = {"epochs": epochs, "batch_size": self.batch_size, "shuffle": self.shuffle, "t": self.trainer.t}
+        together.check_fit(self.trainer.peers, self.arrays, choices)
 
     def epoch(self) -> dict[str, Any]:
         """Run the rest of the current epoch; returns its logs. The trainer's position is right at every exit."""
@@ -161,6 +200,7 @@ class EpochRunner:
                 self._call("on_train_batch_end", done - 1, logs)
             self._call("on_progress", done, self.steps, logs)
             self._shown = now
+        self.interrupt.agree(self.trainer)
         self.interrupt.check()
 
     def _last(self, columns: dict[str, np.ndarray], rates: np.ndarray) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..callbacks import Callback
 from ..history import History
 from ..nn.describe import build as build_network
 from ..nn.describe import describe
+from ..parallel import together
 from .build import build, different_rules
 from .meta import checked
 from .record import DataSpec
@@ -69,6 +71,15 @@ def _configuration(trainer: Trainer) -> dict[str, Any]:
 
 def _digest(trainer: Trainer) -> str:
     return hashlib.sha256(json.dumps(_configuration(trainer), sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def save(trainer: Trainer, path: Any) -> Path:
+    """Write a checkpoint, of ranks that are processes by rank 0 after all were found to hold the same."""
+    from .. import checkpoint
+
+    if trainer.peers is not None:
+        trainer.digest()
+    return together.once(trainer.peers, lambda: checkpoint.save(path, collect(trainer)))
 
 
 def arguments(given: Any, parts: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..history import History
 from ..nn.functional import functional_call
 from ..nn.module import Module
 from ..ops.axes import integer
-from ..world import checked_size, default_size
+from ..world import ranks
 from . import checks, state
 from . import fit as fitting
 from .batch import Door, data_spec
@@ -35,10 +35,11 @@ class Trainer:
     net: an nn.Module. loss: a function (prediction, target) of thalweg.ops, such as losses.CrossEntropy().
     optimizer: one of thalweg.optim. metrics: functions or names, such as ["accuracy"].
     seed keys initial values, the order of rows and dropout. dtype: "float32" or "float64". world: ranks as threads of
-    this process (by default that of `with thalweg.world(n)`, or 1); shards: fixed slices of every batch, a power of
-    two up to 1024, whose sums fold in a fixed tree: results are the same on 1, 2, 4, ... up to `shards` ranks. threads:
-    of each rank, 0 for the cores shared evenly. max_norm: limit of the whole gradient's norm; max_layer_norm: then of
-    each parameter's; clip_value: then of every element.
+    this process (by default that of `with thalweg.world(n)`, or 1); in a script that was started as several processes
+    (thalweg launch) these are the ranks, and all of them must make the same calls with the same data. shards: fixed
+    slices of every batch, a power of two up to 1024, whose sums fold in a fixed tree: results are the same on 1, 2, 4,
+    ... up to `shards` ranks. threads: of each rank, 0 for the cores shared evenly. max_norm: limit of the whole
+    gradient's norm; max_layer_norm: then of each parameter's; clip_value: then of every element.
     on_nonfinite: "raise" (DivergedError) or "skip" the update. accumulate: pieces that a batch is computed in, to
     save memory. The network is recorded when the first data come (or by build), which fixes the shapes of rows.
     Raises: TypeError and ValueError for arguments of other types or outside their ranges.
@@ -70,7 +71,7 @@ class Trainer:
         self.metrics = metrics_module.named(metrics)
         self.seed = checks.seed(seed)
         self.dtype = arrays.check_dtype(dtype, "Trainer")
-        self.world = default_size() if world is None else checked_size(world)
+        self.world, self.peers = ranks(world)
         self.shards = checks.power_of_two(shards)
         self.threads = integer(threads, "Trainer", "threads", 0)
         self.max_norm = checks.limit(max_norm, "max_norm")
@@ -209,6 +210,7 @@ class Trainer:
             data = self._data(x, y, "fit")
             validation = None if validation_data is None else self._validation(validation_data)
             runner = EpochRunner(self, data, batch_size, bool(shuffle), used)
+            runner.check_same(epochs)
             fitting.fit(self, runner, epochs, validation, verbose)
         return self.history
 
@@ -350,10 +352,11 @@ class Trainer:
         state.restore(self, given)
 
     def save(self, path: str | os.PathLike[str]) -> Any:
-        """Write a checkpoint into a folder, whole at every instant. Returns its path. Raises: OSError."""
-        from .. import checkpoint
+        """Write a checkpoint into a folder, whole at every instant. Returns its path. Raises: OSError.
 
-        return checkpoint.save(path, self.state_dict())
+        Of ranks that are processes all call this, and rank 0 writes. Raises: RuntimeError if they disagree.
+        """
+        return state.save(self, path)
 
     @classmethod
     def load(

@@ -1,35 +1,10 @@
-"""Collectives between ranks that are threads: values, the fixed tree, the same bits on every rank, and failures."""
-
-import threading
+"""Collectives of ranks of every kind: values, the fixed tree, the same bits on every rank, and failures."""
 
 import numpy as np
 import pytest
 from thalweg import _core
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def run_ranks(size, body):
-    """body(comm) on every rank; returns the results by rank, or raises the first error that is not a LostError."""
-    results, errors = [None] * size, [None] * size
-
-    def work(comm):
-        try:
-            results[comm.rank] = body(comm)
-        except BaseException as error:
-            errors[comm.rank] = error
-            comm.abort(f"rank {comm.rank}: {error}")
-
-    threads = [threading.Thread(target=work, args=(c,)) for c in _core.make_threads(size)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join(30)
-        assert not t.is_alive(), "a rank hangs"
-    causes = [e for e in errors if e is not None and not isinstance(e, _core.LostError)]
-    if causes:
-        raise causes[0]
-    return results
 
 
 def ref_tree(values):
@@ -52,9 +27,9 @@ def payload(rank, n, dtype):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 8])
-@pytest.mark.parametrize("n", [0, 1, 7, 1000, 4097, 300_001])
+@pytest.mark.parametrize("n", [0, 1, 7, 1000, 4097, 300_001, 700_001])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_all_reduce_follows_the_tree(size, n, dtype):
+def test_all_reduce_follows_the_tree(size, n, dtype, run_ranks):
     def body(comm):
         a = payload(comm.rank, n, dtype)
         comm.all_reduce(a)
@@ -66,7 +41,7 @@ def test_all_reduce_follows_the_tree(size, n, dtype):
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_reduce_scatter_leaves_each_rank_its_share(size):
+def test_reduce_scatter_leaves_each_rank_its_share(size, run_ranks):
     n = 1001
     expected = ref_tree([payload(r, n, "float32") for r in range(size)])
 
@@ -80,7 +55,7 @@ def test_reduce_scatter_leaves_each_rank_its_share(size):
         np.testing.assert_array_equal(result[begin:end], expected[begin:end])
 
 
-def test_gather_broadcast_send_recv_split():
+def test_gather_broadcast_send_recv_split(run_ranks):
     def body(comm):
         mine = np.full(3, float(comm.rank))
         everybody = comm.all_gather(mine)
@@ -102,7 +77,7 @@ def test_gather_broadcast_send_recv_split():
         assert total == (2.0 if rank % 2 == 0 else 4.0)
 
 
-def test_many_collectives_in_a_row_stay_in_step():
+def test_many_collectives_in_a_row_stay_in_step(run_ranks):
     def body(comm):
         total = np.zeros(1)
         for i in range(2000):
@@ -115,7 +90,7 @@ def test_many_collectives_in_a_row_stay_in_step():
     assert run_ranks(3, body) == [expected] * 3
 
 
-def test_a_failing_rank_ends_the_others():
+def test_a_failing_rank_ends_the_others(run_ranks):
     lost = []
 
     def body(comm):
@@ -161,7 +136,7 @@ DIFFERING = {
 
 
 @pytest.mark.parametrize("case", DIFFERING)
-def test_calls_that_differ_are_the_same_error_on_every_rank(case):
+def test_calls_that_differ_are_the_same_error_on_every_rank(case, run_ranks):
     call, message = DIFFERING[case]
 
     def body(comm):
@@ -175,12 +150,12 @@ def test_calls_that_differ_are_the_same_error_on_every_rank(case):
     assert found == [(found[0][0], 3.0)] * 3
 
 
-def test_many_ranks_that_differ_are_counted():
+def test_many_ranks_that_differ_are_counted(run_ranks):
     with pytest.raises(ValueError, match=r"rank 4 calls .*, and 3 more ranks differ"):
         run_ranks(8, lambda comm: comm.all_reduce(ONES(1 if comm.rank == 0 else 2)))
 
 
-def test_a_message_of_another_length_or_dtype_is_refused_and_kept():
+def test_a_message_of_another_length_or_dtype_is_refused_and_kept(run_ranks):
     def body(comm):
         if comm.rank == 0:
             return comm.send(ONES(4), to=1)
@@ -219,3 +194,43 @@ def test_bad_arrays_are_refused():
         comm.broadcast(np.zeros(1), root=4)
     with pytest.raises(ValueError, match="at least 1 rank"):
         _core.make_threads(0)
+
+
+def test_large_messages_wait_in_no_stream(run_ranks):
+    """Everybody sends first: more than is on its way between two ranks must be taken in meanwhile."""
+
+    def body(comm):
+        comm.send(np.full(100_000, comm.rank, "f8"), (comm.rank + 1) % comm.size)
+        comm.barrier()
+        a = np.empty(100_000)
+        comm.recv(a, (comm.rank - 1) % comm.size)
+        return a[0], a[-1]
+
+    assert run_ranks(3, body) == [(2.0, 2.0), (0.0, 0.0), (1.0, 1.0)]
+
+
+def test_groups_are_given_back(run_ranks):
+    def body(comm):
+        for i in range(300):
+            half = comm.split(comm.rank % 2)
+            a = np.full(3, float(comm.rank + i))
+            half.all_reduce(a)
+            assert a[0] == 2 * i + (2 if comm.rank % 2 == 0 else 4)
+        return True
+
+    assert run_ranks(4, body) == [True] * 4
+
+
+def test_texts_and_what_must_be_the_same(run_ranks):
+    def body(comm):
+        assert comm.gather_texts(f"I am {comm.rank}") == [f"I am {r}" for r in range(comm.size)]
+        comm.check_same("Trainer", {"seed": "3", "version": "1"})
+        with pytest.raises(ValueError) as caught:
+            comm.check_same("Trainer", {"seed": str(comm.rank // 2), "shards": "8", "version": "1" * (60 + comm.rank)})
+        return str(caught.value)
+
+    found = run_ranks(3, body)
+    assert found == found[:1] * 3
+    assert found[0].startswith("[Trainer] the ranks differ: seed is 0 on rank 0 and 1 on rank 2; version is ")
+    assert "...11111" in found[0]  # long texts from where they differ on
+    assert "shards" not in found[0]

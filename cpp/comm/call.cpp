@@ -1,0 +1,68 @@
+#include "call.h"
+
+#include <chrono>
+#include <iomanip>
+#include <sstream>
+
+#include "../tensor/error.h"
+
+namespace thalweg {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+}  // namespace
+
+const char* name(Operation operation) {
+  static constexpr const char* kNames[] = {"barrier",    "all_reduce", "reduce_scatter",
+                                           "all_gather", "broadcast",  "split"};
+  return kNames[int(operation)];
+}
+
+std::string Call::describe(bool with_context) const {
+  std::string all = name(operation);
+  if (element_bytes) all += text(" of ", elements, " x ", element_bytes, " bytes");
+  if (operation == Operation::broadcast) all += text(" from root ", root);
+  if (with_context && context.rows >= 0)
+    all += text(" (update ", context.update, ", batch of ", context.rows, " rows)");
+  return all;
+}
+
+std::string disagreement(int size, const std::function<const Call&(int)>& call, const std::function<int(int)>& member) {
+  constexpr int kNamed = 4;
+  std::string others;
+  int found = 0;
+  bool contexts = false;
+  for (int r = 1; r < size; r++) contexts |= !(call(r).context == call(0).context);
+  for (int r = 1; r < size; r++)
+    if (!call(r).agrees(call(0)) && found++ < kNamed)
+      others += text(", rank ", member(r), " calls ", call(r).describe(contexts));
+  if (!found) return others;
+  if (found > kNamed) others += text(", and ", found - kNamed, " more ranks differ");
+  const char* advice = contexts ? "all ranks must train on the same batches"
+                                : "all ranks must make the same call, with arrays of one length and dtype";
+  return text("[", name(call(0).operation), "] rank ", member(0), " calls ", call(0).describe(contexts), others, ": ",
+              advice);
+}
+
+void Flight::begins(const Call& call) { events_[count_++ % kKept] = {call, now(), -1}; }
+
+void Flight::all_came() {
+  Event& e = events_[(count_ - 1) % kKept];
+  e.waited = now() - e.at;
+}
+
+std::vector<std::string> Flight::lines() const {
+  std::vector<std::string> all;
+  for (uint64_t k = count_ > kKept ? count_ - kKept : 0; k < count_; k++) {
+    const Event& e = events_[k % kKept];
+    std::ostringstream line;
+    line << std::fixed << std::setprecision(3) << now() - e.at << " s ago: " << e.call.describe() << ", ";
+    if (e.waited < 0) line << "not all ranks came";
+    else line << "all came after " << std::setprecision(6) << e.waited << " s";
+    all.push_back(line.str());
+  }
+  return all;
+}
+
+}  // namespace thalweg

@@ -1,0 +1,35 @@
+// mpi_abi.h: the constants of the three binary interfaces that MPI libraries have. No MPI is needed to compile this:
+// the functions are found at run time. tests/comm/test_mpi_abi.py holds the constants against the headers.
+#pragma once
+#include <cstdint>
+
+namespace thalweg {
+
+struct OpenMpiAbi {  // Open MPI 1.7 to 5: libmpi.so.40; handles are addresses of objects of the library
+  using Handle = void*;
+  static constexpr const char* kName = "Open MPI";
+  static constexpr const char* kLibrary = "libmpi.so.40";
+  static constexpr const char* kByteSymbol = "ompi_mpi_byte";
+  static constexpr intptr_t kByte = 0;
+  static constexpr intptr_t kStatusIgnore = 0;
+};
+
+struct MpichAbi {  // MPICH from 3.1 on, Intel MPI, MVAPICH, Cray: libmpi.so.12; handles are numbers
+  using Handle = int;
+  static constexpr const char* kName = "MPICH";
+  static constexpr const char* kLibrary = "libmpi.so.12";
+  static constexpr const char* kByteSymbol = nullptr;
+  static constexpr intptr_t kByte = 0x4c00010d;
+  static constexpr intptr_t kStatusIgnore = 1;
+};
+
+struct StandardAbi {  // MPI 5.0: libmpi_abi.so.1
+  using Handle = void*;
+  static constexpr const char* kName = "MPI 5 standard ABI";
+  static constexpr const char* kLibrary = "libmpi_abi.so.1";
+  static constexpr const char* kByteSymbol = nullptr;
+  static constexpr intptr_t kByte = 0x247;
+  static constexpr intptr_t kStatusIgnore = 0;
+};
+
+}  // namespace thalweg

@@ -1,0 +1,108 @@
+#include "mpi_calls.h"
+
+#include <dlfcn.h>
+
+#include <cstring>
+#include <stdexcept>
+
+#include "../tensor/error.h"
+#include "mpi_abi.h"
+
+namespace thalweg {
+namespace {
+
+template <class Abi>
+class Calls final : public MpiCalls {
+  using Handle = typename Abi::Handle;
+  static_assert(sizeof(Handle) <= sizeof(MpiRequest));
+
+ public:
+  Calls(void* library, uint64_t handle) : library_(library) {
+    std::memcpy(&comm_, &handle, sizeof comm_);
+    if constexpr (Abi::kByteSymbol != nullptr) byte_ = dlsym(library, Abi::kByteSymbol);
+    else byte_ = Handle(Abi::kByte);
+    find(isend_, "MPI_Isend");
+    find(irecv_, "MPI_Irecv");
+    find(test_, "MPI_Test");
+    find(cancel_, "MPI_Cancel");
+    int (*rank)(Handle, int*) = nullptr;
+    int (*size)(Handle, int*) = nullptr;
+    find(rank, "MPI_Comm_rank");
+    find(size, "MPI_Comm_size");
+    check(rank(comm_, &rank_), "MPI_Comm_rank");
+    check(size(comm_, &size_), "MPI_Comm_size");
+  }
+
+  const char* abi() const override { return Abi::kName; }
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  MpiRequest send(const std::byte* data, int bytes, int to, int tag) override {
+    Handle request{};
+    check(isend_(data, bytes, byte_, to, tag, comm_, &request), "MPI_Isend");
+    return packed(request);
+  }
+  MpiRequest receive(std::byte* data, int bytes, int from, int tag) override {
+    Handle request{};
+    check(irecv_(data, bytes, byte_, from, tag, comm_, &request), "MPI_Irecv");
+    return packed(request);
+  }
+  bool test(MpiRequest& request) override {
+    Handle handle = unpacked(request);
+    int done = 0;
+    check(test_(&handle, &done, ignored()), "MPI_Test");
+    request = packed(handle);
+    return done != 0;
+  }
+  void cancel(MpiRequest& request) override {
+    Handle handle = unpacked(request);
+    check(cancel_(&handle), "MPI_Cancel");
+  }
+
+ private:
+  template <class Function>
+  void find(Function& f, const char* symbol) {
+    f = reinterpret_cast<Function>(dlsym(library_, symbol));
+    if (!f) throw std::runtime_error(text("[mpi] the library ", Abi::kLibrary, " has no function ", symbol));
+  }
+  static void check(int error, const char* call) {
+    if (error) throw std::runtime_error(text("[mpi] ", call, " failed with error ", error));
+  }
+  static void* ignored() { return reinterpret_cast<void*>(Abi::kStatusIgnore); }
+  static MpiRequest packed(Handle handle) {
+    MpiRequest request;
+    std::memcpy(&request.bits, &handle, sizeof handle);
+    return request;
+  }
+  static Handle unpacked(const MpiRequest& request) {
+    Handle handle;
+    std::memcpy(&handle, &request.bits, sizeof handle);
+    return handle;
+  }
+
+  void* library_;
+  Handle comm_{}, byte_{};
+  int rank_ = 0, size_ = 1;
+  int (*isend_)(const void*, int, Handle, int, int, Handle, Handle*) = nullptr;
+  int (*irecv_)(void*, int, Handle, int, int, Handle, Handle*) = nullptr;
+  int (*test_)(Handle*, int*, void*) = nullptr;
+  int (*cancel_)(Handle*) = nullptr;
+};
+
+template <class Abi>
+std::unique_ptr<MpiCalls> loaded(uint64_t handle, int handle_bytes) {
+  if (handle_bytes != int(sizeof(typename Abi::Handle))) return nullptr;
+  void* library = dlopen(Abi::kLibrary, RTLD_NOW | RTLD_NOLOAD);
+  return library ? std::make_unique<Calls<Abi>>(library, handle) : nullptr;
+}
+
+}  // namespace
+
+std::unique_ptr<MpiCalls> load_mpi(uint64_t handle, int handle_bytes) {
+  if (auto found = loaded<StandardAbi>(handle, handle_bytes)) return found;
+  if (auto found = loaded<OpenMpiAbi>(handle, handle_bytes)) return found;
+  if (auto found = loaded<MpichAbi>(handle, handle_bytes)) return found;
+  fail("[mpi] no MPI library with handles of ", handle_bytes, " bytes is loaded; known are ", StandardAbi::kLibrary,
+       ", ", OpenMpiAbi::kLibrary, " and ", MpichAbi::kLibrary);
+}
+
+}  // namespace thalweg

@@ -1,0 +1,84 @@
+// node_memory.h: memory that the processes of one node share, and all that their ranks keep in it: who is there, who
+// waits for what, what ended them all, a window of each rank for its data, a stream of bytes between every two of them.
+// The memory has no name (memfd): nothing is left anywhere however the processes end. Each rank holds a lock on one
+// byte of it, which the kernel drops when its process ends: that is how the others learn of a kill.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "call.h"
+
+namespace thalweg {
+
+inline constexpr int kMostProcesses = 256;         // ranks of one memory
+inline constexpr int64_t kWindowBytes = 1 << 20;   // of a rank's data that the others see at a time; two of them
+inline constexpr int64_t kStreamBytes = 64 << 10;  // on their way between two ranks
+inline constexpr int kGroups = 4096;               // in use at a time
+
+static_assert(std::atomic<uint32_t>::is_always_lock_free && std::atomic<uint64_t>::is_always_lock_free);
+
+enum class Presence : uint32_t { expected, joined, left };
+
+enum : uint32_t { kAwake, kLooking, kAsleep };  // looking: whether what it waits for is ready
+
+struct alignas(128) RankRecord {
+  std::atomic<Presence> presence;
+  std::atomic<int32_t> pid;
+  std::atomic<uint32_t> asleep, bell, heard;  // bell: rung when something changed; heard: before its last look
+  std::atomic<uint32_t> group, meeting;       // that it came to last
+  std::atomic<int64_t> since;                 // nanoseconds of the steady clock: when it came to its last call
+  Call call;
+  char what[192];  // it waits in
+};
+
+struct alignas(128) GroupRecord {
+  std::atomic<int32_t> holders;
+  std::atomic<uint32_t> arrived, generation;
+};
+
+struct alignas(128) Stream {
+  std::atomic<uint64_t> written;
+  alignas(128) std::atomic<uint64_t> read;
+  alignas(128) std::byte data[kStreamBytes];
+};
+
+struct alignas(128) Head {
+  std::atomic<uint32_t> ended;  // 0 no, 1 `why` is being written, 2 yes
+  char why[1024];
+};
+
+class NodeMemory {
+ public:
+  // Makes the memory of `size` ranks (Linux; ValueError, std::system_error), or takes that of a file descriptor, which
+  // it closes at the end: then the locks of this process are gone too.
+  static std::shared_ptr<NodeMemory> create(int size);
+  static std::shared_ptr<NodeMemory> open(int fd, int size);
+  ~NodeMemory();
+
+  int fd() const { return fd_; }
+  int size() const { return size_; }
+  Head& head() const { return *reinterpret_cast<Head*>(base_); }
+  RankRecord& rank(int r) const;
+  GroupRecord& group(int g) const;
+  Stream& stream(int from, int to) const;
+  std::byte* window(int r, int which) const;
+
+  void lock(int r);                  // this process is rank r
+  bool is_alive(int r) const;        // whether the process of a rank that has joined still runs
+  void end(const std::string& why);  // the first reason stays
+  bool has_ended() const { return head().ended.load(std::memory_order_acquire) != 0; }
+  std::string why() const;
+  // Wakes rank r if it sleeps, after a change that it may wait for.
+  void ring(int r);
+  void ring_all();
+  void sleep(int r, uint32_t heard, double seconds);  // until the bell of r differs from `heard`
+
+ private:
+  NodeMemory(int fd, int size);
+  int fd_, size_;
+  std::byte* base_ = nullptr;
+  int64_t bytes_;
+};
+
+}  // namespace thalweg

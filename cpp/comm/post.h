@@ -1,0 +1,72 @@
+// post.h: messages of one rank under MPI, whatever group it acts in: it waits for them with a limit, learns what others
+// say of their end beside all data, and keeps what it sends until it has gone.
+#pragma once
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "communicator.h"
+#include "mpi_calls.h"
+
+namespace thalweg {
+
+// A batch of messages under way, to or from memory that stays in place.
+struct Messages {
+  struct One {
+    MpiRequest request;
+    int peer;
+    bool comes;  // to this rank
+  };
+  std::vector<One> all;
+};
+
+class Post {
+ public:
+  struct Wait {
+    std::string what;
+    double limit;  // seconds
+    const std::function<void()>* poll;
+  };
+  static constexpr int kLastGroup = 8000;  // tags are guaranteed up to 32767; a group takes two
+
+  explicit Post(std::unique_ptr<MpiCalls> calls);
+  int rank() const { return calls_->rank(); }
+  int size() const { return calls_->size(); }
+  void send(Messages& m, const std::byte* data, int64_t bytes, int to, int tag);
+  void receive(Messages& m, std::byte* data, int64_t bytes, int from, int tag);
+  void wait(Messages& m, const Wait& w);                          // until all are done
+  void send_later(std::vector<std::byte> data, int to, int tag);  // returns at once
+  void check() const;                                             // throws Lost where the ranks were ended
+  // Says so and waits for the others to, as MPI_Finalize would, but hears of their failures.
+  void leave(const Wait& w);
+  void end(const std::string& why);
+
+  int next_group = 1;  // that no group of this rank has had
+
+ private:
+  struct Word {  // what a rank says last, beside its data
+    int32_t ends, rank;
+    char why[1016];
+  };
+  struct Outgoing {
+    std::vector<std::byte> data;
+    Messages messages;
+  };
+  void say(const Word& word);
+  void listen();
+  bool all_left() const;
+  void push();
+  bool progress(Messages& m);
+  void give_up(Messages& m);
+  void look(const Messages& m, const Wait& w, double waited);
+
+  std::unique_ptr<MpiCalls> calls_;
+  std::vector<double> left_;  // by rank: when it was heard to have left, 0 while it is there
+  std::vector<Word> words_;
+  std::vector<Messages> hears_;  // the words under way, by rank
+  bool ended_ = false;
+  std::string why_;
+  std::deque<Outgoing> outbox_;
+};
+
+}  // namespace thalweg

@@ -1,0 +1,206 @@
+#include "seat.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include "../tensor/error.h"
+
+namespace thalweg {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr double kLookSeconds = 0.05;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+struct Header {
+  int64_t group, bytes, element_bytes;
+};
+
+std::string list(const std::vector<int>& ranks) {
+  constexpr size_t kNamed = 8;
+  std::string all = ranks.size() == 1 ? "rank " : "ranks ";
+  for (size_t i = 0; i < std::min(kNamed, ranks.size()); i++) all += text(i ? ", " : "", ranks[i]);
+  return ranks.size() > kNamed ? text(all, " and ", ranks.size() - kNamed, " more") : all;
+}
+
+}  // namespace
+
+void Seat::join(double limit, const std::function<void()>& poll) {
+  memory_->lock(rank_);
+  record().pid = int32_t(getpid());
+  record().group = kGroups;  // it has come to no meeting yet
+  record().since = Clock::now().time_since_epoch().count();
+  record().presence = Presence::joined;
+  memory_->ring_all();
+  auto missing = [this] {
+    std::vector<int> found;
+    for (int r = 0; r < memory_->size(); r++)
+      if (memory_->rank(r).presence.load(std::memory_order_acquire) == Presence::expected) found.push_back(r);
+    return found;
+  };
+  wait({[&] { return missing().empty(); }, [] { return -1; }, missing, "the start of all ranks", limit, &poll});
+}
+
+void Seat::leave() {
+  record().presence = Presence::left;
+  memory_->ring_all();
+}
+
+void Seat::check() const {
+  if (memory_->has_ended()) throw Lost(memory_->why());
+}
+
+void Seat::wait(const Wait& w) {
+  RankRecord& me = record();
+  struct Awake {
+    RankRecord& me;
+    ~Awake() { me.asleep.store(kAwake, std::memory_order_relaxed); }
+  } awake{me};
+  const size_t n = std::min(w.what.size(), sizeof(me.what) - 1);
+  std::memcpy(me.what, w.what.data(), n);
+  me.what[n] = 0;
+  const auto start = Clock::now();
+  for (auto last = start;;) {
+    me.asleep.store(kLooking, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const uint32_t heard = me.bell.load(std::memory_order_seq_cst);
+    take_in();
+    if (w.ready()) return;
+    check();
+    me.heard.store(heard, std::memory_order_seq_cst);
+    me.asleep.store(kAsleep, std::memory_order_seq_cst);
+    memory_->sleep(rank_, heard, kLookSeconds);
+    if (seconds_since(last) < kLookSeconds) continue;
+    last = Clock::now();
+    look(w, seconds_since(start));
+  }
+}
+
+// Ends a wait that can't end otherwise.
+void Seat::look(const Wait& w, double waited) {
+  (*w.poll)();
+  const bool stuck = nobody_can_go_on();  // before the others: who leaves now is not the reason
+  if (w.ready()) return;
+  check();
+  if (const int r = w.absent(); r >= 0)
+    throw Lost(text("rank ", r, " has left: it ended while rank ", rank_, " waits in ", w.what,
+                    " (all ranks must make the same calls)"));
+  check_alive(w);
+  if (stuck) memory_->end(who_waits());
+  else if (w.limit > 0 && waited > w.limit) memory_->end(out_of_time(w, waited));
+  check();
+}
+
+void Seat::check_alive(const Wait& w) {
+  for (int r = 0; r < memory_->size(); r++) {
+    if (memory_->rank(r).presence.load(std::memory_order_acquire) != Presence::joined || memory_->is_alive(r)) continue;
+    if (memory_->rank(r).presence.load(std::memory_order_acquire) != Presence::joined) continue;  // it has just left
+    for (int k = 0; k < 10 && !memory_->has_ended(); k++)  // whoever started it may know why
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    memory_->end(text("rank ", r, " was lost: its process ended without a word (killed, or out of memory?) while rank ",
+                      rank_, " waits in ", w.what));
+    return;
+  }
+}
+
+// Whether every rank that has not left sleeps and has heard of all that changed. Twice, as one may wake in between.
+bool Seat::nobody_can_go_on() const {
+  uint64_t bells[2] = {0, 0};
+  for (uint64_t& sum : bells)
+    for (int r = 0; r < memory_->size(); r++) {
+      const RankRecord& other = memory_->rank(r);
+      const Presence presence = other.presence.load(std::memory_order_seq_cst);
+      if (presence == Presence::left) continue;
+      const uint32_t bell = other.bell.load(std::memory_order_seq_cst);
+      if (presence == Presence::expected) return false;
+      if (other.asleep.load(std::memory_order_seq_cst) != kAsleep || other.heard.load() != bell) return false;
+      sum += bell;
+    }
+  return bells[0] == bells[1];
+}
+
+std::string Seat::who_waits() const {
+  constexpr int kNamed = 4;
+  std::string all = "no rank can go on: ";
+  int found = 0;
+  for (int r = 0; r < memory_->size(); r++)
+    if (!has_left(r) && found++ < kNamed)
+      all += text(found > 1 ? ", " : "", "rank ", r, " waits in ", memory_->rank(r).what);
+  return found > kNamed ? text(all, ", and ", found - kNamed, " more ranks wait") : all;
+}
+
+std::string Seat::out_of_time(const Wait& w, double waited) const {
+  const std::vector<int> missing = w.missing();
+  std::string all = text("rank ", rank_, " has waited ", std::round(waited * 10) / 10, " s in ", w.what, " for ",
+                         list(missing), ", the limit is ", w.limit, " s");
+  for (size_t i = 0; i < std::min<size_t>(4, missing.size()); i++) {
+    const RankRecord& other = memory_->rank(missing[i]);
+    if (other.presence.load() == Presence::expected) {
+      all += text("; rank ", missing[i], " never came");
+      continue;
+    }
+    const double since = 1e-9 * double(Clock::now().time_since_epoch().count() - other.since.load());
+    all += text("; rank ", missing[i], " made its last call, ", other.call.describe(), ", ",
+                std::round(since * 10) / 10, " s ago");
+  }
+  return all;
+}
+
+void Seat::send(int group, const std::byte* data, int64_t bytes, int64_t element_bytes, int to, const Wait& full) {
+  check();
+  Stream& s = memory_->stream(rank_, to);
+  const Header header{group, bytes, element_bytes};
+  write(s, reinterpret_cast<const std::byte*>(&header), sizeof header, to, full);
+  write(s, data, bytes, to, full);
+}
+
+void Seat::write(Stream& s, const std::byte* data, int64_t bytes, int to, const Wait& full) {
+  while (bytes > 0) {
+    const uint64_t at = s.written.load(std::memory_order_relaxed);
+    const int64_t room = kStreamBytes - int64_t(at - s.read.load(std::memory_order_acquire));
+    if (room == 0) {
+      wait(full);
+      continue;
+    }
+    const int64_t begin = int64_t(at % kStreamBytes), n = std::min({bytes, room, kStreamBytes - begin});
+    std::memcpy(s.data + begin, data, size_t(n));
+    s.written.store(at + uint64_t(n), std::memory_order_release);
+    memory_->ring(to);
+    if (to == rank_) take_in();
+    data += n;
+    bytes -= n;
+  }
+}
+
+void Seat::take_in() {
+  for (int from = 0; from < memory_->size(); from++) {
+    Stream& s = memory_->stream(from, rank_);
+    uint64_t at = s.read.load(std::memory_order_relaxed);
+    const uint64_t written = s.written.load(std::memory_order_acquire);
+    if (at == written) continue;
+    std::vector<std::byte>& bytes = arriving_[from];
+    while (at < written) {
+      const uint64_t begin = at % kStreamBytes, n = std::min(written - at, kStreamBytes - begin);
+      bytes.insert(bytes.end(), s.data + begin, s.data + begin + n);
+      at += n;
+    }
+    s.read.store(at, std::memory_order_release);
+    memory_->ring(from);
+    Header h;
+    while (bytes.size() >= sizeof h) {
+      std::memcpy(&h, bytes.data(), sizeof h);
+      const auto end = bytes.begin() + int64_t(sizeof h) + h.bytes;
+      if (int64_t(bytes.size()) < int64_t(sizeof h) + h.bytes) break;
+      mail_[{int(h.group), from}].push_back({{bytes.begin() + int64_t(sizeof h), end}, h.element_bytes});
+      bytes.erase(bytes.begin(), end);
+    }
+  }
+}
+
+}  // namespace thalweg

@@ -1,0 +1,59 @@
+// seat.h: what one rank does in the memory of a node, whatever group it acts in: it comes and goes, sleeps until
+// something is ready, and takes in the letters that others write to it. A wait that can't end throws Lost: a rank's
+// process ended or left, all ranks wait for one another, the limit is over, or somebody ended them all.
+#pragma once
+#include <deque>
+#include <map>
+#include <vector>
+
+#include "node_memory.h"
+
+namespace thalweg {
+
+struct Letter {
+  std::vector<std::byte> data;
+  int64_t element_bytes;
+};
+
+class Seat {
+ public:
+  // What a rank waits for: see World's Wait (world.h).
+  struct Wait {
+    std::function<bool()> ready;
+    std::function<int()> absent;                // a rank that has left without which it can't become ready; -1: none
+    std::function<std::vector<int>()> missing;  // the ranks that haven't done their part
+    std::string what;
+    double limit;  // seconds
+    const std::function<void()>* poll;
+  };
+
+  Seat(std::shared_ptr<NodeMemory> memory, int rank) : memory_(std::move(memory)), rank_(rank) {}
+  void join(double limit, const std::function<void()>& poll);  // until all ranks have come
+  void leave();
+
+  int rank() const { return rank_; }
+  NodeMemory& memory() const { return *memory_; }
+  RankRecord& record() const { return memory_->rank(rank_); }
+  bool has_left(int r) const { return memory_->rank(r).presence.load(std::memory_order_acquire) == Presence::left; }
+  void check() const;  // throws Lost where the ranks were ended
+  void wait(const Wait& w);
+
+  void send(int group, const std::byte* data, int64_t bytes, int64_t element_bytes, int to, const Wait& full);
+  std::deque<Letter>& box(int group, int from) { return mail_[{group, from}]; }
+  void take_in();  // what has been written to this rank so far
+
+ private:
+  void look(const Wait& w, double waited);
+  void check_alive(const Wait& w);
+  bool nobody_can_go_on() const;
+  std::string who_waits() const;
+  std::string out_of_time(const Wait& w, double waited) const;
+  void write(Stream& s, const std::byte* data, int64_t bytes, int to, const Wait& full);
+
+  std::shared_ptr<NodeMemory> memory_;
+  const int rank_;
+  std::map<int, std::vector<std::byte>> arriving_;          // by sender: the beginning of a letter
+  std::map<std::pair<int, int>, std::deque<Letter>> mail_;  // by group and sender
+};
+
+}  // namespace thalweg

@@ -1,0 +1,81 @@
+"""What launchers say of a process, in variables of the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+RANK, SIZE, MEMORY = "THALWEG_RANK", "THALWEG_WORLD", "THALWEG_MEMORY_FD"
+TIMEOUT, START_TIMEOUT = "THALWEG_TIMEOUT", "THALWEG_START_TIMEOUT"  # seconds
+STEP_SECONDS, START_SECONDS = 60.0, 300.0  # that ranks wait for one another, unless these say otherwise
+FLIGHT = "THALWEG_FLIGHT"  # a folder for what each rank did last, should it lose the others
+
+
+class LaunchError(RuntimeError):
+    """A launcher and this process do not fit together."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Who started this process as which of how many ranks."""
+
+    launcher: str
+    rank: int
+    size: int
+
+    @property
+    def own(self) -> bool:
+        """Whether it was `thalweg launch`."""
+        return self.launcher == OURS
+
+
+OURS, TORCHRUN = "thalweg launch", "torchrun"
+# The variables of (rank, number of ranks) by launcher. Several may be set, by a launcher inside another one: the
+# innermost comes first.
+_VARIABLES = (
+    (OURS, RANK, SIZE),
+    (TORCHRUN, "RANK", "WORLD_SIZE"),
+    ("mpirun (Open MPI)", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("mpiexec (MPICH)", "PMI_RANK", "PMI_SIZE"),
+    ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+)
+_NEEDED = {TORCHRUN: "TORCHELASTIC_RUN_ID"}  # without which others may have set them
+
+
+def detect(variables: Mapping[str, str] | None = None) -> Launch | None:
+    """Return who started this process as a rank; None for nobody. Raises: LaunchError for what is no rank."""
+    found = os.environ if variables is None else variables
+    for launcher, rank, size in _VARIABLES:
+        if rank in found and size in found and _NEEDED.get(launcher, rank) in found:
+            return Launch(launcher, *_numbers(rank, found[rank], size, found[size]))
+    return None
+
+
+def every_variable() -> set[str]:
+    """Return the names of all variables that make a process a rank."""
+    return {name for _, rank, size in _VARIABLES for name in (rank, size)} | {MEMORY, *_NEEDED.values()}
+
+
+def seconds(name: str, otherwise: float) -> float:
+    """Return a limit from the environment. Raises: LaunchError for what is no number above 0."""
+    text = os.environ.get(name)
+    if not text:
+        return otherwise
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value > 0:
+        raise LaunchError(f"{name} is {text!r}, expected seconds, a number above 0")
+    return value
+
+
+def _numbers(rank_name: str, rank: str, size_name: str, size: str) -> tuple[int, int]:
+    if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
+        raise LaunchError(
+            f"{rank_name} is {rank!r} and {size_name} is {size!r}, expected a rank and the number of ranks above it"
+        )
+    return int(rank), int(size)

@@ -1,0 +1,77 @@
+"""What ranks that are processes decide and do together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import environment
+
+CHECKPOINT_SECONDS = 600.0  # that the others wait for rank 0 to save
+STEPS = 20  # that ranks wait for one another at least
+SAMPLED_ROWS = 64
+
+
+def agree(comm: Any, asked: int, stop: bool, pace: float) -> tuple[float, float, float]:
+    """Return the largest signal number that came to any rank, whether any wants to stop, and rank 0's pace.
+
+    Slow steps may take ranks longer to come: the limit follows them.
+    """
+    found = comm.all_gather(np.array([asked, stop, pace], "f8"))
+    comm.limit = max(environment.seconds(environment.TIMEOUT, environment.STEP_SECONDS), STEPS * float(found[0, 2]))
+    return float(found[:, 0].max()), float(found[:, 1].max()), float(found[0, 2])
+
+
+def check_fit(comm: Any, arrays: Sequence[np.ndarray], choices: dict[str, Any]) -> None:
+    """Raise ValueError on every rank where they fit different data (told by some of the rows) or otherwise."""
+    if comm is None:
+        return
+    texts = {name: repr(value) for name, value in choices.items()}
+    for i, array in enumerate(arrays):
+        rows = np.linspace(0, len(array) - 1, SAMPLED_ROWS).astype(int)
+        digest = hashlib.sha256(np.ascontiguousarray(array[rows]).tobytes()).hexdigest()
+        texts[f"input {i}"] = f"{array.dtype} {array.shape}, rows with the digest {digest[:8]}"
+    comm.check_same("fit", texts)
+
+
+def once(comm: Any, action: Callable[[], Path]) -> Path:
+    """Let rank 0 do what gives a path; every rank returns it, when it is done. comm None: just do it.
+
+    Raises: what the action raises; on the other ranks an OSError that says the same.
+    """
+    if comm is None:
+        return action()
+    error: BaseException | None = None
+    told: dict[str, Any] = {}
+    if comm.rank == 0:
+        try:
+            told = {"path": os.fspath(action())}
+        except Exception as caught:
+            error, told = (
+                caught,
+                {"error": f"{type(caught).__name__}: {caught}"[:300], "errno": getattr(caught, "errno", None)},
+            )
+    with _patient(comm):
+        found = json.loads(comm.gather_texts(json.dumps(told))[0])
+    if error is not None:
+        raise error
+    if "error" in found:
+        raise OSError(found["errno"] or 0, f"rank 0 failed: {found['error']}")
+    return Path(found["path"])
+
+
+@contextmanager
+def _patient(comm: Any) -> Iterator[None]:
+    limit = comm.limit
+    comm.limit = max(limit, CHECKPOINT_SECONDS)
+    try:
+        yield
+    finally:
+        comm.limit = limit

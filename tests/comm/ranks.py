@@ -1,0 +1,85 @@
+"""Ranks of every kind that one process can hold, each run in a thread of its own; and, in a process that a launcher
+started as one of several, these (tests/parallel/test_jobs_of_tests.py)."""
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from thalweg import _core, parallel
+
+LIMIT = 20.0  # seconds that a rank waits for others
+
+
+def threads(size):
+    comms = _core.make_threads(size)
+    return comms.__getitem__
+
+
+def shm(size):
+    memory = _core.NodeMemory(size)
+    return lambda rank: _core.make_shm(memory, rank, LIMIT)  # returns when all have come: each in its own thread
+
+
+KINDS = {"threads": threads, "shm": shm} if parallel.size() == 1 else {"processes": None}
+
+
+def run_ranks(kind, size, body):
+    """body(comm) on every rank; returns the results by rank, or raises the first error that is not a LostError."""
+    if kind == "processes":
+        return run_processes(size, body)
+    results, errors = [None] * size, [None] * size
+    make = KINDS[kind](size)
+
+    def work(rank):
+        comm = make(rank)
+        comm.limit = LIMIT
+        try:
+            results[rank] = body(comm)
+        except BaseException as error:
+            errors[rank] = error
+            comm.abort(f"rank {rank}: {error}")
+        else:
+            comm.leave()
+
+    ranks = [threading.Thread(target=work, args=(r,), daemon=True) for r in range(size)]
+    for t in ranks:
+        t.start()
+    for t in ranks:
+        t.join(30)
+        assert not t.is_alive(), "a rank hangs"
+    causes = [e for e in errors if e is not None and not isinstance(e, _core.LostError)]
+    causes += [e for e in errors if e is not None]
+    if causes:
+        raise causes[0]
+    return results
+
+
+def run_processes(size, body):
+    """The same where this process is one rank: all run the tests in step, and get one another's results."""
+    comm = parallel.communicator()
+    comm.limit = LIMIT
+    if size > comm.size:
+        pytest.skip(f"needs {size} processes")
+    group = comm.split(int(comm.rank >= size))
+    group.limit = LIMIT
+    result = error = None
+    if comm.rank < size:
+        try:
+            result = body(group)
+        except Exception as caught:
+            error = caught
+    found = exchange(comm, (result, repr(error) if error else None))[:size]
+    if error:
+        raise error
+    assert [e for _, e in found] == [None] * size
+    return [r for r, _ in found]
+
+
+def exchange(comm, thing):
+    """The things of all ranks; tests alone may pickle."""
+    data = np.frombuffer(pickle.dumps(thing), "u1").astype("f4")
+    sizes = comm.all_gather(np.array([len(data)], "f8"))[:, 0].astype(int)
+    padded = np.zeros(max(sizes), "f4")
+    padded[: len(data)] = data
+    return [pickle.loads(row[:n].astype("u1").tobytes()) for row, n in zip(comm.all_gather(padded), sizes, strict=True)]

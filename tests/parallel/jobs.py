@@ -1,0 +1,113 @@
+"""Scripts that run as several processes. Each job has a limit of time: a hang is a failure."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SECONDS = 60
+PRELUDE = '''
+import os, signal, sys, time
+import numpy as np
+import thalweg as tw
+from thalweg import nn
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((45, 20)).astype("f4"), rng.integers(0, 5, 45)  # the last batch has 13 rows: uneven
+def make(**options):
+    net = nn.Sequential(nn.Linear(33), nn.BatchNorm(), nn.ReLU(), nn.Dropout(0.3), nn.Linear(5))
+    given = {"seed": 3, "max_norm": 0.7, "metrics": ["accuracy"], "optimizer": tw.optim.SGD(lr=0.1, momentum=0.9)}
+    return tw.Trainer(net, loss=tw.losses.CrossEntropy(), **{**given, **options})
+def fit(trainer, epochs=3, **options):
+    return trainer.fit(x, y, **{"epochs": epochs, "batch_size": 16, "validation_data": (x, y), **options})
+rank = tw.parallel.rank()
+class At(tw.callbacks.Callback):
+    """Calls a function on one rank before one step."""
+    def __init__(self, rank, step, function): self.rank, self.step, self.function = rank, step, function
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.trainer.t == self.step and rank == self.rank: self.function()
+'''
+
+
+def command(n, *arguments, options=()):
+    start = [sys.executable, "-c", "from thalweg_command import main; main()"]
+    return [*start, "launch", "-n", str(n), *options, *map(str, arguments)]
+
+
+def mpi_command(n, *arguments, options=()):
+    """The same under the mpiexec beside this Python, or that of the PATH. Skips where there is no MPI."""
+    if importlib.util.find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed")
+    beside = os.path.dirname(sys.executable)
+    found = shutil.which("mpiexec", path=beside) or shutil.which("mpiexec")
+    if found is None:
+        pytest.skip("there is no mpiexec")
+    text = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=20, check=False).stdout
+    more = ["--oversubscribe"] if "Open MPI" in text or "OpenRTE" in text else []
+    return [found, *more, "-n", str(n), sys.executable, *options, *map(str, arguments)]
+
+
+def write(folder, body):
+    script = folder / "script.py"
+    script.write_text(PRELUDE + body)
+    return script
+
+
+def environment(**more):
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # where the tests run as root
+    return {**os.environ, **root, "COLUMNS": "200", "TERM": "dumb", "THALWEG_TIMEOUT": "30", **more}
+
+
+def launch(folder, n, body, *arguments, options=(), by=command, **variables):
+    """Runs the body on n ranks; returns the finished launcher, with `seconds`."""
+    return run(by(n, write(folder, body), *arguments, options=options), folder, **variables)
+
+
+def run(argv, folder, **variables):
+    start = time.monotonic()
+    done = subprocess.run(
+        argv,
+        cwd=folder,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    done.seconds = time.monotonic() - start
+    return done
+
+
+def started(folder, n, body, *arguments, **variables):
+    """Starts the body on n ranks; the launcher's output is in a pipe. End it with `end`."""
+    return subprocess.Popen(command(n, write(folder, body), *arguments), cwd=folder, env=environment(**variables),
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+
+def wait_for(path, seconds=20.0):
+    """Waits for a file that a rank writes, and returns its text."""
+    limit = time.monotonic() + seconds
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < limit, f"{path} never came"
+        time.sleep(0.02)
+    return path.read_text()
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as file:  # a zombie of another parent counts as gone
+        return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def end(process):
+    """Ends a launcher that should be gone already."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=SECONDS)

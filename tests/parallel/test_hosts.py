@@ -1,0 +1,50 @@
+"""A job of two machines: hosts in namespaces, MPI over TCP on a throttled link. Skipped where the kernel refuses."""
+
+import pytest
+
+from . import hosts, jobs
+from .test_bits import BODY, found
+
+pytestmark = pytest.mark.timeout(120)
+
+FAILS = "fit(make(), callbacks=[At(1, 4, lambda: {}['missing'])])"
+BYTES = """
+import socket
+comm = tw.parallel.communicator()
+a = np.ones(1_000_001, "f4")
+sent = lambda: int(open("/proc/net/dev").read().split("eth0:")[1].split()[8])
+comm.all_reduce(a)
+before = sent()
+for _ in range(4): comm.all_reduce(a)
+if rank == 0: print("hosts", socket.gethostname(), "bytes", (sent() - before) / 4)
+"""
+
+
+def across(n, script, *arguments, options=()):
+    """Under mpiexec, each rank on a host of its own."""
+    if reason := hosts.available():
+        pytest.skip(reason)
+    argv = [word for word in jobs.mpi_command(n, script, *arguments, options=options) if word != "--oversubscribe"]
+    return hosts.command(n, "1gbit", argv)
+
+
+def test_two_hosts_have_the_bits_of_one_rank(tmp_path):
+    done = jobs.launch(tmp_path, 2, BODY, by=across)
+    (tmp_path / "one").mkdir()
+    assert found(done) == found(jobs.launch(tmp_path / "one", 1, BODY))
+
+
+def test_a_failure_on_the_other_host_ends_all(tmp_path):
+    done = jobs.launch(tmp_path, 2, FAILS, by=across)
+    assert "rank 0 ends: rank 1 failed: KeyError: 'missing'" in done.stderr + done.stdout
+    assert done.returncode == 1
+    assert done.seconds < 30
+
+
+def test_an_all_reduce_sends_what_it_must(tmp_path):
+    """2 (P - 1) / P of the payload from every rank; here half for the sums and half for the results."""
+    done = jobs.launch(tmp_path, 2, BYTES, by=across)
+    assert done.returncode == 0, done.stdout + done.stderr
+    words = next(line for line in done.stdout.splitlines() if line.startswith("hosts")).split()
+    assert words[1] == "node0"
+    assert 4_000_004 < float(words[3]) < 1.08 * 4_000_004  # with the heads of packets

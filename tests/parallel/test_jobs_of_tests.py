@@ -1,0 +1,20 @@
+"""The tests of collectives once more, each of four processes running them in step with the others."""
+
+from pathlib import Path
+
+import pytest
+
+from . import jobs
+
+pytestmark = pytest.mark.timeout(120)
+ROOT = Path(__file__).resolve().parents[2]
+# Without those that end the world: test_faults has their like. Sizes that need more processes are skipped.
+CHOSEN = "not failing and not alone and not bad_arrays and not 300_001-float32"
+
+
+@pytest.mark.parametrize("by", [jobs.command, jobs.mpi_command])
+def test_collectives_between_processes(by):
+    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", ROOT / "tests/comm/test_collectives.py", "-k", CHOSEN]
+    done = jobs.run(by(4, *tests), ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout and "failed" not in done.stdout

