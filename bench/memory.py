@@ -34,7 +34,8 @@ def main() -> int:
         )
     if options.steps:
         s = child("steady", options.steps)
-        print(f"{options.steps} steps of 64-128-10: {s['early']:.1f} MB after {s['first']}, {s['late']:.1f} MB at the end")
+        after = f"{s['early']:.1f} MB after {s['first']}"
+        print(f"{options.steps} steps of 64-128-10: {after}, {s['late']:.1f} MB at the end")
     return 0
 
 

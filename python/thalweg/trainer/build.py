@@ -44,8 +44,8 @@ def build(
     groups = optimizer.assign(trainer.net, trained)
     config = native_config(trainer, seed, shards, optimizer, data)
     if trainer.peers is not None:
-        same = {"groups": groups, "optimizer": optimizer.describe(), "inputs": data.describe(), "network": _named(train)}
-        config |= {"peers": trainer.peers, "same": signature(config | same)}
+        parts = {"optimizer": optimizer.describe(), "inputs": data.describe(), "network": _named(train)}
+        config |= {"peers": trainer.peers, "same": signature({**config, "groups": groups, **parts})}
     session = _core.Session(native_model(train, evaluate, groups), config)
     if draw:
         session.set_parameters(initial_parameters(train.recording, trainer.dtype, seed))
