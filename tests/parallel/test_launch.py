@@ -55,6 +55,17 @@ comm.barrier()
     assert done.returncode == 0, done.stderr
 
 
+def test_a_process_that_a_rank_starts_is_no_rank(tmp_path):
+    body = """
+import subprocess
+if "child" in sys.argv: sys.exit(10 + tw.parallel.size())
+tw.parallel.communicator().barrier()
+assert subprocess.run([sys.executable, __file__, "child"]).returncode == 11
+"""
+    done = jobs.launch(tmp_path, 2, body)
+    assert done.returncode == 0, done.stderr
+
+
 def test_processes_of_a_rank_end_with_it(tmp_path):
     body = """
 import subprocess

