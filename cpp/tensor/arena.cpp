@@ -4,17 +4,25 @@
 #include <cstring>
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 #include "out_of_memory.h"
 
 namespace thalweg {
+void check_memory([[maybe_unused]] int64_t bytes) {
+#if defined(__linux__)
+  static const double all = double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGESIZE));
+  if (all > 0 && double(bytes) > all) throw OutOfMemory(text(bytes, " bytes of memory can't be had"));
+#endif
+}
 
 void Arena::Free::operator()(std::byte* p) const { std::free(p); }
 
 Arena::Arena(int64_t bytes) : bytes_(align_up(bytes > 0 ? bytes : 1)) {
   constexpr int64_t kHuge = 2 << 20;
   const int64_t align = bytes_ >= kHuge / 2 ? kHuge : kAlign;
+  check_memory(bytes_);
   auto* p = static_cast<std::byte*>(std::aligned_alloc(align, align_up(bytes_, align)));
   if (!p) throw OutOfMemory(text(bytes_, " bytes of memory can't be had"));
 #if defined(__linux__)

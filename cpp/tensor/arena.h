@@ -9,6 +9,10 @@ namespace thalweg {
 inline constexpr int64_t kAlign = 64;  // bytes: a cache line, and the widest vector
 inline int64_t align_up(int64_t n, int64_t to = kAlign) { return (n + to - 1) / to * to; }
 
+// Throws OutOfMemory for more than the machine has at all: a system may promise that, and end the process that fills
+// it.
+void check_memory(int64_t bytes);
+
 class Arena {
  public:
   Arena() = default;
