@@ -89,7 +89,7 @@ Session::Session(Recording train, Recording evaluate, const std::map<std::string
   }
   for (auto& [name, group] : groups) groups_ = std::max(groups_, group + 1);
   for (int r = 0; r < here(); r++)
-    replicas_.push_back(std::make_unique<Replica>(layout_, config_.dtype, states(), config_.threads));
+    replicas_.push_back(std::make_unique<Replica>(layout_, config_.dtype, states(), config_.threads, peers_.get()));
   plans_.resize(size_t(here()));
   carried_.resize(size_t(here()));
   reports_.resize(size_t(here()));
