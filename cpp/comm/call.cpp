@@ -22,6 +22,7 @@ const char* name(Operation operation) {
 std::string Call::describe(bool with_context) const {
   std::string all = name(operation);
   if (element_bytes) all += text(" of ", elements, " x ", element_bytes, " bytes");
+  if (in_place) all += " in shared memory";
   if (operation == Operation::broadcast) all += text(" from root ", root);
   if (with_context && context.rows >= 0)
     all += text(" (update ", context.update, ", batch of ", context.rows, " rows)");

@@ -20,11 +20,12 @@ struct Call {
   int32_t root;
   int64_t elements, element_bytes;
   Context context;
+  int32_t in_place = 0;        // whether the others see the data where they are
   int32_t color = 0, key = 0;  // of a split: the only part in which ranks may differ
 
   bool agrees(const Call& o) const {
     return operation == o.operation && elements == o.elements && element_bytes == o.element_bytes && root == o.root &&
-           context == o.context;
+           in_place == o.in_place && context == o.context;
   }
   std::string describe(bool with_context = true) const;
 };

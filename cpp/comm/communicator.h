@@ -52,6 +52,8 @@ class Communicator {
   virtual void leave() = 0;  // this rank makes no further call: what others would wait for in vain throws Lost
   virtual void abort(const std::string& why) = 0;  // every rank's next or present call throws Lost(why), in all groups
   virtual double seconds_waiting() const = 0;      // spent so far in collectives until the last rank arrived
+  // Zeroed memory that the others see, so that collectives on it copy nothing; null where there is none.
+  virtual std::shared_ptr<std::byte> take(int64_t) { return nullptr; }
   virtual std::vector<std::string> flight() const { return {}; }  // the last collectives, as lines, the newest last
 
   void at(const Context& context) { context_ = context; }

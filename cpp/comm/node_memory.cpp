@@ -23,13 +23,14 @@ int64_t round_up(int64_t n) { return (n + 4095) / 4096 * 4096; }
 
 // Offsets of the parts, each on a page of its own.
 struct Parts {
-  int64_t ranks, groups, streams, windows, bytes;
+  int64_t ranks, groups, streams, windows, heaps, bytes;
   explicit Parts(int64_t size) {
     ranks = round_up(sizeof(Head));
     groups = ranks + round_up(size * int64_t(sizeof(RankRecord)));
     streams = groups + round_up(kGroups * int64_t(sizeof(GroupRecord)));
     windows = streams + round_up(size * size * int64_t(sizeof(Stream)));
-    bytes = windows + size * 2 * kWindowBytes;
+    heaps = windows + size * 2 * kWindowBytes;
+    bytes = heaps + size * kHeapBytes;
   }
 };
 
@@ -89,6 +90,12 @@ Stream& NodeMemory::stream(int from, int to) const {
 }
 std::byte* NodeMemory::window(int r, int which) const {
   return base_ + Parts(size_).windows + (2 * r + which) * kWindowBytes;
+}
+
+std::byte* NodeMemory::heap(int r) const { return base_ + Parts(size_).heaps + r * kHeapBytes; }
+
+void NodeMemory::drop(int64_t place, int64_t bytes) {
+  fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, place, bytes);
 }
 
 void NodeMemory::lock(int r) {

@@ -13,6 +13,7 @@ namespace thalweg {
 
 inline constexpr int kMostProcesses = 256;         // ranks of one memory
 inline constexpr int64_t kWindowBytes = 1 << 20;   // of a rank's data that the others see at a time; two of them
+inline constexpr int64_t kHeapBytes = 16ll << 30;  // of a rank's own that all see; pages are there once written to
 inline constexpr int64_t kStreamBytes = 64 << 10;  // on their way between two ranks
 inline constexpr int kGroups = 4096;               // in use at a time
 
@@ -29,6 +30,7 @@ struct alignas(128) RankRecord {
   std::atomic<uint32_t> group, meeting;       // that it came to last
   std::atomic<int64_t> since;                 // nanoseconds of the steady clock: when it came to its last call
   Call call;
+  int64_t place;   // where the data are that it shows in place; -1: in its windows
   char what[192];  // it waits in
 };
 
@@ -63,6 +65,10 @@ class NodeMemory {
   GroupRecord& group(int g) const;
   Stream& stream(int from, int to) const;
   std::byte* window(int r, int which) const;
+  std::byte* heap(int r) const;
+  std::byte* at(int64_t place) const { return base_ + place; }
+  int64_t place_of(const std::byte* p) const { return p - base_; }
+  void drop(int64_t place, int64_t bytes);  // its pages; it reads as zeros then
 
   void lock(int r);                  // this process is rank r
   bool is_alive(int r) const;        // whether the process of a rank that has joined still runs

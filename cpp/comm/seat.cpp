@@ -152,6 +152,32 @@ std::string Seat::out_of_time(const Wait& w, double waited) const {
   return all;
 }
 
+int64_t Seat::take(int64_t bytes) {
+  const auto found = std::find_if(free_.begin(), free_.end(), [&](auto& part) { return part.second >= bytes; });
+  if (found == free_.end()) return -1;
+  const auto [place, size] = *found;
+  free_.erase(found);
+  if (size > bytes) free_[place + bytes] = size - bytes;
+  return place;
+}
+
+void Seat::give_back(int64_t place, int64_t bytes) {
+  memory_->drop(place, bytes);
+  const auto next = free_.lower_bound(place);
+  if (next != free_.end() && next->first == place + bytes) {
+    bytes += next->second;
+    free_.erase(next);
+  }
+  if (const auto after = free_.lower_bound(place); after != free_.begin()) {
+    auto& [before, size] = *std::prev(after);
+    if (before + size == place) {
+      size += bytes;
+      return;
+    }
+  }
+  free_[place] = bytes;
+}
+
 void Seat::send(int group, const std::byte* data, int64_t bytes, int64_t element_bytes, int to, const Wait& full) {
   check();
   Stream& s = memory_->stream(rank_, to);

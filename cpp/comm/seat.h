@@ -27,7 +27,8 @@ class Seat {
     const std::function<void()>* poll;
   };
 
-  Seat(std::shared_ptr<NodeMemory> memory, int rank) : memory_(std::move(memory)), rank_(rank) {}
+  Seat(std::shared_ptr<NodeMemory> memory, int rank)
+      : memory_(std::move(memory)), rank_(rank), free_{{memory_->place_of(memory_->heap(rank)), kHeapBytes}} {}
   void join(double limit, const std::function<void()>& poll);  // until all ranks have come
   void leave();
 
@@ -40,6 +41,9 @@ class Seat {
 
   void send(int group, const std::byte* data, int64_t bytes, int64_t element_bytes, int to, const Wait& full);
   std::deque<Letter>& box(int group, int from) { return mail_[{group, from}]; }
+  // Part of this rank's heap, zeroed; -1 where it is used up.
+  int64_t take(int64_t bytes);
+  void give_back(int64_t place, int64_t bytes);
   void take_in();  // what has been written to this rank so far
 
  private:
@@ -52,6 +56,7 @@ class Seat {
 
   std::shared_ptr<NodeMemory> memory_;
   const int rank_;
+  std::map<int64_t, int64_t> free_;                         // parts of the heap: place, bytes
   std::map<int, std::vector<std::byte>> arriving_;          // by sender: the beginning of a letter
   std::map<std::pair<int, int>, std::deque<Letter>> mail_;  // by group and sender
 };

@@ -58,6 +58,13 @@ class Shm final : public Visible {
     box.pop_front();
   }
 
+  std::shared_ptr<std::byte> take(int64_t bytes) override {
+    constexpr int64_t kPage = 2 << 20;
+    bytes = (std::max<int64_t>(1, bytes) + kPage - 1) / kPage * kPage;
+    const int64_t place = seat_.take(bytes);
+    if (place < 0) return nullptr;
+    return {memory_.at(place), [seat = group_->seat, place, bytes](std::byte*) { seat->give_back(place, bytes); }};
+  }
   void leave() override { seat_.leave(); }
   void abort(const std::string& why) override { memory_.end(why); }
 
@@ -65,10 +72,16 @@ class Shm final : public Visible {
   Call& call(int r) override { return memory_.rank(member(r)).call; }
   int member(int r) const override { return group_->members[size_t(r)]; }
   void show(const std::byte* data, int64_t bytes, int64_t piece) override {
-    if (bytes) std::memcpy(own(piece), data, size_t(bytes));
+    const bool in_place = sees(data, bytes);
+    seat_.record().place = in_place ? memory_.place_of(data) : -1;
+    if (bytes && !in_place) std::memcpy(own(piece), data, size_t(bytes));
   }
-  const std::byte* shown(int r, int64_t piece) const override { return memory_.window(member(r), int(piece & 1)); }
-  std::byte* own(int64_t piece) override { return memory_.window(seat_.rank(), int(piece & 1)); }
+  const std::byte* shown(int r, int64_t piece) const override { return part_of(member(r), piece); }
+  std::byte* own(int64_t piece) override { return part_of(seat_.rank(), piece); }
+  bool sees(const std::byte* data, int64_t bytes) const override {
+    const std::byte* heap = memory_.heap(seat_.rank());
+    return data >= heap && data + bytes <= heap + kHeapBytes;
+  }
   int64_t window() const override { return kWindowBytes; }
 
   void meet(bool opens) override {
@@ -110,6 +123,10 @@ class Shm final : public Visible {
   }
 
  private:
+  std::byte* part_of(int r, int64_t piece) const {
+    const int64_t place = memory_.rank(r).place;
+    return place >= 0 ? memory_.at(place) : memory_.window(r, int(piece & 1));
+  }
   void sleep_past(uint32_t seen) {
     GroupRecord& g = group_->record();
     Seat::Wait w = wait_for([&] { return g.generation.load(std::memory_order_acquire) != seen; }, -1,

@@ -108,6 +108,7 @@ class Threads final : public Visible {
   }
   const std::byte* shown(int r, int64_t) const override { return group_->shown[size_t(r)]; }
   std::byte* own(int64_t) override { return group_->shown[size_t(rank_)]; }
+  bool sees(const std::byte*, int64_t) const override { return true; }
   int64_t window() const override { return std::numeric_limits<int64_t>::max(); }
 
   std::shared_ptr<Communicator> join(int color, const std::vector<int>& ranks, int me) override {

@@ -28,10 +28,18 @@ void Visible::enter(const Call& c, int64_t piece) {
   else meet(false);
 }
 
-// Calls body for each piece of at most window() bytes; once for nothing at all.
+Call Visible::call_of(Operation operation, const std::byte* data, int64_t elements, int64_t element_bytes,
+                      int root) const {
+  Call c(operation, elements, element_bytes, root);
+  c.in_place = sees(data, elements * element_bytes);
+  return c;
+}
+
+// Calls body for each piece of at most window() bytes, or for all of what is seen in place; once for nothing at all.
 template <class Body>
-void Visible::each_piece(int64_t elements, int64_t element_bytes, const Body& body) {
-  const int64_t most = std::max<int64_t>(1, window() / std::max<int64_t>(1, element_bytes));
+void Visible::each_piece(const Call& c, int64_t elements, int64_t element_bytes, const Body& body) {
+  const int64_t most = c.in_place ? std::max<int64_t>(1, elements)
+                                  : std::max<int64_t>(1, window() / std::max<int64_t>(1, element_bytes));
   int64_t k = 0, begin = 0;
   do {
     const int64_t count = std::min(most, elements - begin);
@@ -51,10 +59,10 @@ void Visible::barrier() {
 }
 
 void Visible::all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) {
-  const Call c(Operation::all_reduce, elements, element_bytes);
+  const Call c = call_of(Operation::all_reduce, data, elements, element_bytes);
   folder_.prepare(size(), element_bytes);
-  if (element_bytes > window()) return reduce_gathered(c, data, merge);
-  each_piece(elements, element_bytes, [&](const Piece& p) {
+  if (!c.in_place && element_bytes > window()) return reduce_gathered(c, data, merge);
+  each_piece(c, elements, element_bytes, [&](const Piece& p) {
     const int64_t bytes = p.count * element_bytes;
     std::byte* at = data + p.begin * element_bytes;
     const bool small = bytes <= kWholeBytes || p.count < size();
@@ -76,11 +84,11 @@ void Visible::all_reduce(std::byte* data, int64_t elements, int64_t element_byte
 }
 
 void Visible::reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) {
-  const Call c(Operation::reduce_scatter, elements, element_bytes);
+  const Call c = call_of(Operation::reduce_scatter, data, elements, element_bytes);
   folder_.prepare(size(), element_bytes);
-  if (element_bytes > window()) return reduce_gathered(c, data, merge);
+  if (!c.in_place && element_bytes > window()) return reduce_gathered(c, data, merge);
   const int64_t first = share(elements, rank(), size()), last = share(elements, rank() + 1, size());
-  each_piece(elements, element_bytes, [&](const Piece& p) {
+  each_piece(c, elements, element_bytes, [&](const Piece& p) {
     show(data + p.begin * element_bytes, p.count * element_bytes, p.k);
     enter(c, p.k);
     const int64_t begin = std::max(first, p.begin), end = std::min(last, p.begin + p.count);
@@ -90,12 +98,12 @@ void Visible::reduce_scatter(std::byte* data, int64_t elements, int64_t element_
 }
 
 void Visible::all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes, std::byte* all) {
-  gather(Call(Operation::all_gather, elements, element_bytes), mine, all);
+  gather(call_of(Operation::all_gather, mine, elements, element_bytes), mine, all);
 }
 
 void Visible::broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) {
-  const Call c(Operation::broadcast, elements, element_bytes, root);
-  each_piece(elements * element_bytes, 1, [&](const Piece& p) {
+  const Call c = call_of(Operation::broadcast, data, elements, element_bytes, root);
+  each_piece(c, elements * element_bytes, 1, [&](const Piece& p) {
     if (rank() == root) show(data + p.begin, p.count, p.k);
     enter(c, p.k);
     if (p.count && rank() != root) std::memcpy(data + p.begin, shown(root, p.k), size_t(p.count));
@@ -120,7 +128,7 @@ std::shared_ptr<Communicator> Visible::split(int color, int key) {
 
 void Visible::gather(const Call& c, const std::byte* mine, std::byte* all) {
   const int64_t total = c.elements * c.element_bytes;
-  each_piece(total, 1, [&](const Piece& p) {
+  each_piece(c, total, 1, [&](const Piece& p) {
     show(mine + p.begin, p.count, p.k);
     enter(c, p.k);
     for (int r = 0; p.count && r < size(); r++) std::memcpy(all + r * total + p.begin, shown(r, p.k), size_t(p.count));

@@ -25,8 +25,9 @@ class Visible : public Communicator {
   // Lets the others see this piece of data from the next meeting on; of pieces k and k + 1 both stay.
   virtual void show(const std::byte* data, int64_t bytes, int64_t piece) = 0;
   virtual const std::byte* shown(int r, int64_t piece) const = 0;
-  virtual std::byte* own(int64_t piece) = 0;  // what this rank shows, to put results in
-  virtual int64_t window() const = 0;         // bytes that a piece can have
+  virtual std::byte* own(int64_t piece) = 0;                          // what this rank shows, to put results in
+  virtual bool sees(const std::byte* data, int64_t bytes) const = 0;  // whether the others see it where it is
+  virtual int64_t window() const = 0;                                 // bytes that a piece of other data can have
   // The group of `members` (ranks of this group), me among them; made by all of them at a time.
   virtual std::shared_ptr<Communicator> join(int color, const std::vector<int>& members, int me) = 0;
 
@@ -37,7 +38,8 @@ class Visible : public Communicator {
   void open(const Call& call);
   void enter(const Call& call, int64_t piece);
   template <class Body>
-  void each_piece(int64_t elements, int64_t element_bytes, const Body& body);
+  void each_piece(const Call& call, int64_t elements, int64_t element_bytes, const Body& body);
+  Call call_of(Operation operation, const std::byte* data, int64_t elements, int64_t element_bytes, int root = 0) const;
   void gather(const Call& call, const std::byte* mine, std::byte* all);
   void reduce_gathered(const Call& call, std::byte* data, const Merge& merge);
   void fold_shown(const Piece& p, int64_t begin, int64_t end, int64_t element_bytes, const Merge& merge,

@@ -29,6 +29,11 @@ Arena arena(const char* part, const std::vector<Layout::Entry>& entries, int64_t
   return allocating(what, [&] { return Arena(bytes); });
 }
 
+Exchanged exchanged(Communicator* peers, const char* part, const std::vector<Layout::Entry>& entries, int64_t bytes) {
+  if (auto seen = peers ? peers->take(bytes) : nullptr) return {std::move(seen), bytes};
+  return arena(part, entries, bytes);
+}
+
 }  // namespace
 
 void Layout::add_parameter(const std::string& name, const Shape& shape, bool trainable, int group) {
@@ -46,10 +51,10 @@ void Layout::add_buffer(const std::string& name, const Shape& shape) {
   buffer_elements = end_of(buffers);
 }
 
-Replica::Replica(const Layout& layout, DType dtype, int states, int threads)
+Replica::Replica(const Layout& layout, DType dtype, int states, int threads, Communicator* peers)
     : pool(make_pool(threads)),
       parameters(arena("parameters", layout.parameters, layout.parameter_elements * bytes_of(dtype))),
-      gradients(arena("gradients", layout.parameters, layout.parameter_elements * bytes_of(dtype))),
+      gradients(exchanged(peers, "gradients", layout.parameters, layout.parameter_elements * bytes_of(dtype))),
       buffers(arena("buffers", layout.buffers, layout.buffer_elements * bytes_of(dtype))) {
   clear_state(layout, dtype, states);
 }

@@ -25,14 +25,31 @@ struct Layout {
   void add_buffer(const std::string& name, const Shape& shape);
 };
 
+// Memory of the sums that ranks exchange: where the others see it, if there is such memory.
+class Exchanged {
+ public:
+  Exchanged(Arena own) : own_(std::move(own)) {}
+  Exchanged(std::shared_ptr<std::byte> seen, int64_t bytes) : seen_(std::move(seen)), bytes_(bytes) {}
+  std::byte* data() const { return seen_ ? seen_.get() : own_.data(); }
+  int64_t bytes() const { return seen_ ? bytes_ : own_.bytes(); }
+
+ private:
+  Arena own_;
+  std::shared_ptr<std::byte> seen_;
+  int64_t bytes_ = 0;
+};
+
 struct Replica {
-  Replica(const Layout& layout, DType dtype, int states, int threads);
+  // peers: ranks of other processes, null for none.
+  Replica(const Layout& layout, DType dtype, int states, int threads, Communicator* peers);
   void clear_state(const Layout& layout, DType dtype, int states);  // of the optimizer, of no update yet
   Exec exec() { return {*pool}; }
 
   std::shared_ptr<Communicator> comm;
   std::unique_ptr<Pool> pool;
-  Arena parameters, gradients, state, buffers;
+  Arena parameters;
+  Exchanged gradients;
+  Arena state, buffers;
   Arena accumulated;     // sums of earlier micro-batches; made at first use
   Arena activations;     // shared by the plans of all row counts, as large as the largest needs
   Arena inputs;          // gathered rows of a batch

@@ -21,7 +21,7 @@ Session::Session(std::shared_ptr<const Model> model, SessionConfig config, std::
     fail("threads = ", config_.threads, ", expected 0 (automatic) to ", kMostThreads);
   if (config_.threads == 0) config_.threads = std::max(1, usable_cores() / here());
   for (int r = 0; r < here(); r++)
-    replicas_.push_back(std::make_unique<Replica>(layout(), config_.dtype, states(), config_.threads));
+    replicas_.push_back(std::make_unique<Replica>(layout(), config_.dtype, states(), config_.threads, peers_.get()));
   plans_.resize(size_t(here()));
   carried_.resize(size_t(here()));
   reports_.resize(size_t(here()));

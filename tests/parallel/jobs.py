@@ -59,7 +59,8 @@ def write(folder, body):
 
 def environment(**more):
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # where the tests run as root
-    return {**os.environ, **root, "COLUMNS": "200", "TERM": "dumb", "THALWEG_TIMEOUT": "30", **more}
+    mine = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}  # jobs may run pytest themselves
+    return {**mine, **root, "COLUMNS": "200", "TERM": "dumb", "THALWEG_TIMEOUT": "30", **more}
 
 
 def launch(folder, n, body, *arguments, options=(), by=command, **variables):

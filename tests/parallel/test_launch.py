@@ -66,6 +66,26 @@ assert subprocess.run([sys.executable, __file__, "child"]).returncode == 11
     assert done.returncode == 0, done.stderr
 
 
+def test_shared_memory_of_dropped_trainers_is_given_back(tmp_path):
+    body = """
+import gc
+def shared():  # MiB of pages that this process has in memory it shares
+    return int(next(line for line in open("/proc/self/status") if line.startswith("RssShmem")).split()[1]) / 1024
+found = []
+for i in range(6):
+    t = tw.Trainer(nn.Linear(50_000 * (1 + i % 2)), loss=tw.losses.MSE(), optimizer=tw.optim.SGD(lr=0.1))
+    t.step(x[:16], np.ones((16, 50_000 * (1 + i % 2)), "f4"))  # gradients of 4 or 8 MiB
+    found.append(shared())
+    del t
+    gc.collect()
+tw.parallel.communicator().barrier()
+assert 3.5 < found[0] and max(found) < 4 * found[0], found
+if rank == 0: print("ok")
+"""
+    done = jobs.launch(tmp_path, 2, body)
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
+
+
 def test_processes_of_a_rank_end_with_it(tmp_path):
     body = """
 import subprocess
