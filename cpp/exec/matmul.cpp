@@ -88,7 +88,7 @@ class Product {
   void run(int64_t task, T* own, T* stack) const {
     const int64_t part = task / groups_, group = task % groups_;
     const int64_t begin = part * tiles_ / parts_, end = (part + 1) * tiles_ / parts_;
-    if (rows_first_) {
+    if (rows_first_) {  // C is written in the order in which it lies
       for (int64_t t = begin; t < end; t++)
         for (int64_t panel = 0; panel < panels_; panel++)
           run_tile(t, panel, panel_of_b(panel, 0, order_.chains, own), 0, order_.chains, stack);

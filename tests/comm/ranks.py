@@ -1,7 +1,7 @@
 """Ranks of every kind that one process can hold, each run in a thread of its own; and, in a process that a launcher
 started as one of several, these (tests/parallel/test_jobs_of_tests.py)."""
 
-import pickle
+import ast
 import threading
 
 import numpy as np
@@ -77,9 +77,26 @@ def run_processes(size, body):
 
 
 def exchange(comm, thing):
-    """The things of all ranks; tests alone may pickle."""
-    data = np.frombuffer(pickle.dumps(thing), "u1").astype("f4")
+    """The things of all ranks: literals, numbers, arrays, and tuples of them."""
+    data = np.frombuffer(repr(literal_of(thing)).encode(), "u1").astype("f4")
     sizes = comm.all_gather(np.array([len(data)], "f8"))[:, 0].astype(int)
     padded = np.zeros(max(sizes), "f4")
     padded[: len(data)] = data
-    return [pickle.loads(row[:n].astype("u1").tobytes()) for row, n in zip(comm.all_gather(padded), sizes, strict=True)]
+    texts = [row[:n].astype("u1").tobytes().decode() for row, n in zip(comm.all_gather(padded), sizes, strict=True)]
+    return [thing_of(ast.literal_eval(text)) for text in texts]
+
+
+def literal_of(thing):
+    if isinstance(thing, tuple):
+        return tuple(map(literal_of, thing))
+    if isinstance(thing, np.ndarray):
+        return {"dtype": thing.dtype.str, "shape": thing.shape, "bytes": thing.tobytes()}
+    return thing.item() if isinstance(thing, np.generic) else thing
+
+
+def thing_of(literal):
+    if isinstance(literal, tuple):
+        return tuple(map(thing_of, literal))
+    if isinstance(literal, dict):
+        return np.frombuffer(literal["bytes"], literal["dtype"]).reshape(literal["shape"])
+    return literal
