@@ -1,5 +1,5 @@
 // broadcast.h: element loops over an output and K operands that are broadcast to it (NumPy's rule).
-//   map_broadcast<true, 2, N>(exec, loop, [](N a, N b) { return a + b; }, {x, z}, y);
+//   map_broadcast<true, 2, N>(exec, loop, [](N a, N b) { return a + b; }, {x, z}, y);    captures nothing
 // Axes that every operand walks alike are joined once, when the kernel is built; what remains at the end is the inner
 // loop, in which an operand either moves by one or stands still. Where no loop of its own is worth it, operands that
 // are not contiguous are first spread out over a small tile: for short inner loops (few channels), many rows at a time.
@@ -99,13 +99,30 @@ BroadcastLoop<K> broadcast_loop(const Shape& out, const std::array<Shape, K>& in
 
 namespace broadcast_detail {
 
+// The inner loop of a formula: a plain function, so that all that walks around it is compiled once for all formulas.
+template <int K, class N>
+using Inner = void (*)(const std::array<View<N>, K>& in, View<N> out, int64_t count);
+
 // Bit k of kMoves: operand k moves with the loop; otherwise it stands still.
 template <unsigned kMoves, class N, class F, size_t... k>
-TW_HD void inner(const F& f, const std::array<View<N>, sizeof...(k)>& in, View<N> out, int64_t count,
-                 std::index_sequence<k...>) {
+TW_FLATTEN void inner(const std::array<View<N>, sizeof...(k)>& in, View<N> out, int64_t count,
+                      std::index_sequence<k...>) {
   const std::array<View<N>, sizeof...(k)> x = in;
 #pragma omp simd
-  for (int64_t j = 0; j < count; j++) out.set(j, f(x[k][kMoves >> k & 1 ? j : 0]...));
+  for (int64_t j = 0; j < count; j++) out.set(j, F{}(x[k][kMoves >> k & 1 ? j : 0]...));
+}
+template <unsigned kMoves, int K, class N, class F>
+constexpr Inner<K, N> inner_of() {
+  return [](const std::array<View<N>, K>& in, View<N> out, int64_t count) {
+    inner<kMoves, N, F>(in, out, count, std::make_index_sequence<K>{});
+  };
+}
+// Of the pattern that is known only now; pattern 0, nothing moves, never occurs.
+template <int K, class N, class F, unsigned kPattern = 1>
+Inner<K, N> inner_of(unsigned pattern) {
+  if constexpr (kPattern + 1 < 1u << K)
+    if (pattern != kPattern) return inner_of<K, N, F, kPattern + 1>(pattern);
+  return inner_of<kPattern, K, N, F>();
 }
 
 // Room for K operands spread out over kSpread elements.
@@ -119,16 +136,9 @@ struct Tile {
   }
 };
 
-// go(integral_constant) with the pattern that is known only now; pattern 0, nothing moves, never occurs.
-template <int K, unsigned kPattern = 1, class Go>
-void with_pattern(unsigned pattern, const Go& go) {
-  if (pattern == kPattern) return go(std::integral_constant<unsigned, kPattern>{});
-  if constexpr (kPattern + 1 < 1u << K) with_pattern<K, kPattern + 1>(pattern, go);
-}
-
 // A task: tiles of table_rows rows. Operands that are the same in every row are spread once.
-template <int K, class N, class F>
-void run_tiles(const BroadcastLoop<K>& loop, const F& f, const std::array<View<N>, K>& in, View<N> out, int64_t row,
+template <int K, class N>
+void run_tiles(const BroadcastLoop<K>& loop, Inner<K, N> f, const std::array<View<N>, K>& in, View<N> out, int64_t row,
                int64_t end) {
   Tile<N, K> tile;
   std::array<View<N>, K> x = in;
@@ -142,13 +152,13 @@ void run_tiles(const BroadcastLoop<K>& loop, const F& f, const std::array<View<N
 #pragma omp simd
       for (int64_t j = 0; j < count; j++) to.set(j, from[offset[j]]);
     }
-    inner<(1u << K) - 1>(f, x, out.at(row * loop.inner()), count, std::make_index_sequence<K>{});
+    f(x, out.at(row * loop.inner()), count);
   }
 }
 
 // A stretch of the inner loop with operands that stand still spread out over a tile.
-template <int K, class N, class F>
-void run_spread(unsigned moves, const F& f, const std::array<View<N>, K>& in, View<N> out, int64_t count) {
+template <int K, class N>
+void run_spread(unsigned moves, Inner<K, N> f, const std::array<View<N>, K>& in, View<N> out, int64_t count) {
   Tile<N, K> tile;
   const int64_t most = std::min(count, kSpread);
   std::array<View<N>, K> x = in;
@@ -159,55 +169,56 @@ void run_spread(unsigned moves, const F& f, const std::array<View<N>, K>& in, Vi
     for (int64_t j = 0; j < most; j++) x[k].set(j, value);
   }
   for (int64_t j = 0; j < count; j += most) {
-    inner<(1u << K) - 1>(f, x, out.at(j), std::min(most, count - j), std::make_index_sequence<K>{});
+    f(x, out.at(j), std::min(most, count - j));
     for (int k = 0; k < K; k++)
       if (moves >> k & 1) x[k] = x[k].at(most);
   }
 }
 
-// Tasks of kElementsPerTask elements; row(operands, out, count) runs a stretch of the inner loop.
-template <int K, class N, class Row>
-void run_rows(const Exec& exec, const BroadcastLoop<K>& loop, const std::array<View<N>, K>& in, View<N> out,
-              double work_ns, const Row& row) {
-  const int64_t n = loop.elements;
+// Elements [begin, end), a stretch of the inner loop at a time. spread: f takes operands that all move.
+template <int K, class N>
+void run_rows(const BroadcastLoop<K>& loop, Inner<K, N> f, bool spread, unsigned moves,
+              const std::array<View<N>, K>& in, View<N> out, int64_t begin, int64_t end) {
+  walk<K>(loop, begin, end, [&](int64_t flat, const auto& at, int64_t count) {
+    std::array<View<N>, K> x = in;
+    for (int k = 0; k < K; k++) x[k] = in[k].at(at[k]);
+    if (spread) run_spread<K, N>(moves, f, x, out.at(flat), count);
+    else f(x, out.at(flat), count);
+  });
+}
+
+// f: the loop in which every operand moves. f_pattern: the one for `moves`; null: operands are spread out for f.
+template <int K, class N>
+void run(const Exec& exec, const BroadcastLoop<K>& loop, Inner<K, N> f, Inner<K, N> f_pattern, unsigned moves,
+         const std::array<View<N>, K>& in, View<N> out, double work_ns) {
+  const int64_t n = loop.elements, rows = loop.extent[0], step = loop.table_rows * 16;
+  if (loop.table_rows > 0)
+    return exec.parallel((rows + step - 1) / step, work_ns, [&](int64_t task, int) {
+      run_tiles<K, N>(loop, f, in, out, task * step, std::min(rows, (task + 1) * step));
+    });
   exec.parallel((n + kElementsPerTask - 1) / kElementsPerTask, work_ns, [&](int64_t task, int) {
     const int64_t begin = task * kElementsPerTask;
-    walk<K>(loop, begin, std::min(n, begin + kElementsPerTask), [&](int64_t flat, const auto& at, int64_t count) {
-      std::array<View<N>, K> x = in;
-      for (int k = 0; k < K; k++) x[k] = in[k].at(at[k]);
-      row(x, out.at(flat), count);
-    });
+    run_rows<K, N>(loop, f_pattern ? f_pattern : f, !f_pattern, moves, in, out, begin,
+                   std::min(n, begin + kElementsPerTask));
   });
 }
 
 }  // namespace broadcast_detail
 
-// out = f(in...). With kEveryPattern there is a loop for each pattern of operands that move or stand still; formulas
+// out = F{}(in...). With kEveryPattern there is a loop for each pattern of operands that move or stand still; formulas
 // whose arithmetic outweighs the loads, and those of three operands, have one loop and spread the others out.
 template <bool kEveryPattern, int K, class N, class F>
-void map_broadcast(const Exec& exec, const BroadcastLoop<K>& loop, const F& f, const std::array<View<N>, K>& in,
-                   View<N> out, double ns_per_element = 0.3) {
+void map_broadcast(const Exec& exec, const BroadcastLoop<K>& loop, F, const std::array<View<N>, K>& in, View<N> out,
+                   double ns_per_element = 0.3) {
   using namespace broadcast_detail;
   constexpr unsigned kAll = (1u << K) - 1;
-  const double work_ns = double(loop.elements) * ns_per_element;
   if (loop.elements == 0) return;
-  if (loop.table_rows > 0) {
-    const int64_t rows = loop.extent[0], step = loop.table_rows * 16;
-    return exec.parallel((rows + step - 1) / step, work_ns, [&](int64_t task, int) {
-      run_tiles<K, N>(loop, f, in, out, task * step, std::min(rows, (task + 1) * step));
-    });
-  }
   unsigned moves = 0;
   for (int k = 0; k < K; k++) moves |= unsigned(loop.inner_stride(k) != 0) << k;
-  auto inner_of = [&](auto pattern) {
-    run_rows<K, N>(exec, loop, in, out, work_ns, [&](const auto& x, View<N> y, int64_t count) {
-      inner<pattern()>(f, x, y, count, std::make_index_sequence<K>{});
-    });
-  };
-  if constexpr (kEveryPattern) return with_pattern<K>(moves, inner_of);
-  if (moves == kAll) return inner_of(std::integral_constant<unsigned, kAll>{});
-  run_rows<K, N>(exec, loop, in, out, work_ns,
-                 [&](const auto& x, View<N> y, int64_t count) { run_spread<K, N>(moves, f, x, y, count); });
+  constexpr Inner<K, N> f = inner_of<kAll, K, N, F>();
+  Inner<K, N> f_pattern = moves == kAll ? f : nullptr;
+  if constexpr (kEveryPattern) f_pattern = inner_of<K, N, F>(moves);
+  run<K, N>(exec, loop, f, f_pattern, moves, in, out, double(loop.elements) * ns_per_element);
 }
 
 }  // namespace thalweg

@@ -8,6 +8,8 @@
 
 namespace thalweg {
 
+#define TW_NOINLINE __attribute__((noinline))
+
 struct Exec {
   Pool& pool;
 
@@ -19,12 +21,11 @@ struct Exec {
   template <class F>
   void parallel(int64_t tasks, double work_ns, F&& f) const {
     const int threads = threads_for(work_ns);
-    if (threads == 1 || tasks <= 1) {
-      for (int64_t t = 0; t < tasks; t++) f(t, 0);
-      return;
-    }
-    auto call = [](void* self, int64_t t, int w) { (*static_cast<std::remove_reference_t<F>*>(self))(t, w); };
-    pool.run(tasks, call, &f, threads);
+    // One copy of the loop's code for both ways of running it.
+    auto call = [](void* self, int64_t t, int w)
+                    TW_NOINLINE { (*static_cast<std::remove_reference_t<F>*>(self))(t, w); };
+    if (threads > 1 && tasks > 1) return pool.run(tasks, call, &f, threads);
+    for (int64_t t = 0; t < tasks; t++) call(&f, t, 0);
   }
   template <class T>
   T* scratch(int worker, Slot slot, int64_t count) const {
