@@ -64,8 +64,9 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; i++) threads.push_back(std::atoi(argv[i]));
   if (threads.empty()) threads = {1, 2};
   std::printf("instruction set %s, oneDNN %s\n", kernels().isa, have_onednn() ? "present" : "absent");
-  constexpr int64_t shapes[][3] = {{32, 128, 64},  {32, 10, 128},    {128, 512, 784},   {128, 512, 512},
-                                   {128, 10, 512}, {512, 2048, 784}, {512, 2048, 2048}, {16384, 128, 64}};
+  constexpr int64_t shapes[][3] = {{32, 128, 64},   {32, 10, 128},    {128, 512, 784},   {128, 512, 512},
+                                   {128, 10, 512},  {512, 2048, 784}, {512, 2048, 2048}, {16384, 128, 64},
+                                   {128, 120, 400}, {128, 84, 120},   {16, 4096, 9216},  {16, 4096, 4096}};
   for (int t : threads) {
     const auto pool = make_pool(t);
     for (auto [m, n, k] : shapes) layer(Exec{*pool}, m, n, k);
