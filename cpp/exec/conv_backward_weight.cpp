@@ -15,12 +15,13 @@ namespace {
 
 constexpr int64_t kGroupBytes = 256 << 10;  // of x and d_y at a time
 constexpr int64_t kFewTiles = 256;          // below, images are split
-constexpr int64_t kTasks = 16, kRanges = 8, kRangeTiles = 48;
+constexpr int64_t kTasks = 4;               // a thread, at least
+constexpr int64_t kRangeTiles = 192;        // whose stacks lie about in L2
 
 template <class T>
 class WeightRun {
  public:
-  WeightRun(const Conv& v, const Shards& shards, const T* x, const T* d_y, T* d_w, bool accumulate)
+  WeightRun(const Conv& v, const Shards& shards, int threads, const T* x, const T* d_y, T* d_w, bool accumulate)
       : v_(v), shards_(shards), x_(x), d_y_(d_y), d_w_(d_w), accumulate_(accumulate) {
     p_ = v.out_h(), q_ = v.out_w();
     depthwise_ = v.group_in() == 1 && v.group_out() == 1 && v.groups > 1;
@@ -52,7 +53,7 @@ class WeightRun {
     chains_per_image_ = std::max<int64_t>(1, divide_up(p_ * q_, kKBlock));
     chunk_ = group_ * chains_per_image_;
     if (image_bytes > 2 * kGroupBytes) chunk_ = std::max<int64_t>(1, chunk_ * kGroupBytes / image_bytes);
-    cut_tasks();
+    cut_tasks(threads);
   }
 
   int64_t memory_bytes() const {
@@ -88,9 +89,11 @@ class WeightRun {
       for (int64_t g = i; g < next && copy_; g++)
         copy_window(window_, x_ + g * v_.h * v_.w * v_.c, halo + (g - i) * window_.count());
       const int64_t last = next < part.last ? image_chain_[next] : part.last_chain;
+      Ahead ahead = ahead_of(next, std::min(part.last, next + group_), (end - begin) * (next - i) * p_);
       for (; chain < last; chain += chunk_)
         for (int64_t t = begin; t < end; t++)
-          run_tile(t, chain, std::min(last, chain + chunk_), halo, stack + (t - begin) * order_.slots * kTileSize<T>);
+          run_tile(t, chain, std::min(last, chain + chunk_), halo, stack + (t - begin) * order_.slots * kTileSize<T>,
+                   ahead);
       chain = last;
     }
     for (int64_t t = begin; t < end; t++) {
@@ -138,6 +141,19 @@ class WeightRun {
     return tiles * (full * cost(kTileVectors) + (rest ? cost(rest) : 0));
   }
 
+  // What tiles ask for beside their own operands: d_y of the next images, as its first tile will read a few channels of
+  // every pixel, which the processor does not foresee.
+  struct Ahead {
+    const std::byte* at;
+    int lines;  // a segment
+  };
+  Ahead ahead_of(int64_t image, int64_t end, int64_t segments) const {
+    if (image >= end || segments == 0 || ranges_ > 1) return {};
+    const int64_t image_bytes = p_ * q_ * v_.out * int64_t(sizeof(T));
+    return {reinterpret_cast<const std::byte*>(d_y_) + image * image_bytes,
+            int(divide_up((end - image) * image_bytes, segments * kLineBytes))};
+  }
+
   int64_t shard_images(int64_t s) const { return shards_.offset[s + 1] - shards_.offset[s]; }
   int64_t shard_runs(int64_t s) const { return std::max<int64_t>(1, divide_up(shard_images(s), run_images_)); }
   int64_t max_runs() const { return split_ ? runs_ : 1; }
@@ -149,15 +165,15 @@ class WeightRun {
   int64_t image_bytes() const { return align_up((v_.n + 1) * int64_t(sizeof(int64_t))); }
   T* partial(int64_t run, int64_t tile) const { return partial_ + (run * tiles() + tile) * kTileSize<T>; }
 
-  void cut_tasks() {
+  void cut_tasks(int threads) {
     split_ = tiles() < kFewTiles && v_.n > 1;
     runs_ = 1;
     if (split_) {
-      while (v_.n / (2 * run_images_) >= kTasks) run_images_ *= 2;
+      while (v_.n / (2 * run_images_) >= kTasks * threads) run_images_ *= 2;
       runs_ = 0;
       for (int s = 0; s < shards_.count(); s++) runs_ += shard_runs(s);
     }
-    ranges_ = split_ ? 1 : std::min(tiles(), std::max(kRanges, divide_up(tiles(), kRangeTiles)));
+    ranges_ = split_ ? 1 : std::min(tiles(), std::max(kTasks * threads, divide_up(tiles(), kRangeTiles)));
   }
 
   // One order: images fold in their shard, shards in the tree below.
@@ -204,7 +220,7 @@ class WeightRun {
   }
 
   TileAt tile_at(int64_t t) const {
-    const int64_t panel = t % panels_, row = t / panels_ % row_tiles_, block = t / panels_ / row_tiles_;
+    const int64_t panel = t % panels_, block = t / panels_ % blocks_, row = t / panels_ / blocks_;
     const int64_t j = panel * panel_, i = row * rows_ / row_tiles_, in = v_.group_in(), taps = v_.kh * v_.kw;
     const int rows = int((row + 1) * rows_ / row_tiles_ - i), columns = int(std::min<int64_t>(panel_, columns_ - j));
     const int64_t per_row = whole_rows_ && !depthwise_ ? 1 : v_.kw, group = depthwise_ ? 0 : block / (v_.kh * per_row);
@@ -215,7 +231,7 @@ class WeightRun {
     if (lanes_out_) return {x + i, y + j, w + i + j * taps * in, 1, taps * in, rows, columns};
     return {x + j, y + i, w + j + i * taps * in, taps * in, 1, rows, columns};
   }
-  void run_tile(int64_t t, int64_t first, int64_t last, const T* halo, T* stack) const {
+  void run_tile(int64_t t, int64_t first, int64_t last, const T* halo, T* stack, Ahead& ahead) const {
     const TileAt at = tile_at(t);
     const T *x = (copy_ ? halo : x_) + at.x, *y = d_y_ + at.d_y;
     const int64_t x_step = v_.stride_w * v_.c, y_step = v_.out;
@@ -227,7 +243,10 @@ class WeightRun {
                            .segment = order_.segment,
                            .first = order_.chain + first,
                            .last = order_.chain + last,
-                           .stack = stack};
+                           .stack = stack,
+                           .ahead = ahead.at,
+                           .ahead_lines = ahead.lines};
+    for (int64_t s = first; s < last; s++) ahead.at += order_.chain[s].segments * ahead.lines * kLineBytes;
     if (depthwise_) lane_tile(call, at.columns);
     else tile_function<T>(TileForm::columns, at.rows, int(divide_up(at.columns, kLanes<T>)))(call);
   }
@@ -261,8 +280,8 @@ template <class T>
 void conv_backward_weight(const Exec& exec, const Conv& v, const Shards& shards, const T* x, const T* d_y, T* d_w,
                           bool accumulate) {
   if (v.out == 0 || v.c == 0) return;
-  WeightRun<T> run(v, shards, x, d_y, d_w, accumulate);
   const double ns = conv_ns(v.flops(), sizeof(T) == 8);
+  WeightRun<T> run(v, shards, exec.threads_for(ns), x, d_y, d_w, accumulate);
   run.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, run.memory_bytes()));
   exec.parallel(run.tasks(), ns, [&](int64_t task, int worker) {
     run.run(task, exec.scratch<T>(worker, Slot::a_pack, run.halo_count()),

@@ -48,23 +48,40 @@ struct Tile {
     _Pragma("GCC unroll 2") for (int64_t k = 0; k < count; k++, a += a_step, b += b_step)
         multiply([=](int i) { return a + i; }, b);
   }
-  // Row pointers stay in memory: 14 of them exceed the registers, and a load port is free.
+  // Row pointers stay in memory: 14 of them exceed the registers. With two vectors a load port is free to fetch them
+  // for each k; with one they serve kSteps of them.
   TW_INLINE void run_rows(const T* const* row, int64_t a, const T* b, int64_t b_step, int64_t count) {
+    constexpr int kSteps = 4;
     int64_t k = a;
-    for (const int64_t end = a + count - 3; k < end; k += 4, b += 4 * b_step)
-      TW_UNROLL for (int u = 0; u < 4; u++) multiply([=](int i) { return row[i] + k + u; }, b + u * b_step);
+    for (const int64_t end = a + count - kSteps + 1; k < end; k += kSteps, b += kSteps * b_step) {
+      if constexpr (kVectors == 1) multiply_row<kSteps>(row, k, b, b_step);
+      else TW_UNROLL for (int u = 0; u < kSteps; u++) multiply([=](int i) { return row[i] + k + u; }, b + u * b_step);
+    }
     for (; k < a + count; k++, b += b_step) multiply([=](int i) { return row[i] + k; }, b);
+  }
+  template <int kSteps>
+  TW_INLINE void multiply_row(const T* const* row, int64_t k, const T* b, int64_t b_step) {
+    Vector<T> bv[kSteps];
+    TW_UNROLL for (int u = 0; u < kSteps; u++) bv[u] = load(b + u * b_step);
+    TW_UNROLL for (int i = 0; i < kRows; i++) {
+      const T* const at = row[i] + k;
+      TW_UNROLL for (int u = 0; u < kSteps; u++) fma_splat(acc[i][0], at[u], bv[u]);
+    }
   }
 };
 
 template <class T, TileForm form, int kRows, int kVectors>
 void run_tile(const TileCall<T>& c) {
+  const std::byte* ahead = c.ahead;
   for (const Chain* s = c.first; s != c.last; s++) {
     Tile<T, kRows, kVectors> t;
     t.zero();
     for (const KSegment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
       if constexpr (form == TileForm::rows) t.run_rows(c.row, g->a, c.b + g->b, c.b_step, g->count);
-      else t.run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
+      else {
+        for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
+        t.run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
+      }
     }
     T* slot = c.stack + s->slot * kTileSize<T>;
     for (int m = s->adds; m-- > 0;) t.add([=](int i) { return slot + m * kTileSize<T> + i * kPanel<T>; });

@@ -6,6 +6,7 @@
 #pragma once
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 
 #include "vector.h"
 
@@ -110,11 +111,15 @@ struct TileCall {
   const KSegment* segment = nullptr;
   const Chain *first = nullptr, *last = nullptr;  // chains [first, last)
   T* stack = nullptr;                             // slots of kTileSize elements
-  T* const* out = nullptr;  // if not null, the last chain's sum goes to out[i][j], not to its slot:
-  const T* bias = nullptr;  // + bias[j], where not null
-  bool accumulate = false;  // + what out holds
-  bool far = false;         // past the caches: whole, aligned vectors
+  T* const* out = nullptr;           // if not null, the last chain's sum goes to out[i][j], not to its slot:
+  const T* bias = nullptr;           // + bias[j], where not null
+  bool accumulate = false;           // + what out holds
+  bool far = false;                  // past the caches: whole, aligned vectors
+  const std::byte* ahead = nullptr;  // form columns: read soon after; asked for, `ahead_lines` lines a segment
+  int ahead_lines = 0;
 };
+
+inline constexpr int64_t kLineBytes = 64;
 
 enum class TileForm { rows, columns };
 template <class T>
