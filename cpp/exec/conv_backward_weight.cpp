@@ -14,9 +14,11 @@ namespace thalweg {
 namespace {
 
 constexpr int64_t kGroupBytes = 256 << 10;  // of x and d_y at a time
-constexpr int64_t kFewTiles = 256;          // below, images are split
-constexpr int64_t kTasks = 4;               // a thread, at least
-constexpr int64_t kRangeTiles = 192;        // whose stacks lie about in L2
+constexpr int64_t kNearBytes = 40 << 10;    // of these that all low tiles pass first: L1
+constexpr int64_t kLowTile = 2 * kTileRows / 3;
+constexpr int64_t kFewTiles = 256;    // below, images are split
+constexpr int64_t kTasks = 4;         // a thread, at least
+constexpr int64_t kRangeTiles = 192;  // whose stacks lie about in L2
 
 template <class T>
 class WeightRun {
@@ -51,8 +53,10 @@ class WeightRun {
     const int64_t image_bytes = (window_.count() + p_ * q_ * v.out) * int64_t(sizeof(T));
     group_ = std::clamp<int64_t>(kGroupBytes / std::max<int64_t>(1, image_bytes), 1, std::max<int64_t>(1, v.n));
     chains_per_image_ = std::max<int64_t>(1, divide_up(p_ * q_, kKBlock));
-    chunk_ = group_ * chains_per_image_;
-    if (image_bytes > 2 * kGroupBytes) chunk_ = std::max<int64_t>(1, chunk_ * kGroupBytes / image_bytes);
+    // Low tiles are done with an operand sooner than L2 delivers the next one.
+    const int64_t near = divide_up(rows_, row_tiles_) <= kLowTile ? kNearBytes : group_ * image_bytes;
+    chunk_ =
+        std::max<int64_t>(1, std::min(near, 2 * kGroupBytes) * chains_per_image_ / std::max<int64_t>(1, image_bytes));
     cut_tasks(threads);
   }
 
