@@ -23,6 +23,10 @@ class Workload:
     peer: str = ""  # who the peers are; default: torch and its version
 
 
+class Absent(RuntimeError):
+    """There is no such peer here."""
+
+
 class Disagreement(RuntimeError):
     """The two sides don't compute the same thing: there is nothing to time."""
 
@@ -47,6 +51,27 @@ def training(network: n.Network, optimizer: str, rows: int) -> Callable[[int], B
         small = n.flops(network, rows) < SMALL_FLOPS
         run: Any = Repeated(epoch, ours.EPOCH * ours.EPOCHS) if small else step
         return run, peers, lambda peaks: n.flops(network, rows) / peaks.flops
+
+    return build
+
+
+def beside_jax(network: n.Network, optimizer: str, rows: int) -> Callable[[int], Built]:
+    """As training(), beside JAX."""
+
+    def build(threads: int) -> Built:
+        from . import jax_peer, ours
+
+        if not jax_peer.present():
+            raise Absent("jax is not installed")
+        x, y = n.batch(network, rows)
+        step, values, epoch = ours.training(network, optimizer, x, y, threads)
+        peers = jax_peer.trainings(network, optimizer, x, y, values, threads)
+        losses = [step() for _ in range(3)]
+        for name, other in peers.items():
+            agree(losses, other.losses(3), f"the loss of three steps ({name})")
+        small = n.flops(network, rows) < SMALL_FLOPS
+        run: Any = Repeated(epoch, ours.EPOCH * ours.EPOCHS) if small else step
+        return run, dict(peers), lambda peaks: n.flops(network, rows) / peaks.flops
 
     return build
 
@@ -178,6 +203,9 @@ WORKLOADS = [
     Workload("mlp 64-128-10 b32 adam", training(n.dense(64, 128, 10), "adam", 32), {1: 15}),
     Workload("sweep: mlp 64-128-10 b32, 10 epochs", sweep(n.dense(64, 128, 10)), {1: 12, 2: 12}),
     Workload("mlp 784-512-512-10 bn b128", training(MLP, "sgd", 128), {1: 1.4, 2: 1.85}),
+    Workload("jax: mlp 64-128-10 b32 sgd", beside_jax(n.dense(64, 128, 10), "sgd", 32), {1: 1.3}, "jax"),
+    Workload("jax: mlp 64-128-10 b32 adam", beside_jax(n.dense(64, 128, 10), "adam", 32), {1: 1.3}, "jax"),
+    Workload("jax: mlp 784-512-512-10 bn b128", beside_jax(MLP, "sgd", 128), {1: 1.05, 2: 1.05}, "jax"),
     Workload("mlp 784-2048-2048-10 b512", training(n.dense(784, 2048, 2048, 10), "sgd", 512), {1: 1.05, 2: 1.15}),
     Workload("conv 32-64-128 bn b64", training(n.conv_net(32, 64, 128), "sgd", 64), {1: 1.3, 2: 1.3}),
     Workload("lenet5 b128", training(n.lenet5(), "sgd", 128), {1: 1.5, 2: 1.5}),
@@ -205,7 +233,7 @@ def run(workload: Workload, threads: int, peaks: Peaks, rounds: int, limit_secon
     row: dict[str, Any] = {"workload": workload.name, "threads": threads, "target": workload.targets.get(threads)}
     try:
         ours, peers, floor = workload.build(threads)
-    except Disagreement as error:
+    except (Absent, Disagreement) as error:
         return {**row, "error": str(error)}
     watch = Watch()
     measured = interleave({"ours": ours, **peers}, rounds, limit_seconds)
