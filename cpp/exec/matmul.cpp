@@ -17,26 +17,28 @@ constexpr int64_t kGroupPanels = 8;        // that a part passes before its next
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
 constexpr int64_t kNearBytes = 256 << 10;  // a C of this size lies in L2 before it is written
 constexpr int64_t kRowsBytes = 256 << 10;  // of a B that lies in L2 while rows of tiles pass
+constexpr int64_t kAcrossBytes = 1 << 20;  // the same, where A is read where it lies
 constexpr int64_t kSmallBytes = 64 << 10;  // what follows a C of this size runs on the whole of it, not on tiles
-constexpr int64_t kPackK = 32;             // packed at a time where the source runs along rows or columns
+constexpr int64_t kAcross = 12, kAcrossPages = 2;  // panels of B at most, when C is made across
+constexpr int64_t kPackK = 32;                     // packed at a time where the source runs along rows or columns
 constexpr double kPackNs = 0.1, kStartNs = 100;
 
 // One product and the memory that it runs in. Neither the cut into tiles nor packing shows in the result.
 template <class T>
 class Product {
  public:
-  // shard_k: K of shard s is [shard_k[s], shard_k[s + 1]).
-  Product(const Matmul& p, std::span<const int64_t> shard_k, int threads, const T* a, const T* b, const T* bias, T* c,
-          const Follow& follow)
-      : p_(p), shard_k_(shard_k), a_(a), b_(b), bias_(bias), c_(c), follow_(follow) {
+  // shard_k: K of shard s is [shard_k[s], shard_k[s + 1]). across: C(i, j) is c[j * c_row + i], and its bias bias(i).
+  Product(const Matmul& p, bool across, std::span<const int64_t> shard_k, int threads, const T* a, const T* b,
+          const T* bias, T* c, const Follow& follow)
+      : p_(p), shard_k_(shard_k), a_(a), b_(b), bias_(bias), c_(c), follow_(follow), across_(across) {
     tiles_ = divide_up(p.m, kTileRows);
     rows_ = p.m / tiles_, tall_ = p.m % tiles_;
     const int64_t c_bytes = p.m * p.n * int64_t(sizeof(T));
     const bool aligned = reinterpret_cast<uintptr_t>(c) % kVectorBytes == 0 && p.c_row % kLanes<T> == 0;
     far_ = c_bytes > kNearBytes;
-    stream_ = c_bytes >= kFarBytes && aligned && !follow && !p.accumulate;
+    stream_ = c_bytes >= kFarBytes && aligned && !follow && !p.accumulate && !across;
     panels_ = divide_up(p.n, kPanel<T>);
-    pack_a_ = panels_ > 4 || (p.a_col != 1 && p.a_row != 1);
+    pack_a_ = (panels_ > 4 && !across) || (p.a_col != 1 && p.a_row != 1);
     pack_b_ = tiles_ > 3 || p.b_col != 1 || p.n % kLanes<T> != 0;
     form_ = !pack_a_ && p.a_col == 1 ? TileForm::rows : TileForm::columns;
     a_step_ = pack_a_ ? kRowsWidth<T> : p.a_col;
@@ -120,7 +122,8 @@ class Product {
   int64_t row_of(int64_t tile) const { return tile * rows_ + std::min(tile, tall_); }
   bool chunks() const { return p_.k > chunk_k_; }
 
-  // Into parts of rows and groups of panels, an even share of both for each thread; K into chunks.
+  // Into parts of rows and groups of panels, an even share of both for each thread; K into chunks. A that is read where
+  // it lies is read once.
   void cut(int threads) {
     auto shared = [threads](int64_t n) { return divide_up(n, threads) * threads; };
     constexpr int64_t k_bytes = kRowsWidth<T> * int64_t(sizeof(T));  // of one k of a tile
@@ -128,14 +131,14 @@ class Product {
     parts_ = divide_up(tiles_, std::max<int64_t>(1, kPartBytes / (least * k_bytes)));
     const int64_t fits = kPartBytes / (divide_up(tiles_, parts_) * k_bytes) / kKBlock * kKBlock;
     chunk_k_ = std::clamp(fits, least, std::max(least, kMostChunk));
-    rows_first_ = !chunks() && tiles_ > 3 && p_.k * p_.n * int64_t(sizeof(T)) <= kRowsBytes;
+    rows_first_ = !chunks() && tiles_ > 3 && p_.k * p_.n * int64_t(sizeof(T)) <= (across_ ? kAcrossBytes : kRowsBytes);
     if (rows_first_) {
       groups_ = 1;
       parts_ = std::min(tiles_, shared(parts_));
       return;
     }
     groups_ = divide_up(panels_, kGroupPanels);
-    if (panels_ >= threads) groups_ = std::min(panels_, shared(groups_));
+    if (panels_ >= threads && !across_) groups_ = std::min(panels_, shared(groups_));
     else parts_ = std::min(tiles_, shared(parts_));
   }
   int columns(int64_t panel) const { return int(std::min<int64_t>(kPanel<T>, p_.n - panel * kPanel<T>)); }
@@ -183,9 +186,9 @@ class Product {
       for (int r = 0; r < rows; r++) row[r] = call.a + r * p_.a_row;
       call.row = row;
     }
-    T* c = c_ + i * p_.c_row + j;
-    const T* bias = bias_ ? bias_ + j : nullptr;
-    const bool done = last == order_.chains, edge = n % kLanes<T> != 0;
+    T* c = across_ ? c_ + j * p_.c_row + i : c_ + i * p_.c_row + j;
+    const T* bias = bias_ ? bias_ + (across_ ? i : j) : nullptr;
+    const bool done = last == order_.chains, edge = across_ || n % kLanes<T> != 0;
     T* out[kTileRows];
     if (done && !edge) {
       for (int r = 0; r < rows; r++) out[r] = c + r * p_.c_row;
@@ -196,9 +199,10 @@ class Product {
       call.accumulate = p_.accumulate;
     }
     tile_function<T>(form_, rows, int(divide_up(n, kLanes<T>)))(call);
-    if (done && edge)
+    if (done && across_) put_across(stack, rows, n, bias, p_.accumulate, c, p_.c_row);
+    else if (done && edge)
       for (int r = 0; r < rows; r++) put_row(stack + r * kPanel<T>, n, bias, p_.accumulate, c + r * p_.c_row);
-    if (done && follow_) follow_({i * p_.c_row + j, p_.c_row, rows, n});
+    if (done && follow_) follow_(across_ ? Block{c - c_, p_.c_row, n, rows} : Block{c - c_, p_.c_row, rows, n});
   }
 
   static void prefetch(T* const* out, int rows, int n) {  // the tile takes longer than its outputs to arrive
@@ -213,7 +217,7 @@ class Product {
   const Follow follow_;
   int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, a_step_, b_step_, max_chains_, a_tile_, b_panel_,
       chunk_ = 0;
-  bool pack_a_, pack_b_, own_b_, rows_first_, far_, stream_;
+  bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, stream_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;
   SumOrder order_;
@@ -241,18 +245,35 @@ void run_alone(const Exec& exec, Product<T> product, int worker) {
 
 // Rows of A go in rounds, so that packing them takes bounded memory.
 template <class T>
-void run_rounds(const Exec& exec, const Matmul& p, std::span<const int64_t> shard_k, const T* a, const T* b,
-                const T* bias, T* c, const Follow& follow) {
+void run_rounds(const Exec& exec, const Matmul& p, bool across, std::span<const int64_t> shard_k, const T* a,
+                const T* b, const T* bias, T* c, const Follow& follow) {
+  const int64_t c_step = across ? 1 : p.c_row;
   const int64_t row_bytes = std::max<int64_t>(1, p.k) * int64_t(sizeof(T));
   const int64_t round = std::max<int64_t>(1, kPackedBytes / (row_bytes * kTileRows)) * kTileRows;
   for (int64_t i = 0; i < p.m; i += round) {
     Matmul part = p;
     part.m = std::min(round, p.m - i);
     const double ns = matmul_ns(part, sizeof(T) == 8);
-    const Product<T> product(part, shard_k, exec.threads_for(ns), a + i * p.a_row, b, bias, c + i * p.c_row,
-                             follow.from(i * p.c_row));
+    const Product<T> product(part, across, shard_k, exec.threads_for(ns), a + i * p.a_row, b,
+                             across && bias ? bias + i : bias, c + i * c_step, follow.from(i * c_step));
     run_shared(exec, product, ns);
   }
+}
+
+// Where both operands run along K, the one that becomes panels is turned while it is packed. That is cheaper for A when
+// it has fewer rows than B has columns: B' A' then gives C across, and B is read where it lies. Its rows at multiples
+// of a page share one set of L1, which few panels outweigh.
+template <class T>
+bool better_across(const Matmul& p) {
+  const bool pages = p.b_col * int64_t(sizeof(T)) % 4096 == 0;
+  return p.a_col == 1 && p.b_row == 1 && p.m < p.n && p.m <= (pages ? kAcrossPages : kAcross) * kPanel<T>;
+}
+Matmul across(const Matmul& p) {
+  Matmul q = p;
+  q.m = p.n, q.n = p.m;
+  q.a_row = p.b_col, q.a_col = p.b_row;
+  q.b_row = p.a_col, q.b_col = p.a_row;
+  return q;
 }
 
 // Products that share B and follow each other in A and C are one product of more rows.
@@ -279,14 +300,16 @@ void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const
   Matmul one = p;
   one.batch = 1;
   const double one_ns = matmul_ns(one, sizeof(T) == 8);
+  if (p.batch == 1 && better_across<T>(p))
+    return run_rounds<T>(exec, across(p), true, one_shard, b, a, bias, c, follow);
   if (p.batch == 1 || exec.threads_for(one_ns) > 1) {
     for (int64_t i = 0; i < p.batch; i++)
-      run_rounds<T>(exec, one, one_shard, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch,
+      run_rounds<T>(exec, one, false, one_shard, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch,
                     follow.from(i * p.c_batch));
     return;
   }
   exec.parallel(p.batch, one_ns * double(p.batch), [&](int64_t i, int worker) {
-    const Product<T> product(one, one_shard, 1, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch,
+    const Product<T> product(one, false, one_shard, 1, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch,
                              follow.from(i * p.c_batch));
     run_alone(exec, product, worker);
   });
@@ -295,7 +318,7 @@ void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const
 template <class T>
 void matmul_fold(const Exec& exec, const Matmul& p, const Shards& shards, const T* a, const T* b, T* c) {
   if (p.m == 0 || p.n == 0) return;
-  run_rounds<T>(exec, p, shards.offset, a, b, nullptr, c, {});
+  run_rounds<T>(exec, p, false, shards.offset, a, b, nullptr, c, {});
 }
 
 double matmul_ns(const Matmul& p, bool is_double) {

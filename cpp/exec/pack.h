@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "vector.h"
+#include "tile.h"
 
 namespace thalweg {
 
@@ -57,6 +57,30 @@ inline void unpack_panel(const T* src, int64_t count, int n, T* dst, int64_t j_s
   }
   for (; k < count; k++)
     for (int j = 0; j < n; j++) put(dst + j * j_step + k, src[k * W + j]);
+}
+
+// The sums of a tile, kTileRows x n at most, on their way from a slot to a C that lies across: c[j * c_row + i].
+// bias(i).
+template <class T>
+inline void put_across(const T* sum, int rows, int n, const T* bias, bool accumulate, T* c, int64_t c_row) {
+  constexpr int W = kLanes<T>;
+  for (int i = 0; i < rows; i += W) {
+    const int count = std::min(W, rows - i);
+    const Vector<T> b = bias ? load_first(bias + i, count) : Vector<T>{};
+    for (int j = 0; j < n; j += W) {
+      Vector<T> v[W];
+#pragma GCC unroll 16
+      for (int r = 0; r < W; r++) v[r] = r < count ? load(sum + (i + r) * kPanel<T> + j) : Vector<T>{};
+      transpose<T>(v);
+#pragma GCC unroll 16
+      for (int r = 0; r < W; r++) {
+        if (j + r >= n) break;
+        T* to = c + (j + r) * c_row + i;
+        if (bias) v[r] = b + v[r];
+        store_first(to, accumulate ? load_first(to, count) + v[r] : v[r], count);
+      }
+    }
+  }
 }
 
 }  // namespace thalweg

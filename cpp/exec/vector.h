@@ -46,6 +46,34 @@ TW_INLINE void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename VectorOf<T>::Memory*>(p) = v;
 }
 
+// The first n lanes, 0 < n <= kLanes; the others are zero, and not written.
+#if defined(__AVX512F__)
+TW_INLINE Vector<float> load_first(const float* p, int n) {
+  return (Vector<float>)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p);
+}
+TW_INLINE Vector<double> load_first(const double* p, int n) {
+  return (Vector<double>)_mm512_maskz_loadu_pd(__mmask8((1u << n) - 1), p);
+}
+TW_INLINE void store_first(float* p, Vector<float> v, int n) {
+  _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v);
+}
+TW_INLINE void store_first(double* p, Vector<double> v, int n) {
+  _mm512_mask_storeu_pd(p, __mmask8((1u << n) - 1), (__m512d)v);
+}
+#else
+template <class T>
+TW_INLINE Vector<T> load_first(const T* p, int n) {
+  Vector<T> v{};
+  for (int l = 0; l < kLanes<T>; l++) v[l] = l < n ? p[l] : T(0);
+  return v;
+}
+template <class T>
+TW_INLINE void store_first(T* p, Vector<T> v, int n) {
+  for (int l = 0; l < kLanes<T>; l++)
+    if (l < n) p[l] = v[l];
+}
+#endif
+
 // Past the caches, to an address that is a multiple of kVectorBytes (see stream.h).
 #if defined(__AVX512F__)
 TW_INLINE void store_far(float* p, Vector<float> v) { _mm512_stream_ps(p, (__m512)v); }
