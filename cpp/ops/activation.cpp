@@ -101,10 +101,12 @@ constexpr auto kSoftplusBack = [](auto d_y, auto x) { return softplus_backward(d
 void register_activation(Registry& r) {
   r.add({.name = "relu",
          .infer = infer_same,
-         .kernel = map1<kReluOf>,
+         .kernel = map1<kReluOf, 0.3, true>,
          .backward = rule<kRelu, true>,
-         .block = block_of<kReluOf, 1>,
-         .inplace = 1});
+         .block = block_of<kReluOf, 1, true>,
+         .inplace = 1,
+         .bf16_in = 1,
+         .bf16_out = 1});
   r.add({.name = "leaky_relu",
          .infer = infer_leaky_relu,
          .kernel = leaky_kernel<leaky_relu_block>,
@@ -138,7 +140,13 @@ void register_activation(Registry& r) {
          .cost = map_cost<30>,
          .inplace = 1});
 
-  r.add({.name = kRelu, .infer = infer_pair, .kernel = zip2<kReluBack>, .block = block_of<kReluBack, 2>, .inplace = 3});
+  r.add({.name = kRelu,
+         .infer = infer_pair,
+         .kernel = zip2<kReluBack, 0.3, true>,
+         .block = block_of<kReluBack, 2, true>,
+         .inplace = 3,
+         .bf16_in = 3,
+         .bf16_out = 1});
   r.add({.name = kLeakyRelu,
          .infer = infer_pair,
          .kernel = leaky_kernel<leaky_relu_backward_block>,

@@ -17,13 +17,15 @@ using namespace batch_norm;
 
 // ---- statistics ----
 
-template <class N>
+template <class S>
 Kernel moments_kernel(const Columns& plan) {
   return [plan](const Launch& l) {
-    const View<N> x(l.in[0]), out(l.out[0]);
+    using N = NumberOf<S>;
+    const View<S> x(l.in[0]);
+    const View<N> out(l.out[0]);
     const int64_t channels = plan.channels;
     auto leaf = [&](int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& s) {
-      const View<N> first = x.at(r0 * channels);
+      const View<S> first = x.at(r0 * channels);
       auto offset = [=](int64_t r, int64_t c) { return std::array<N, 1>{x[r * channels + c] - first[c]}; };
       fold_block<N, 1>(r0, r1, channels, c0, c1, offset, State<N, 1>{s[0]});
       const RealOf<N> count = RealOf<N>(std::max<int64_t>(1, r1 - r0));
@@ -48,7 +50,8 @@ Kernel moments_kernel(const Columns& plan) {
 }
 
 Kernel kernel_moments(const Site& s) {
-  return with_number(s.number, [&](auto zero) { return moments_kernel<decltype(zero)>(columns_of(s, s.in[0])); });
+  const Columns plan = columns_of(s, s.in[0]);
+  return with_stored(s, s.in[0], [&](auto zero) { return moments_kernel<decltype(zero)>(plan); });
 }
 
 // ---- normalise ----
@@ -56,19 +59,21 @@ Kernel kernel_moments(const Site& s) {
 Kernel kernel(const Site& s) {
   const Rows r = rows_of(s, s.in[0]);
   need_two(r.count, "[batch_norm] ");
-  return with_types(s, [&]<class N, class A>(N, A) {
-    return normalise_kernel<N, A>(r, s.attrs.real("eps"), false, s.in.size() == 4);
+  return with_types(s, [&]<class S, class A>(S, A) {
+    return normalise_kernel<S, A>(r, s.attrs.real("eps"), false, s.in.size() == 4);
   });
 }
 
 // ---- backward ----
 
-template <class N, class Activation>
+template <class S, class Activation>
 Kernel sums_kernel(const Columns& plan, const Rows& r, double eps, bool has_affine) {
   return [=](const Launch& l) {
+    using N = NumberOf<S>;
     using T = RealOf<N>;
     const int64_t channels = r.channels;
-    const View<N> d_y(l.in[0]), x(l.in[1]), stats(l.in[2]), out(l.out[0]);
+    const View<S> d_y(l.in[0]), x(l.in[1]);
+    const View<N> stats(l.in[2]), out(l.out[0]);
     const Channel<N> channel{stats, stats.at(channels), T(r.count), T(eps)};
     const Affine<N> scale{has_affine ? l.in + 3 : nullptr};
     const auto k = per_channel<N, 4>(l.exec, channels, [&](int64_t c) {
@@ -86,16 +91,18 @@ Kernel sums_kernel(const Columns& plan, const Rows& r, double eps, bool has_affi
 
 Kernel kernel_sums(const Site& s) {
   const Rows r = rows_of(s, s.in[1]);
-  return with_types(s, [&]<class N, class A>(N, A) {
-    return sums_kernel<N, A>(columns_of(s, s.in[1]), r, s.attrs.real("eps"), s.in.size() == 5);
+  return with_types(s, [&]<class S, class A>(S, A) {
+    return sums_kernel<S, A>(columns_of(s, s.in[1]), r, s.attrs.real("eps"), s.in.size() == 5);
   });
 }
 
-template <class N, class Activation>
+template <class S, class Activation>
 Kernel input_kernel(const Rows& r, double eps, bool has_affine) {
   return [=](const Launch& l) {
+    using N = NumberOf<S>;
     using T = RealOf<N>;
-    const View<N> d_y(l.in[0]), x(l.in[1]), stats(l.in[2]), sums(l.in[3]);
+    const View<S> d_y(l.in[0]), x(l.in[1]);
+    const View<N> stats(l.in[2]), sums(l.in[3]);
     const Channel<N> channel{stats, stats.at(r.channels), T(r.count), T(eps)};
     const Affine<N> scale{has_affine ? l.in + 4 : nullptr};
     const N count = N(T(r.count));
@@ -104,7 +111,7 @@ Kernel input_kernel(const Rows& r, double eps, bool has_affine) {
       return std::array<N, 7>{channel.mean[c], inv,          gamma * inv, sums[c] / count, sums[r.channels + c] / count,
                               gamma,           scale.beta(c)};
     });
-    fill_channels<N>(l, r.rows, r.channels, 2, [=](int64_t i, int64_t j) {
+    fill_channels<S>(l, r.rows, r.channels, 2, [=](int64_t i, int64_t j) {
       const N x_hat = normalize(x[i], k[0][j], k[1][j]);
       const N d = Activation::backward(d_y[i], affine(x_hat, k[5][j], k[6][j]));
       return normalize_backward(d, x_hat, k[3][j], k[4][j], k[2][j]);
@@ -115,7 +122,7 @@ Kernel input_kernel(const Rows& r, double eps, bool has_affine) {
 Kernel kernel_input(const Site& s) {
   const Rows r = rows_of(s, s.in[1]);
   return with_types(
-      s, [&]<class N, class A>(N, A) { return input_kernel<N, A>(r, s.attrs.real("eps"), s.in.size() == 6); });
+      s, [&]<class S, class A>(S, A) { return input_kernel<S, A>(r, s.attrs.real("eps"), s.in.size() == 6); });
 }
 
 // ---- rules ----
@@ -181,7 +188,12 @@ std::vector<Value> backward(Recorder& r, const Applied& n, std::span<const Value
 }  // namespace
 
 void register_batch_norm(Registry& r) {
-  r.add({.name = "moments", .infer = infer_moments, .kernel = kernel_moments, .cost = cost_of, .called = "batch_norm"});
+  r.add({.name = "moments",
+         .infer = infer_moments,
+         .kernel = kernel_moments,
+         .cost = cost_of,
+         .bf16_in = 1,
+         .called = "batch_norm"});
   r.add({.name = "batch_norm",
          .infer = infer,
          .kernel = kernel,
@@ -189,19 +201,24 @@ void register_batch_norm(Registry& r) {
          .leads = true,
          .cost = cost_of,
          .inplace = 1,
-         .activations = "relu"});
+         .activations = "relu",
+         .bf16_in = 1,
+         .bf16_out = 1});
   r.add({.name = "batch_norm_backward_sums",
          .infer = infer_sums,
          .kernel = kernel_sums,
          .cost = cost_of,
-         .activations = "relu"});
+         .activations = "relu",
+         .bf16_in = 3});
   r.add({.name = "batch_norm_backward_input",
          .infer = infer_input,
          .kernel = kernel_input,
          .leads = true,
          .cost = cost_of,
          .inplace = 3,
-         .activations = "relu"});
+         .activations = "relu",
+         .bf16_in = 3,
+         .bf16_out = 1});
 }
 
 }  // namespace thalweg

@@ -42,11 +42,11 @@ State<N, K> per_channel(const Exec& exec, int64_t channels, F constants) {
 
 // y[i] = f(i, j) for every element i of output 0, a (rows, channels) matrix, j its place among the repeated channels.
 // `operands`: tensors of that size that are read.
-template <class N, class F>
+template <class S, class F>
 void fill_channels(const Launch& l, int64_t rows, int64_t channels, int operands, F f) {
   const int64_t joined = rows_joined(channels), width = joined * channels, whole = rows / joined;
   const int64_t rest = (rows - whole * joined) * channels;
-  Result<N> to = result<N>(l, rows * channels, operands);
+  Result<S> to = result<S>(l, rows * channels, operands);
   const Follow follow = l.follow();
   if (follow) to.far = false;
   auto after = [&](int64_t begin, int64_t n) {
@@ -81,9 +81,9 @@ struct Relu {
 
 inline constexpr char kActivation[] = "activation";
 template <class F>
-Kernel with_types(const Site& s, F f) {  // f(number, activation)
+Kernel with_types(const Site& s, F f) {  // f(what x and y are stored as, activation)
   const bool relu = s.attrs.text(kActivation, "") == "relu";
-  return with_number(s.number, [&](auto zero) { return relu ? f(zero, Relu{}) : f(zero, Linear{}); });
+  return with_stored(s, s.in[0], [&](auto zero) { return relu ? f(zero, Relu{}) : f(zero, Linear{}); });
 }
 
 // gamma and beta, where there are any.
@@ -104,18 +104,20 @@ struct Channel {
   }
 };
 
-template <class N, class Activation>
+template <class S, class Activation>
 Kernel normalise_kernel(const Rows& r, double eps, bool is_running, bool has_affine) {
   return [=](const Launch& l) {
+    using N = NumberOf<S>;
     using T = RealOf<N>;
-    const View<N> x(l.in[0]), stats(l.in[1]);
+    const View<S> x(l.in[0]);
+    const View<N> stats(l.in[1]);
     const Channel<N> channel{stats, is_running ? View<N>(l.in[2]) : stats.at(r.channels), T(is_running ? 0 : r.count),
                              T(eps)};
     const Affine<N> scale{has_affine ? l.in + (is_running ? 3 : 2) : nullptr};
     const auto k = per_channel<N, 4>(l.exec, r.channels, [&](int64_t c) {
       return std::array<N, 4>{channel.mean[c], channel.inv_std(c), scale.gamma(c), scale.beta(c)};
     });
-    fill_channels<N>(l, r.rows, r.channels, 1, [=](int64_t i, int64_t j) {
+    fill_channels<S>(l, r.rows, r.channels, 1, [=](int64_t i, int64_t j) {
       return Activation::forward(affine(normalize(x[i], k[0][j], k[1][j]), k[2][j], k[3][j]));
     });
   };

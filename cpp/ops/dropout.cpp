@@ -21,13 +21,14 @@ TW_HD void random_block(PhiloxKey key, uint64_t row, uint64_t counter, uint32_t*
   }
 }
 
-template <class N>
-void drop_row(PhiloxKey key, uint64_t row, int64_t width, DropoutRates rates, View<N> x, View<N> y) {
+template <class S>
+void drop_row(PhiloxKey key, uint64_t row, int64_t width, DropoutRates rates, View<S> x, View<S> y) {
+  using T = RealOf<NumberOf<S>>;
   alignas(64) uint32_t bits[kBlock];
-  const RealOf<N> scale = RealOf<N>(rates.scale);
+  const T scale = T(rates.scale);
   for (int64_t i = 0; i < width; i += kBlock) {
     random_block(key, row, uint64_t(i / kBlock * kCounters), bits);
-    const View<N> from = x.at(i), to = y.at(i);
+    const View<S> from = x.at(i), to = y.at(i);
     const int64_t count = std::min(kBlock, width - i);
 #pragma omp simd
     for (int64_t j = 0; j < count; j++) to.set(j, dropout(from[j], bits[j], rates.threshold, scale));
@@ -38,14 +39,14 @@ Kernel kernel(const Site& s) {
   const Shape& x = s.in[0].shape;
   const int64_t rows = x.rank() ? x[0] : 1, width = x.rank() ? x.product(1, x.rank()) : 1;
   const DropoutRates rates = dropout_rates(s.attrs.real("p"));
-  return with_number(s.number, [&, path = s.path_key, batched = s.in[0].batched()](auto zero) -> Kernel {
-    using N = decltype(zero);
+  return with_stored(s, s.in[0], [&, path = s.path_key, batched = s.in[0].batched()](auto zero) -> Kernel {
+    using S = decltype(zero);
     return [=](const Launch& l) {
       const PhiloxKey key = random_key(l.step.seed, path, l.step.step);
       const int64_t row0 = batched ? l.step.row0 : 0;
-      const View<N> from(l.in[0]), to(l.out[0]);
+      const View<S> from(l.in[0]), to(l.out[0]);
       l.exec.parallel(rows, 0.7 * double(rows) * double(width), [&](int64_t row, int) {
-        drop_row<N>(key, uint64_t(row0 + row), width, rates, from.at(row * width), to.at(row * width));
+        drop_row<S>(key, uint64_t(row0 + row), width, rates, from.at(row * width), to.at(row * width));
       });
     };
   });
@@ -66,7 +67,14 @@ Cost cost(const Site& s) { return moved_bytes(s, 2 * double(s.in[0].shape.size()
 }  // namespace
 
 void register_dropout(Registry& r) {
-  r.add({.name = "dropout", .infer = infer, .kernel = kernel, .backward = backward, .cost = cost, .inplace = 1});
+  r.add({.name = "dropout",
+         .infer = infer,
+         .kernel = kernel,
+         .backward = backward,
+         .cost = cost,
+         .inplace = 1,
+         .bf16_in = 1,
+         .bf16_out = 1});
 }
 
 }  // namespace thalweg

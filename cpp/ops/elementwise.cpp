@@ -160,8 +160,19 @@ Operator comparison(const char* name) {
   return {.name = name, .infer = infer2, .kernel = compare<kTest>, .inplace = 3};
 }
 
+constexpr auto kSum = [](auto a, auto b) { return a + b; };
+
+Kernel add_kernel(const Site& site) {  // stored as bf16: of one shape
+  if (site.out[0].kind == Kind::bf16) return on_all(block_of<kSum, 2, true>(site), site.out[0].shape.size(), 0.3);
+  return map2<kSum>(site);
+}
+
 void register_binary(Registry& r) {
-  r.add(binary<[](auto a, auto b) { return a + b; }>("add", add_backward));
+  Operator sum = binary<kSum>("add", add_backward);
+  sum.kernel = add_kernel;
+  sum.block = block_of<kSum, 2, true>;
+  sum.bf16_in = 3, sum.bf16_out = 1;
+  r.add(sum);
   r.add(binary<[](auto a, auto b) { return a - b; }>("sub", sub_backward));
   r.add(binary<[](auto a, auto b) { return a * b; }>("mul", mul_backward));
   r.add(binary<[](auto a, auto b) { return a / b; }>("div", div_backward));

@@ -4,16 +4,24 @@
 //   .kernel = zip2<...>                                       y = f(a, b), operands of one shape: backward rules
 //   .block = block_of<..., K>                                 the same formula of K operands on a block, as a follower
 //   on_all(block, n, ns)                                      a kernel: the block of all n elements
-// The second parameter is the estimated cost in nanoseconds per element on one thread.
+// The second parameter is the estimated cost in nanoseconds per element on one thread. kStored: operands may be stored
+// as bf16, all of them.
 #pragma once
 #include "../exec/broadcast.h"
 #include "common.h"
 
 namespace thalweg {
 
-template <auto kFormula, double kNs = 0.3>
+// f(S{}) with what the values of a node are stored as.
+template <bool kStored, class F>
+auto with_elements(const Site& site, F&& f) {
+  if constexpr (kStored) return with_stored(site, site.out[0], f);
+  else return with_number(site.number, f);
+}
+
+template <auto kFormula, double kNs = 0.3, bool kStored = false>
 Kernel map1(const Site& site) {
-  return with_number(site.number, [&](auto zero) -> Kernel {
+  return with_elements<kStored>(site, [&](auto zero) -> Kernel {
     using N = decltype(zero);
     const int64_t n = site.out[0].shape.size();
     return [n](const Launch& l) {
@@ -23,9 +31,9 @@ Kernel map1(const Site& site) {
   });
 }
 
-template <auto kFormula, double kNs = 0.3>
+template <auto kFormula, double kNs = 0.3, bool kStored = false>
 Kernel zip2(const Site& site) {
-  return with_number(site.number, [&](auto zero) -> Kernel {
+  return with_elements<kStored>(site, [&](auto zero) -> Kernel {
     using N = decltype(zero);
     const int64_t n = site.out[0].shape.size();
     return [n](const Launch& l) {
@@ -36,11 +44,11 @@ Kernel zip2(const Site& site) {
 }
 
 // A kernel of one or two operands of the result's shape, on a block; null where an operand is broadcast.
-template <auto kFormula, int K>
+template <auto kFormula, int K, bool kStored = false>
 BlockKernel block_of(const Site& site) {
   for (int k = 0; k < K; k++)
     if (!(site.in[k].shape == site.out[0].shape)) return nullptr;
-  return with_number(site.number, [&](auto zero) -> BlockKernel {
+  return with_elements<kStored>(site, [&](auto zero) -> BlockKernel {
     using N = decltype(zero);
     return [](const Launch& l, const Block& block) {
       const View<N> a(l.in[0]), b(l.in[K - 1]), y(l.out[0]);

@@ -75,12 +75,13 @@ void add(const Exec& exec, DType t, std::byte* into, const std::byte* from, int6
   });
 }
 
-int64_t first_non_finite(const Exec& exec, DType t, const std::byte* x, int64_t n) {
+int64_t first_non_finite(const Exec& exec, DType t, Kind kind, const std::byte* x, int64_t n) {
   std::atomic<int64_t> found = n;
   const int64_t blocks = (n + kBlock - 1) / kBlock;
-  with_type(t, [&]<class T>(T) {
+  auto look = [&]<class S>(S) {
+    using T = NumberOf<S>;
     exec.parallel(blocks, double(n) * 0.1, [&](int64_t b, int) {
-      const T* block = typed<T>(x) + b * kBlock;
+      const View<S> block(const_cast<S*>(typed<S>(x)) + b * kBlock);
       const int64_t size = std::min(kBlock, n - b * kBlock);
       std::conditional_t<sizeof(T) == 4, int32_t, int64_t> bad = 0;  // as wide as T, so that vectors stay whole
 #pragma omp simd reduction(+ : bad)
@@ -91,7 +92,9 @@ int64_t first_non_finite(const Exec& exec, DType t, const std::byte* x, int64_t 
       int64_t seen = found.load();
       while (b * kBlock + i < seen && !found.compare_exchange_weak(seen, b * kBlock + i)) {}
     });
-  });
+  };
+  if (kind == Kind::bf16) look(Bf16{});
+  else with_type(t, look);
   return found < n ? found.load() : -1;
 }
 
