@@ -36,7 +36,9 @@ def hash_of_check(isa, folder, name):
 def test_order_of_every_addition(tw, tmp_path):
     isas = tw._core.isas()
     with ThreadPoolExecutor() as pool:
-        hashes = dict(zip(isas, pool.map(lambda isa: hash_of_check(isa, tmp_path, "products_check"), isas), strict=True))
+        hashes = dict(
+            zip(isas, pool.map(lambda isa: hash_of_check(isa, tmp_path, "products_check"), isas), strict=True)
+        )
     assert len(set(hashes.values())) == 1, hashes
 
 

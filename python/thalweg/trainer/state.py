@@ -112,7 +112,8 @@ def check_rebuilt(trainer: Trainer, given: dict[str, Any], parts: dict[str, Any]
 def restore(trainer: Trainer, given: Any, *, rates: bool = True, precision: str | None = None) -> None:
     """Put a state into a trainer, with the optimizer's rates unless rates=False.
 
-    precision: that of the trainer, where the state may be of another. All is made and checked beside what the trainer has, which changes by assignments that can't fail.
+    precision: that of the trainer, where the state may be of another.
+    All is made and checked beside what the trainer has, which changes by assignments that can't fail.
     """
     meta = checked(given, "load_state_dict")
     _check_same(trainer, meta)
