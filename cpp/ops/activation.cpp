@@ -101,7 +101,7 @@ constexpr auto kSoftplusBack = [](auto d_y, auto x) { return softplus_backward(d
 void register_activation(Registry& r) {
   r.add({.name = "relu",
          .infer = infer_same,
-         .kernel = map1<kReluOf, 0.3, true>,
+         .kernel = by_block<kReluOf, 1, 0.3, true>,
          .backward = rule<kRelu, true>,
          .block = block_of<kReluOf, 1, true>,
          .inplace = 1,
@@ -115,14 +115,14 @@ void register_activation(Registry& r) {
          .inplace = 1});
   r.add({.name = "tanh",
          .infer = infer_same,
-         .kernel = map1<kTanhOf, 1.5>,
+         .kernel = by_block<kTanhOf, 1, 1.5>,
          .backward = rule<kTanh, true>,
          .block = block_of<kTanhOf, 1>,
          .cost = map_cost<20>,
          .inplace = 1});
   r.add({.name = "sigmoid",
          .infer = infer_same,
-         .kernel = map1<kSigmoidOf, 1.5>,
+         .kernel = by_block<kSigmoidOf, 1, 1.5>,
          .backward = rule<kSigmoid, true>,
          .block = block_of<kSigmoidOf, 1>,
          .cost = map_cost<16>,
@@ -142,7 +142,7 @@ void register_activation(Registry& r) {
 
   r.add({.name = kRelu,
          .infer = infer_pair,
-         .kernel = zip2<kReluBack, 0.3, true>,
+         .kernel = by_block<kReluBack, 2, 0.3, true>,
          .block = block_of<kReluBack, 2, true>,
          .inplace = 3,
          .bf16_in = 3,
@@ -154,13 +154,13 @@ void register_activation(Registry& r) {
          .inplace = 3});
   r.add({.name = kTanh,
          .infer = infer_pair,
-         .kernel = zip2<kTanhBack>,
+         .kernel = by_block<kTanhBack, 2>,
          .block = block_of<kTanhBack, 2>,
          .cost = map_cost<3>,
          .inplace = 3});
   r.add({.name = kSigmoid,
          .infer = infer_pair,
-         .kernel = zip2<kSigmoidBack>,
+         .kernel = by_block<kSigmoidBack, 2>,
          .block = block_of<kSigmoidBack, 2>,
          .cost = map_cost<3>,
          .inplace = 3});

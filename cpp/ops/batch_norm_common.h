@@ -83,7 +83,14 @@ inline constexpr char kActivation[] = "activation";
 template <class F>
 Kernel with_types(const Site& s, F f) {  // f(what x and y are stored as, activation)
   const bool relu = s.attrs.text(kActivation, "") == "relu";
-  return with_stored(s, s.in[0], [&](auto zero) { return relu ? f(zero, Relu{}) : f(zero, Linear{}); });
+  return with_stored(s, s.in[0], [&](auto zero) -> Kernel {
+    if constexpr (!kIsDual<decltype(zero)>) {
+      if (relu) return f(zero, Relu{});
+    } else if (relu) {
+      fail("[batch_norm] an activation is joined to plain numbers only, not to duals");
+    }
+    return f(zero, Linear{});
+  });
 }
 
 // gamma and beta, where there are any.

@@ -120,11 +120,17 @@ Operator binary(const char* name, decltype(Operator::backward) backward) {
           .inplace = 3};
 }
 
+template <auto kFormula, double kNs>
+constexpr auto unary_kernel() -> Kernel (*)(const Site&) {
+  if constexpr (kNs < 1) return by_block<kFormula, 1, kNs>;
+  else return map1<kFormula, kNs>;
+}
+
 template <auto kFormula, double kNs = 0.3, int kFlops = 1>
 Operator unary(const char* name, decltype(Operator::backward) backward) {
   return {.name = name,
           .infer = infer_same,
-          .kernel = map1<kFormula, kNs>,
+          .kernel = unary_kernel<kFormula, kNs>(),
           .backward = backward,
           .block = quick_block<kFormula, 1, kNs>(),
           .cost = map_cost<kFlops>,
@@ -163,7 +169,7 @@ Operator comparison(const char* name) {
 constexpr auto kSum = [](auto a, auto b) { return a + b; };
 
 Kernel add_kernel(const Site& site) {  // stored as bf16: of one shape
-  if (site.out[0].kind == Kind::bf16) return on_all(block_of<kSum, 2, true>(site), site.out[0].shape.size(), 0.3);
+  if (site.out[0].kind == Kind::bf16) return by_block<kSum, 2, 0.3, true>(site);
   return map2<kSum>(site);
 }
 
@@ -205,7 +211,7 @@ void register_unary(Registry& r) {
   r.add(unary<[](auto x) { return erf(x); }, 2.0, 24>("erf", erf_backward));
   r.add({.name = "abs_backward",
          .infer = infer_pair,
-         .kernel = zip2<kSignedLike>,
+         .kernel = by_block<kSignedLike, 2>,
          .block = block_of<kSignedLike, 2>,
          .inplace = 3});
 }

@@ -19,9 +19,9 @@ auto with_elements(const Site& site, F&& f) {
   else return with_number(site.number, f);
 }
 
-template <auto kFormula, double kNs = 0.3, bool kStored = false>
+template <auto kFormula, double kNs = 0.3>
 Kernel map1(const Site& site) {
-  return with_elements<kStored>(site, [&](auto zero) -> Kernel {
+  return with_number(site.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
     const int64_t n = site.out[0].shape.size();
     return [n](const Launch& l) {
@@ -31,9 +31,9 @@ Kernel map1(const Site& site) {
   });
 }
 
-template <auto kFormula, double kNs = 0.3, bool kStored = false>
+template <auto kFormula, double kNs = 0.3>
 Kernel zip2(const Site& site) {
-  return with_elements<kStored>(site, [&](auto zero) -> Kernel {
+  return with_number(site.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
     const int64_t n = site.out[0].shape.size();
     return [n](const Launch& l) {
@@ -61,6 +61,11 @@ BlockKernel block_of(const Site& site) {
 }
 inline Kernel on_all(BlockKernel block, int64_t n, double ns_per_element) {
   return [=](const Launch& l) { for_parts(l.exec, n, ns_per_element, [&](const Block& part) { block(l, part); }); };
+}
+// The kernel of an operator that has a block: one loop serves both.
+template <auto kFormula, int K, double kNs = 0.3, bool kStored = false>
+Kernel by_block(const Site& site) {
+  return on_all(block_of<kFormula, K, kStored>(site), site.out[0].shape.size(), kNs);
 }
 
 // For operators of K operands: nothing is won by running a formula that takes longer than its memory inside another.

@@ -92,7 +92,8 @@ Kernel kernel(const Site& s) {
   const Window w = window_of(s.in[0].shape, s.attrs);
   return with_stored(s, s.in[0], [&](auto zero) -> Kernel {
     using N = decltype(zero);
-    if (kMax && by_rows<N>(w)) return max_rows_kernel<N>(w);
+    if constexpr (kMax && !kIsDual<N>)
+      if (by_rows<N>(w)) return max_rows_kernel<N>(w);
     return [w](const Launch& l) {
       each_output_row<N>(l.exec, w, View<N>(l.in[0]), View<N>(l.out[0]), kMax ? max_window<N> : mean_window<N>);
     };

@@ -15,8 +15,8 @@ struct Window {
   bool all_inside() const { return top == 0 && left == 0 && (out_h - 1) * sh + kh <= h && (out_w - 1) * sw + kw <= w; }
 };
 
-// With few channels, and windows that lie inside the image, vectors run along a whole row of outputs: the window's
-// pixel at each distance from its first is split off into a dense row.
+// With few channels of plain numbers, and windows that lie inside the image, vectors run along a whole row of outputs:
+// the window's pixel at each distance from its first is split off into a dense row.
 template <class N>
 bool by_rows(const Window& w) {
   return w.all_inside() && w.c * int64_t(sizeof(RealOf<N>)) <= kPixelBytes;
@@ -24,19 +24,11 @@ bool by_rows(const Window& w) {
 // Dense rows of a worker: `count` of them, and the room that moving pixels needs behind them.
 template <class N>
 View<N> dense_rows(const Exec& exec, int worker, int64_t row, int64_t count) {
-  using T = RealOf<N>;
-  const int64_t plane = row * count + kPixelBytes;
-  return View<N>(Buffer{reinterpret_cast<std::byte*>(exec.scratch<T>(worker, Slot::local, plane * kPlanes<N>)), plane});
-}
-// f(from, to) for each plane of numbers.
-template <class N, class F>
-void each_plane(View<N> from, View<N> to, F f) {
-  if constexpr (kIsDual<N>) f(from.v, to.v), f(from.t, to.t);
-  else f(from.p, to.p);
+  return View<N>(exec.scratch<N>(worker, Slot::local, row * count + kPixelBytes));
 }
 template <class N>
 void split_row(const Window& w, View<N> x, View<N> dense) {
-  each_plane<N>(x, dense, [&](auto* from, auto* to) { split_pixels(from, w.sw * w.c, w.out_w, w.c, to); });
+  split_pixels(x.p, w.sw * w.c, w.out_w, w.c, dense.p);
 }
 // f(distance) for the pixels of such a window, in order.
 template <class F>

@@ -119,8 +119,7 @@ void max_row_backward(const Window& w, View<S> d_y, View<S> x, View<S> y, View<S
     }
   });
   for (int64_t h = 0; h < w.kh; h++)
-    each_plane<S>(dense.at((1 + h * w.kw) * row), d_x.at(h * w.w * w.c),
-                  [&](auto* from, auto* to) { merge_pixels(from, row, w.kw, w.out_w, w.c, to); });
+    merge_pixels(dense.at((1 + h * w.kw) * row).p, row, w.kw, w.out_w, w.c, d_x.at(h * w.w * w.c).p);
 }
 
 template <class N>
@@ -178,7 +177,8 @@ Kernel kernel_max_backward(const Site& s) {
   const Window w = window_of(s.in[1].shape, s.attrs);
   return with_stored(s, s.in[1], [&](auto zero) -> Kernel {
     using S = decltype(zero);
-    if (w.tiles() && by_rows<S>(w)) return max_rows_kernel_backward<S>(w);
+    if constexpr (!kIsDual<S>)
+      if (w.tiles() && by_rows<S>(w)) return max_rows_kernel_backward<S>(w);
     return w.covers_once() ? max_kernel_backward<S, false>(w) : max_kernel_backward<S, true>(w);
   });
 }

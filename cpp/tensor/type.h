@@ -9,8 +9,8 @@ enum class Kind : uint8_t {
   real,
   index,
   bf16
-};                                                         // real: the plan's number type; index: int32 (labels);
-                                                           // bf16: a real value that is stored as bf16 (float32 plans)
+};  // real: the plan's number type; index: int32 (labels);
+    // bf16: a real value that is stored as bf16 (float32 plans)
 enum class Number : uint8_t { f32, f64, dual32, dual64 };  // the number type that a plan's real values are run with
 
 inline Number number_of(DType t, bool dual) {
