@@ -127,8 +127,7 @@ void pack(const X* from, int64_t k_step, int64_t j_step, int64_t count, int n, P
 }
 template <class X>
 void pack(const X* from, int64_t k_step, int64_t j_step, int64_t count, int n, PackForm form, Bf16* to) {
-  if (std::is_same_v<X, Bf16> || bf16_conversion())
-    return pack<true>(from, k_step, j_step, count, n, form, to);
+  if (std::is_same_v<X, Bf16> || bf16_conversion()) return pack<true>(from, k_step, j_step, count, n, form, to);
   pack<false>(from, k_step, j_step, count, n, form, to);
 }
 

@@ -23,7 +23,8 @@ struct OperandBf16 {
   int64_t k_step, j_step;
 };
 enum class PackForm { rows, pairs };  // tiles of A, tiles of B
-// K in [k, k + count) of the n <= kSide rows or columns from j on, into divide_up(count, kGroup) tiles; zeros elsewhere.
+// K in [k, k + count) of the n <= kSide rows or columns from j on, into divide_up(count, kGroup) tiles; zeros
+// elsewhere.
 void pack_bf16(const OperandBf16&, int64_t k, int64_t count, int64_t j, int n, PackForm, Bf16* to);
 
 void copy_bf16(const NumbersBf16& from, int64_t n, Bf16* to);  // rounds n numbers

@@ -41,8 +41,8 @@ bool amx_used();
 void use_amx(bool allowed);
 bool bf16_conversion();  // the processor has the conversion of formula/bf16.h as an instruction
 
-// Leaf i of the n leaves of fold_tree (shards.h) whose stack starts at slot `base`, as in SumOrderWriter: its sum is added
-// to those in slots slot + adds - 1, ..., slot, newest first, and the result goes to `slot`.
+// Leaf i of the n leaves of fold_tree (shards.h) whose stack starts at slot `base`, as in SumOrderWriter: its sum is
+// added to those in slots slot + adds - 1, ..., slot, newest first, and the result goes to `slot`.
 struct LeafBf16 {
   int slot, adds;
 };

@@ -131,8 +131,9 @@ Product<X, W> make_product(const Matmul& p, int special) {
     using T = decltype(zero);
     return special ? special_numbers<T>(n, special == 1) : numbers<T>(n);
   };
-  return {p, fill(X{}, p.batch * std::max<int64_t>(1, p.m) * (p.k + 3) * 2), fill(W{}, p.batch * (p.n + 3) * (p.k + 3) * 2),
-          pick(0, 1) ? values<float>(p.n + 1) : std::vector<float>(), numbers<X>(p.batch * p.m * p.c_row)};
+  return {p, fill(X{}, p.batch * std::max<int64_t>(1, p.m) * (p.k + 3) * 2),
+          fill(W{}, p.batch * (p.n + 3) * (p.k + 3) * 2), pick(0, 1) ? values<float>(p.n + 1) : std::vector<float>(),
+          numbers<X>(p.batch * p.m * p.c_row)};
 }
 template <class X, class W>
 void check_product(const Runner& run, const Product<X, W>& q, const std::string& what) {
@@ -188,7 +189,7 @@ void check_products(const Runner& run) {
     for (int64_t k : {3, 32, 70, 200}) check_strides(run, 40, 40, k, special);
   check_strides(run, 7, 0, 5);
   check_strides(run, 0, 7, 5);
-  check_product(run, {600, 40, 1400, 1400, 1, 40, 1, 40}, "chunks");   // parts of rows, chunks of K
+  check_product(run, {600, 40, 1400, 1400, 1, 40, 1, 40}, "chunks");  // parts of rows, chunks of K
   check_product(run, {20, 600, 1500, 1500, 1, 1, 1500, 600}, "many columns");
   check_product(run, {3000, 20, 100, 100, 1, 1, 100, 20}, "many rows");
   for (int64_t batch : {2, 3, 20}) {
@@ -218,7 +219,8 @@ void check_fold(const Runner& run, int64_t m, int64_t n, const Shards& shards) {
       });
       want[i * n + j] = p.accumulate ? before[i * n + j] + sum : sum;
     }
-  check_all(run, want, before, "fold of " + std::to_string(rows) + " rows, " + std::to_string(shards.count()) + " shards",
+  check_all(run, want, before,
+            "fold of " + std::to_string(rows) + " rows, " + std::to_string(shards.count()) + " shards",
             [&](const Exec& exec, float* c) { matmul_fold_bf16(exec, p, shards, a.data(), b.data(), c); });
 }
 template <class X>
