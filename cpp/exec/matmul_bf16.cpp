@@ -166,13 +166,14 @@ class Product {
   }
   // The sums of a block, shard by shard, folded. The result is the stack's first slot.
   void run_shards(BlockBf16& block, float* stack) const {
+    float* sum = stack + (slots_ - 1) * kBlockSums;
     block.group = offset_;
     for (int64_t s = 0; s < shards(); s++) {
       const LeafBf16 leaf = leaf_at(s, shards());
       block.groups = shard_groups(s);
-      block.sum = leaf_sum(leaf, stack, slots_);
+      block.sum = leaf_sum(leaf, stack, sum);
       run_block(block);
-      fold_leaf(leaf, stack, slots_);
+      fold_leaf(leaf, stack, sum);
       block.group += block.groups;
       for (const Bf16*& b : block.b) b += block.groups * kOperandTile;
     }
