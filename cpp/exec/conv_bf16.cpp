@@ -1,106 +1,45 @@
-// conv_bf16.cpp: convolutions one element at a time.
+// conv_bf16.cpp: the forms of conv_bf16.h as taps, or as plain products where the kernel is one pixel.
 #include "conv_bf16.h"
 
-#include "conv_taps.h"
-#include "group_sum_bf16.h"
+#include "conv_taps_bf16.h"
 
 namespace thalweg {
+namespace {
+
+bool is_product(const Conv& v) {
+  return v.kh == 1 && v.kw == 1 && v.stride_h == 1 && v.stride_w == 1 && v.pad_top == 0 && v.pad_bottom == 0 &&
+         v.pad_left == 0 && v.pad_right == 0 && v.groups == 1;
+}
+
+}  // namespace
 
 template <class X>
-void conv_forward_bf16(const Exec& exec, const Conv& v, const X* x, const float* w, const float* bias, X* y,
+void conv_forward_bf16(const Exec& exec, const Conv& v, const X* x, const float* weight, const float* bias, X* y,
                        const Follow& follow) {
-  const int64_t rows = v.out_h(), cols = v.out_w(), in = v.group_in();
-  exec.parallel(v.n * rows, conv_ns(v.flops(), false), [&](int64_t row, int) {
-    const int64_t n = row / rows, p = row % rows;
-    for (int64_t q = 0; q < cols; q++)
-      for (int64_t o = 0; o < v.out; o++) {
-        float sum = 0;
-        GroupSum s;
-        for (int64_t r = 0; r < v.kh; r++) {
-          for (int64_t t = 0; t < v.kw; t++)
-            for (int64_t c = 0; c < in; c++) {
-              const int64_t h = p * v.stride_h + r * v.dilation_h - v.pad_top;
-              const int64_t u = q * v.stride_w + t * v.dilation_w - v.pad_left;
-              const bool inside = h >= 0 && h < v.h && u >= 0 && u < v.w;
-              const int64_t from = ((n * v.h + h) * v.w + u) * v.c + o / v.group_out() * in + c;
-              s.add(inside ? operand_bf16(x[from]) : 0.0f, operand_bf16(w[((o * v.kh + r) * v.kw + t) * in + c]));
-            }
-          sum = s.close();
-        }
-        put_bf16(bias ? bias[o] + sum : sum, y + (row * cols + q) * v.out + o);
-      }
-    if (follow && cols * v.out > 0) follow({row * cols * v.out, 0, 1, cols * v.out});
-  });
+  if (is_product(v)) {
+    const Matmul p{v.n * v.h * v.w, v.out, v.c, v.c, 1, 1, v.c, v.out};
+    return matmul_bf16_weight(exec, p, x, weight, bias, y, follow);
+  }
+  conv_taps_bf16(exec, forward_taps(v), x, weight, bias, y, follow);
 }
 
 template <class X>
-void conv_backward_input_bf16(const Exec& exec, const Conv& v, const X* d_y, const float* w, X* d_x,
+void conv_backward_input_bf16(const Exec& exec, const Conv& v, const X* d_y, const float* weight, X* d_x,
                               const Follow& follow) {
-  const int64_t rows = v.out_h(), cols = v.out_w(), in = v.group_in(), out = v.group_out();
-  exec.parallel(v.n * v.h, conv_ns(v.flops(), false), [&](int64_t row, int) {
-    const int64_t n = row / v.h, h = row % v.h;
-    for (int64_t u = 0; u < v.w; u++)
-      for (int64_t c = 0; c < v.c; c++) {
-        float sum = 0;
-        GroupSum s;
-        for (int64_t r = v.kh - 1; r >= 0; r--) {
-          for (int64_t t = v.kw - 1; t >= 0; t--) {
-            const int64_t down = h + v.pad_top - r * v.dilation_h, right = u + v.pad_left - t * v.dilation_w;
-            if (down % v.stride_h || right % v.stride_w) continue;
-            const int64_t p = down / v.stride_h, q = right / v.stride_w, group = c / in;
-            const bool inside = p >= 0 && p < rows && q >= 0 && q < cols;
-            for (int64_t o = group * out; o < (group + 1) * out; o++)
-              s.add(inside ? operand_bf16(d_y[((n * rows + p) * cols + q) * v.out + o]) : 0.0f,
-                    operand_bf16(w[((o * v.kh + r) * v.kw + t) * in + c % in]));
-          }
-          sum = s.close();
-        }
-        put_bf16(sum, d_x + (row * v.w + u) * v.c + c);
-      }
-    if (follow && v.w * v.c > 0) follow({row * v.w * v.c, 0, 1, v.w * v.c});
+  if (is_product(v)) {
+    const Matmul p{v.n * v.h * v.w, v.c, v.out, v.out, 1, v.c, 1, v.c};
+    return matmul_bf16_weight(exec, p, d_y, weight, nullptr, d_x, follow);
+  }
+  const bool whole_rows = v.stride_h == 1 && v.stride_w == 1;
+  each_phase(v, [&](const TapConv& taps, int64_t first) {
+    conv_taps_bf16(exec, taps, d_y, weight, nullptr, d_x + first, whole_rows ? follow : Follow{});
   });
-}
-
-template <class X>
-void conv_backward_weight_bf16(const Exec& exec, const Conv& v, const Shards& shards, const X* x, const X* d_y,
-                               float* d_w) {
-  const int64_t rows = v.out_h(), cols = v.out_w(), in = v.group_in();
-  auto image = [&](int64_t n, int64_t o, int64_t r, int64_t t, int64_t c) {
-    GroupSum s;
-    for (int64_t p = 0; p < rows; p++)
-      for (int64_t q = 0; q < cols; q++) {
-        const int64_t h = p * v.stride_h + r * v.dilation_h - v.pad_top;
-        const int64_t u = q * v.stride_w + t * v.dilation_w - v.pad_left;
-        const bool inside = h >= 0 && h < v.h && u >= 0 && u < v.w;
-        s.add(inside ? operand_bf16(x[((n * v.h + h) * v.w + u) * v.c + o / v.group_out() * in + c]) : 0.0f,
-              operand_bf16(d_y[((n * rows + p) * cols + q) * v.out + o]));
-      }
-    return s.close();
-  };
-  exec.parallel(v.out * v.kh, conv_ns(v.flops(), false), [&](int64_t row, int) {
-    for (int64_t t = 0; t < v.kw; t++)
-      for (int64_t c = 0; c < in; c++) {
-        float slot[128] = {};
-        fold_tree(
-            shards.count(),
-            [&](int64_t s, int level) {
-              const int64_t first = shards.offset[s];
-              slot[level] = 0;
-              fold_tree(
-                  shards.offset[s + 1] - first,
-                  [&](int64_t i, int inner) { slot[level + inner] = image(first + i, row / v.kh, row % v.kh, t, c); },
-                  [&](int into, int from) { slot[level + into] += slot[level + from]; });
-            },
-            [&](int into, int from) { slot[into] += slot[from]; });
-        d_w[(row * v.kw + t) * in + c] = slot[0];
-      }
-  });
+  if (follow && !whole_rows) follow_all(exec, v.n * v.h * v.w * v.c, follow);
 }
 
 #define TW_CONVOLUTIONS(X)                                                                                            \
   template void conv_forward_bf16(const Exec&, const Conv&, const X*, const float*, const float*, X*, const Follow&); \
-  template void conv_backward_input_bf16(const Exec&, const Conv&, const X*, const float*, X*, const Follow&);        \
-  template void conv_backward_weight_bf16(const Exec&, const Conv&, const Shards&, const X*, const X*, float*);
+  template void conv_backward_input_bf16(const Exec&, const Conv&, const X*, const float*, X*, const Follow&);
 TW_CONVOLUTIONS(float)
 TW_CONVOLUTIONS(Bf16)
 #undef TW_CONVOLUTIONS

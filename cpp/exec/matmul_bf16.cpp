@@ -4,25 +4,21 @@
 
 #include "../tensor/arena.h"
 #include "pack_bf16.h"
+#include "stream.h"
 #include "tile.h"
 
 namespace thalweg {
 namespace {
 
-// Blocking: a part of A's rows, one chunk of K, stays in L2 while B passes.
-constexpr int64_t kPartBytes = 1 << 20;    // of a part's chunk
-constexpr int64_t kLeastChunk = 32;        // groups
-constexpr int64_t kGroupPanels = 8;        // of kBlock columns, that a part passes before its next chunk
+// Blocking: a part of B, some panels of all K, stays in L2 while blocks of A's rows pass.
+constexpr int64_t kPartBytes = 1 << 20;
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
-constexpr int64_t kRowsBytes = 512 << 10;  // of a B that lies in L2 while rows of blocks pass
-constexpr int64_t kRowsPart = 128 << 10;   // of A that is packed then at a time
 constexpr double kFlopsPerNs = 1500, kPackNs = 0.05, kStartNs = 100;
 
 double product_ns(const Matmul& p) {
   const double flops = 2.0 * double(p.m) * double(p.n) * double(p.k), moved = double(p.m + p.n) * double(p.k);
-  return double(p.batch) *
-         (amx_used() ? kStartNs + flops / kFlopsPerNs + moved * kPackNs + double(p.m * p.n) * kPackNs
-                     : 2 * matmul_ns(p, false));
+  return double(p.batch) * (amx_used() ? kStartNs + flops / kFlopsPerNs + moved * kPackNs + double(p.m * p.n) * kPackNs
+                                       : 2 * matmul_ns(p, false));
 }
 
 struct Operands {
@@ -41,158 +37,168 @@ class Product {
   Product(const Matmul& p, std::span<const int64_t> shard_k, int threads, const Operands& o, const Follow& follow)
       : p_(p), shard_k_(shard_k), o_(o), follow_(follow) {
     for (int64_t s = 0; s < shards(); s++) groups_ += shard_groups(s);
+    stride_ = (groups_ | 1) * kOperandTile;  // odd: tiles spread over the sets of the caches
     slots_ = shards() > 1 ? tree_slots(shards()) + 1 : 1;
-    tiles_ = divide_up(p.m, kSide);
-    panels_ = divide_up(p.n, kBlock);
+    a_tiles_ = divide_up(p.m, kSide), b_tiles_ = divide_up(p.n, kSide);
+    blocks_ = divide_up(p.m, kBlock), panels_ = divide_up(p.n, kBlock);
     cut(threads);
   }
 
+  // One of the operands is packed for all tasks, before them.
   int64_t memory_bytes() const {
-    return offset_bytes() + ((own_a_ ? 0 : tiles_) + (own_b_ ? 0 : b_tiles())) * groups_ * kTileBytes;
+    return table_bytes() + (own_a_ ? b_tiles_ : a_tiles_) * stride_ * int64_t(sizeof(Bf16));
   }
   void prepare(std::byte* memory) {
-    offset_ = reinterpret_cast<int64_t*>(memory);
+    group_ = reinterpret_cast<GroupAt*>(memory);
+    offset_ = reinterpret_cast<int64_t*>(memory + align_up(groups_ * int64_t(sizeof(GroupAt))));
+    packed_ = reinterpret_cast<Bf16*>(memory + table_bytes());
+    GroupAt* group = group_;
+    for (int64_t s = 0; s < shards(); s++)
+      for (int64_t k = shard_k_[s]; k < shard_k_[s + 1]; k += kGroup)
+        *group++ = {k, std::min<int64_t>(kGroup, shard_k_[s + 1] - k)};
     for (int64_t g = 0; g < groups_; g++) offset_[g] = g * kOperandTile;
-    a_packed_ = reinterpret_cast<Bf16*>(memory + offset_bytes());
-    b_packed_ = a_packed_ + (own_a_ ? 0 : tiles_ * groups_ * kOperandTile);
   }
-  int64_t pack_items() const { return a_items() + b_items(); }
+  int64_t pack_items() const { return divide_up(own_a_ ? b_tiles_ : a_tiles_, kPackTiles); }
   void pack(int64_t item) const {
-    if (item < a_items()) pack_a(item, a_packed_ + item * groups_ * kOperandTile);
-    else pack_b(item - a_items(), 0, groups_, b_packed_ + (item - a_items()) * groups_ * kOperandTile);
+    const int64_t begin = item * kPackTiles;
+    if (own_a_) pack_b(begin, std::min(b_tiles_, begin + kPackTiles), packed_ + begin * stride_);
+    else pack_a(begin, std::min(a_tiles_, begin + kPackTiles), packed_ + begin * stride_);
   }
 
-  // A task is a group of panels times a part of the row tiles. Its sums are one block with its stack, or all its blocks
-  // when K passes in chunks. What no other task needs is packed here, into `own`.
+  // A task is a group of panels times a part of the blocks of rows. It packs the other operand, into `own`.
   int64_t tasks() const { return parts_ * panel_groups_; }
-  int64_t own_bytes() const {
-    return (own_a_ ? divide_up(tiles_, parts_) * groups_ : own_b_ ? kBlockSide * std::min(chunk_, groups_) : 0) *
-           kTileBytes;
-  }
-  int64_t sum_count() const {
-    return kBlockSums * (chunks() ? blocks(divide_up(tiles_, parts_)) * divide_up(panels_, panel_groups_) : slots_);
-  }
+  int64_t own_count() const { return kBlockSide * stride_ * (own_a_ ? 1 : most_panels()); }
+  int64_t sum_count() const { return kBlockSums * slots_; }
   void run(int64_t task, Bf16* own, float* sums) const {
     const int64_t part = task / panel_groups_, group = task % panel_groups_;
-    const int64_t begin = part * tiles_ / parts_, end = (part + 1) * tiles_ / parts_;
     const int64_t first = group * panels_ / panel_groups_, last = (group + 1) * panels_ / panel_groups_;
+    const int64_t begin = part * blocks_ / parts_, end = (part + 1) * blocks_ / parts_;
     const TileScope scope;
-    const Bf16* a = own_a_ ? own : a_packed_ + begin * groups_ * kOperandTile;
-    for (int64_t t = begin; t < end && own_a_; t++) pack_a(t, own + (t - begin) * groups_ * kOperandTile);
-    for (int64_t g = 0; g < groups_ || g == 0; g += chunk_) {
-      const int64_t stop = std::min(groups_, g + chunk_);
-      float* sum = sums;
-      for (int64_t panel = first; panel < last; panel++) {
-        const Bf16* b = b_packed_ + (kBlockSide * panel * groups_ + g) * kOperandTile;
-        const int64_t b_next = own_b_ ? stop - g : groups_;
-        if (own_b_) {
-          for (int t = 0; t < wide(panel); t++)
-            pack_b(kBlockSide * panel + t, g, stop, own + t * b_next * kOperandTile);
-          b = own;
-        }
-        for (int64_t t = begin; t < end; t += kBlockSide, sum += chunks() ? kBlockSums : 0) {
-          const BlockBf16 block{.a = {a + (t - begin) * groups_ * kOperandTile,
-                                      a + (t - begin + 1) * groups_ * kOperandTile},
-                                .a_step = kGroup,
-                                .b = {b, b + b_next * kOperandTile},
-                                .group = offset_ + g,
-                                .groups = stop - g,
-                                .tall = int(std::min<int64_t>(kBlockSide, end - t)),
-                                .wide = wide(panel),
-                                .sum = sum,
-                                .fresh = g == 0};
-          run_leaves(block);
-          if (stop == groups_) put(t, panel, block);
-        }
-      }
+    if (!own_a_) pack_b(kBlockSide * first, std::min(b_tiles_, kBlockSide * last), own);
+    for (int64_t i = begin; i < end; i++) {
+      const Bf16* a = own_a_ ? own : packed_ + kBlockSide * i * stride_;
+      if (own_a_) pack_a(kBlockSide * i, kBlockSide * i + tall(i), own);
+      run_row({i, first, last, i + 1 < end && !own_a_}, a, own_a_ ? packed_ : own, sums);
     }
   }
 
  private:
-  static constexpr int64_t kTileBytes = kOperandTile * sizeof(Bf16);
-  static int64_t blocks(int64_t tiles) { return divide_up(tiles, kBlockSide); }
+  static constexpr int64_t kPackTiles = 4;
+  struct GroupAt {
+    int64_t k, count;
+  };
+  struct Row {  // a block of rows, panels [first, last)
+    int64_t block, first, last;
+    bool more;  // another block follows in memory
+  };
   int64_t shards() const { return int64_t(shard_k_.size()) - 1; }
   int64_t shard_count(int64_t s) const { return shard_k_[s + 1] - shard_k_[s]; }
   int64_t shard_groups(int64_t s) const { return divide_up(shard_count(s), kGroup); }
-  int64_t offset_bytes() const { return align_up(groups_ * int64_t(sizeof(int64_t))); }
-  int64_t b_tiles() const { return divide_up(p_.n, kSide); }
-  int64_t a_items() const { return own_a_ ? 0 : tiles_; }
-  int64_t b_items() const { return own_b_ ? 0 : b_tiles(); }
-  bool chunks() const { return groups_ > chunk_; }
-  int wide(int64_t panel) const { return int(std::min<int64_t>(kBlockSide, b_tiles() - kBlockSide * panel)); }
+  int64_t table_bytes() const {
+    return align_up(groups_ * int64_t(sizeof(GroupAt))) + align_up(groups_ * int64_t(sizeof(int64_t)));
+  }
+  int64_t most_panels() const { return divide_up(panels_, panel_groups_); }
+  int tall(int64_t block) const { return int(std::min<int64_t>(kBlockSide, a_tiles_ - kBlockSide * block)); }
+  int wide(int64_t panel) const { return int(std::min<int64_t>(kBlockSide, b_tiles_ - kBlockSide * panel)); }
 
-  // Into parts of rows and groups of panels, an even share of both for each thread; K into chunks.
+  // Into groups of panels, an even share for each thread, or, where one group holds all, into parts of rows.
   void cut(int threads) {
     auto shared = [threads](int64_t n) { return divide_up(n, threads) * threads; };
-    const int64_t row_bytes = std::max<int64_t>(1, groups_) * kTileBytes;  // of a tile
-    chunk_ = std::max<int64_t>(1, groups_);
-    own_a_ = b_tiles() * row_bytes <= kRowsBytes && tiles_ * row_bytes > 2 * kRowsPart;
-    if (own_a_) {
-      panel_groups_ = 1;
-      parts_ = std::min(tiles_, shared(divide_up(tiles_ * row_bytes, kRowsPart)));
+    const int64_t panel_bytes = kBlockSide * stride_ * int64_t(sizeof(Bf16));
+    panel_groups_ = divide_up(panels_, std::max<int64_t>(1, kPartBytes / panel_bytes));
+    own_a_ = panel_groups_ == 1 && blocks_ >= 2 * threads;
+    if (own_a_) parts_ = std::min(blocks_, shared(1));
+    else if (panels_ >= threads) panel_groups_ = std::min(panels_, shared(panel_groups_));
+  }
+
+  void pack_a(int64_t begin, int64_t end, Bf16* to) const {
+    pack_tiles({o_.a, p_.a_col, p_.a_row}, begin, end, p_.m, PackForm::rows, to);
+  }
+  void pack_b(int64_t begin, int64_t end, Bf16* to) const {
+    pack_tiles({o_.b, p_.b_row, p_.b_col}, begin, end, p_.n, PackForm::pairs, to);
+  }
+  // Tiles [begin, end) of rows or columns, read in runs as long as they are in memory.
+  void pack_tiles(const OperandBf16& o, int64_t begin, int64_t end, int64_t all, PackForm form, Bf16* to) const {
+    auto pack = [&](int64_t tile, int64_t k, int64_t count, int64_t group) {
+      const int n = int(std::min<int64_t>(kSide, all - tile * kSide));
+      pack_bf16(o, k, count, tile * kSide, n, form, to + (tile - begin) * stride_ + group * kOperandTile);
+    };
+    if (o.k_step != 1) {
+      for (int64_t g = 0; g < groups_; g++)
+        for (int64_t tile = begin; tile < end; tile++) pack(tile, group_[g].k, group_[g].count, g);
       return;
     }
-    const int64_t least = shards() > 1 ? chunk_ : std::min(chunk_, kLeastChunk);
-    parts_ = std::min(tiles_, divide_up(tiles_ * least * kTileBytes, kPartBytes));
-    const int64_t fits = kPartBytes / (divide_up(tiles_, parts_) * kTileBytes);
-    chunk_ = std::clamp(fits, least, chunk_);
-    panel_groups_ = divide_up(panels_, kGroupPanels);
-    if (panels_ >= threads) panel_groups_ = std::min(panels_, shared(panel_groups_));
-    else parts_ = std::min(tiles_, shared(parts_));
-    own_b_ = parts_ == 1 && shards() == 1;
+    for (int64_t tile = begin; tile < end; tile++)
+      for (int64_t s = 0, g = 0; s < shards(); g += shard_groups(s++)) pack(tile, shard_k_[s], shard_count(s), g);
   }
 
-  void pack_a(int64_t tile, Bf16* to) const {
-    const OperandBf16 a{o_.a, p_.a_col, p_.a_row};
-    pack_shards(a, tile * kSide, p_.m, PackForm::rows, to);
+  void run_row(const Row& row, const Bf16* a, const Bf16* b, float* sums) const {
+    BlockBf16 block{.a = {a, a + stride_},
+                    .a_step = kGroup,
+                    .b = {},
+                    .group = offset_,
+                    .groups = groups_,
+                    .tall = tall(row.block),
+                    .wide = 0,
+                    .sum = sums,
+                    .fresh = true};
+    for (int64_t panel = row.first; panel < row.last; panel++, b += kBlockSide * stride_) {
+      block.b[0] = b, block.b[1] = b + stride_;
+      block.wide = wide(panel);
+      prefetch_out(row.block, panel);
+      if (row.more) prefetch_part(a + kBlockSide * stride_, panel - row.first, row.last - row.first);
+      if (shards() == 1) run_block(block);
+      else run_shards(block, sums);
+      put(row.block, panel, sums);
+    }
   }
-  // Groups [from, stop) of a tile of columns.
-  void pack_b(int64_t tile, int64_t from, int64_t stop, Bf16* to) const {
-    const OperandBf16 b{o_.b, p_.b_row, p_.b_col};
-    if (shards() > 1) return pack_shards(b, tile * kSide, p_.n, PackForm::pairs, to);
-    const int64_t k = from * kGroup, count = std::min(p_.k, stop * kGroup) - k;
-    pack_bf16(b, k, count, tile * kSide, side(tile, p_.n), PackForm::pairs, to);
+  // The block takes longer than its outputs to arrive.
+  void prefetch_out(int64_t block, int64_t panel) const {
+    const int64_t size = o_.c.is_float ? sizeof(float) : sizeof(Bf16), line = 64 / size;
+    const int64_t i = block * kBlock, j = panel * kBlock, n = std::min<int64_t>(kBlock, p_.n - j);
+    for (int64_t r = i; r < std::min(i + kBlock, p_.m); r++)
+      for (int64_t c = 0; c < n; c += line) __builtin_prefetch(o_.c.from(r * p_.c_row + j + c).p, 1);
   }
-  void pack_shards(const OperandBf16& o, int64_t j, int64_t all, PackForm form, Bf16* to) const {
-    for (int64_t s = 0; s < shards(); to += shard_groups(s++) * kOperandTile)
-      pack_bf16(o, shard_k_[s], shard_count(s), j, side(j / kSide, all), form, to);
+  // Part i of n of the block of rows that follows.
+  void prefetch_part(const Bf16* a, int64_t i, int64_t n) const {
+    const int64_t count = kBlockSide * stride_;
+    prefetch(a + i * count / n, (i + 1) * count / n - i * count / n);
   }
-  static int side(int64_t tile, int64_t all) { return int(std::min<int64_t>(kSide, all - tile * kSide)); }
-
-  // The sums of a block: of all its groups, or shard by shard, folded.
-  void run_leaves(BlockBf16 block) const {
-    if (shards() == 1) return run_block(block);
-    float* stack = block.sum;
+  // The sums of a block, shard by shard, folded. The result is the stack's first slot.
+  void run_shards(BlockBf16& block, float* stack) const {
+    float* sum = stack + (slots_ - 1) * kBlockSums;
+    block.group = offset_;
     for (int64_t s = 0; s < shards(); s++) {
       const LeafBf16 leaf = leaf_at(s, shards());
       block.groups = shard_groups(s);
-      block.sum = leaf_sum(leaf, stack, slots_);
+      block.sum = leaf_sum(leaf, stack, sum);
       run_block(block);
-      fold_leaf(leaf, stack, slots_);
+      fold_leaf(leaf, stack, sum);
       block.group += block.groups;
       for (const Bf16*& b : block.b) b += block.groups * kOperandTile;
     }
   }
-  void put(int64_t tile, int64_t panel, const BlockBf16& block) const {
-    const int64_t i = tile * kSide, j = panel * kBlock, at = i * p_.c_row + j;
-    for (int t = 0; t < block.tall; t++)
-      for (int u = 0; u < block.wide; u++)
-        put_tile(block.sum + (kBlockSide * t + u) * kSumTile, side(tile + t, p_.m), side(kBlockSide * panel + u, p_.n),
-                 o_.bias ? o_.bias + j + u * kSide : nullptr, p_.accumulate,
-                 o_.c.from(at + t * kSide * p_.c_row + u * kSide), p_.c_row);
-    const int64_t rows = std::min<int64_t>(block.tall * kSide, p_.m - i), n = std::min<int64_t>(kBlock, p_.n - j);
-    if (follow_) follow_({at, p_.c_row, rows, n});
+  void put(int64_t block, int64_t panel, const float* sum) const {
+    const int64_t i = block * kBlock, j = panel * kBlock;
+    const int rows = int(std::min<int64_t>(kBlock, p_.m - i)), n = int(std::min<int64_t>(kBlock, p_.n - j));
+    for (int r = 0; r < rows; r += kSide)
+      for (int c = 0; c < n; c += kSide)
+        put_tile(sum + (kBlockSide * (r / kSide) + c / kSide) * kSumTile, std::min(kSide, rows - r),
+                 std::min(kSide, n - c), o_.bias ? o_.bias + j + c : nullptr, p_.accumulate,
+                 o_.c.from((i + r) * p_.c_row + j + c), p_.c_row);
+    if (follow_) follow_({i * p_.c_row + j, p_.c_row, rows, n});
   }
 
   const Matmul p_;
   const std::span<const int64_t> shard_k_;
   const Operands o_;
   const Follow follow_;
-  int64_t groups_ = 0, tiles_, panels_, parts_ = 1, panel_groups_ = 1, chunk_ = 1;
+  int64_t groups_ = 0, stride_, a_tiles_, b_tiles_, blocks_, panels_, parts_ = 1, panel_groups_ = 1;
   int slots_;
-  bool own_a_ = false, own_b_ = false;
+  bool own_a_ = false;
+  GroupAt* group_ = nullptr;
   int64_t* offset_ = nullptr;
-  Bf16 *a_packed_ = nullptr, *b_packed_ = nullptr;
+  Bf16* packed_ = nullptr;
 };
 
 // Tasks of one product on all threads.
@@ -200,7 +206,7 @@ void run_shared(const Exec& exec, Product product, double ns) {
   product.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, product.memory_bytes()));
   exec.parallel(product.pack_items(), ns, [&](int64_t item, int) { product.pack(item); });
   exec.parallel(product.tasks(), ns, [&](int64_t task, int worker) {
-    product.run(task, exec.scratch<Bf16>(worker, Slot::b_pack, product.own_bytes() / int64_t(sizeof(Bf16))),
+    product.run(task, exec.scratch<Bf16>(worker, Slot::b_pack, product.own_count()),
                 exec.scratch<float>(worker, Slot::tile, product.sum_count()));
   });
 }
@@ -208,7 +214,7 @@ void run_shared(const Exec& exec, Product product, double ns) {
 void run_alone(const Exec& exec, Product product, int worker) {
   product.prepare(exec.scratch<std::byte>(worker, Slot::a_pack, product.memory_bytes()));
   for (int64_t item = 0; item < product.pack_items(); item++) product.pack(item);
-  Bf16* own = exec.scratch<Bf16>(worker, Slot::b_pack, product.own_bytes() / int64_t(sizeof(Bf16)));
+  Bf16* own = exec.scratch<Bf16>(worker, Slot::b_pack, product.own_count());
   float* sums = exec.scratch<float>(worker, Slot::tile, product.sum_count());
   for (int64_t task = 0; task < product.tasks(); task++) product.run(task, own, sums);
 }
@@ -221,10 +227,10 @@ void run_rounds(const Exec& exec, const Matmul& p, std::span<const int64_t> shar
     Matmul part = p;
     part.m = std::min(round, p.m - i);
     const double ns = product_ns(part);
-    run_shared(exec,
-               Product(part, shard_k, exec.threads_for(ns), o.from(i * p.a_row, 0, i * p.c_row),
-                       follow.from(i * p.c_row)),
-               ns);
+    run_shared(
+        exec,
+        Product(part, shard_k, exec.threads_for(ns), o.from(i * p.a_row, 0, i * p.c_row), follow.from(i * p.c_row)),
+        ns);
   }
 }
 void product(const Exec& exec, const Matmul& whole, const Operands& o, const Follow& follow) {
@@ -262,10 +268,10 @@ void matmul_fold_bf16(const Exec& exec, const Matmul& p, const Shards& shards, c
   run_rounds(exec, p, shards.offset, {a, b, nullptr, c}, {});
 }
 
-#define TW_PRODUCTS(X)                                                                                           \
-  template void matmul_bf16(const Exec&, const Matmul&, const X*, const X*, const float*, X*, const Follow&);    \
-  template void matmul_bf16_weight(const Exec&, const Matmul&, const X*, const float*, const float*, X*,         \
-                                   const Follow&);                                                               \
+#define TW_PRODUCTS(X)                                                                                        \
+  template void matmul_bf16(const Exec&, const Matmul&, const X*, const X*, const float*, X*, const Follow&); \
+  template void matmul_bf16_weight(const Exec&, const Matmul&, const X*, const float*, const float*, X*,      \
+                                   const Follow&);                                                            \
   template void matmul_fold_bf16(const Exec&, const Matmul&, const Shards&, const X*, const X*, float*);
 TW_PRODUCTS(float)
 TW_PRODUCTS(Bf16)

@@ -127,8 +127,7 @@ void pack(const X* from, int64_t k_step, int64_t j_step, int64_t count, int n, P
 }
 template <class X>
 void pack(const X* from, int64_t k_step, int64_t j_step, int64_t count, int n, PackForm form, Bf16* to) {
-  if (std::is_same_v<X, Bf16> || bf16_conversion())
-    return pack<true>(from, k_step, j_step, count, n, form, to);
+  if (std::is_same_v<X, Bf16> || bf16_conversion()) return pack<true>(from, k_step, j_step, count, n, form, to);
   pack<false>(from, k_step, j_step, count, n, form, to);
 }
 
@@ -143,6 +142,17 @@ void round_all(const float* from, int64_t n, Bf16* to) {
 }
 void round_all(const float* from, int64_t n, Bf16* to) {
   bf16_conversion() ? round_all<true>(from, n, to) : round_all<false>(from, n, to);
+}
+
+void spread(const Bf16* from, int64_t step, int64_t count, int64_t n, int64_t room, Bf16* to) {
+  for (int64_t i = 0; i < count; i++, from += step, to += room)
+    for (int64_t j = 0; j < room; j += 32)
+      _mm512_store_si512(to + j, _mm512_maskz_loadu_epi16(first32(int(std::max<int64_t>(0, n - j))), from + j));
+}
+void pair(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to) {
+  const __mmask16 m = first16(n);
+  for (int64_t i = 0; i < pairs; i++, from += 2 * k_step, to += 2 * kSide)
+    _mm512_store_si512(to, interleave_halves(load_across<true>(from, from + k_step, m, m)));
 }
 
 TW_INLINE __m512 load_out(const float* p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
@@ -183,6 +193,19 @@ void pack(const X* from, int64_t k_step, int64_t j_step, int64_t count, int n, P
 void round_all(const float* from, int64_t n, Bf16* to) {
   for (int64_t i = 0; i < n; i++) to[i] = to_bf16(from[i]);
 }
+void spread(const Bf16* from, int64_t step, int64_t count, int64_t n, int64_t room, Bf16* to) {
+  for (int64_t i = 0; i < count; i++, from += step, to += room) {
+    std::memcpy(to, from, n * sizeof(Bf16));
+    std::memset(to + n, 0, (room - n) * sizeof(Bf16));
+  }
+}
+void pair(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to) {
+  for (int64_t i = 0; i < pairs; i++, from += 2 * k_step, to += 2 * kSide)
+    for (int j = 0; j < kSide; j++) {
+      to[2 * j] = j < n ? from[j] : Bf16{};
+      to[2 * j + 1] = j < n ? from[k_step + j] : Bf16{};
+    }
+}
 TW_INLINE float widened(float x) { return x; }
 TW_INLINE float widened(Bf16 x) { return to_float(x); }
 TW_INLINE void assign(float& to, float x) { to = x; }
@@ -208,6 +231,10 @@ void copy_bf16(const NumbersBf16& from, int64_t n, Bf16* to) {
   if (from.is_float) round_all(static_cast<const float*>(from.p), n, to);
   else std::memcpy(to, from.p, n * sizeof(Bf16));
 }
+void spread_bf16(const Bf16* from, int64_t step, int64_t count, int64_t n, int64_t room, Bf16* to) {
+  spread(from, step, count, n, room, to);
+}
+void pair_bf16(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to) { pair(from, k_step, pairs, n, to); }
 void put_tile(const float* sum, int rows, int n, const float* bias, bool accumulate, const OutBf16& to, int64_t step) {
   with_type(to, [&](auto* p) { put(sum, rows, n, bias, accumulate, p, step); });
 }

@@ -23,10 +23,17 @@ struct OperandBf16 {
   int64_t k_step, j_step;
 };
 enum class PackForm { rows, pairs };  // tiles of A, tiles of B
-// K in [k, k + count) of the n <= kSide rows or columns from j on, into divide_up(count, kGroup) tiles; zeros elsewhere.
+// K in [k, k + count) of the n <= kSide rows or columns from j on, into divide_up(count, kGroup) tiles; zeros
+// elsewhere.
 void pack_bf16(const OperandBf16&, int64_t k, int64_t count, int64_t j, int n, PackForm, Bf16* to);
 
 void copy_bf16(const NumbersBf16& from, int64_t n, Bf16* to);  // rounds n numbers
+
+// to[i room + j] = from[i step + j] for the n numbers of each of the `count` runs, zero for j in [n, room); room is a
+// multiple of kGroup.
+void spread_bf16(const Bf16* from, int64_t step, int64_t count, int64_t n, int64_t room, Bf16* to);
+// Pairs of k for tiles of B: to[2 (i kSide + j) + h] = from[(2 i + h) k_step + j] for n <= kSide columns, zeros beyond.
+void pair_bf16(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to);
 
 // Rows of a block of sums on their way to C.
 struct OutBf16 {

@@ -191,10 +191,9 @@ void run_block(const BlockBf16& c) { emulate_block(c); }
 
 #endif
 
-void fold_leaf(LeafBf16 leaf, float* stack, int slots) {
+void fold_leaf(LeafBf16 leaf, float* stack, const float* sum) {
   if (leaf.adds == 0) return;
   constexpr int W = kLanes<float>;
-  const float* sum = stack + (slots - 1) * kBlockSums;
   float* slot = stack + leaf.slot * kBlockSums;
   for (int i = 0; i < kBlockSums; i += W) {
     Vector<float> v = load(sum + i);

@@ -41,8 +41,8 @@ bool amx_used();
 void use_amx(bool allowed);
 bool bf16_conversion();  // the processor has the conversion of formula/bf16.h as an instruction
 
-// Leaf i of the n leaves of fold_tree (shards.h) whose stack starts at slot `base`, as in SumOrderWriter: its sum is added
-// to those in slots slot + adds - 1, ..., slot, newest first, and the result goes to `slot`.
+// Leaf i of the n leaves of fold_tree (shards.h) whose stack starts at slot `base`, as in SumOrderWriter: its sum is
+// added to those in slots slot + adds - 1, ..., slot, newest first, and the result goes to `slot`.
 struct LeafBf16 {
   int slot, adds;
 };
@@ -51,10 +51,10 @@ inline LeafBf16 leaf_at(int64_t i, int64_t n, int base = 0, int more = 0) {
   const int adds = (i + 1 == n ? top - base : std::countr_one(uint64_t(i))) + more;
   return {top - adds, adds};
 }
-// Where run_block puts the sum of a leaf before it is folded. A stack has slots of kBlockSums, the last one for this.
-inline float* leaf_sum(LeafBf16 leaf, float* stack, int slots) {
-  return stack + (leaf.adds ? slots - 1 : leaf.slot) * kBlockSums;
+// Where run_block puts the sum of a leaf before fold_leaf. A stack has slots of kBlockSums; `sum` is one more.
+inline float* leaf_sum(LeafBf16 leaf, float* stack, float* sum) {
+  return leaf.adds ? sum : stack + leaf.slot * kBlockSums;
 }
-void fold_leaf(LeafBf16 leaf, float* stack, int slots);
+void fold_leaf(LeafBf16 leaf, float* stack, const float* sum);
 
 }  // namespace thalweg
