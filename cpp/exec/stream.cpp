@@ -1,7 +1,5 @@
 #include "stream.h"
 
-#include <cstring>
-
 #include "vector.h"
 
 namespace thalweg {
@@ -13,21 +11,6 @@ void copy_far(T* __restrict__ to, const T* __restrict__ from, int64_t n) {
   int64_t i = 0;
   for (; i < head; i++) to[i] = from[i];
   for (; i + lanes <= n; i += lanes) store_far(to + i, load(from + i));
-  for (; i < n; i++) to[i] = from[i];
-}
-
-// As floats: two elements in each.
-void copy_far(Bf16* __restrict__ to, const Bf16* __restrict__ from, int64_t n) {
-  constexpr int64_t lanes = kVectorBytes / int64_t(sizeof(Bf16));
-  const int64_t ahead = int64_t((0 - reinterpret_cast<uintptr_t>(to)) % kVectorBytes / sizeof(Bf16));
-  const int64_t head = ahead < n ? ahead : n;
-  int64_t i = 0;
-  for (; i < head; i++) to[i] = from[i];
-  for (; i + lanes <= n; i += lanes) {
-    Vector<float> v;
-    std::memcpy(&v, from + i, sizeof v);
-    store_far(reinterpret_cast<float*>(to + i), v);
-  }
   for (; i < n; i++) to[i] = from[i];
 }
 

@@ -3,8 +3,6 @@
 #pragma once
 #include <cstdint>
 
-#include "../formula/bf16.h"
-
 namespace thalweg {
 
 inline constexpr int64_t kFarBytes = 16 << 20;  // below, the next reader still finds much of it in cache
@@ -12,7 +10,6 @@ inline constexpr int64_t kFarBytes = 16 << 20;  // below, the next reader still 
 // Copies n elements past the caches. Before another thread may read them, the copying one calls end_far().
 template <class T>
 void copy_far(T* to, const T* from, int64_t n);
-void copy_far(Bf16* to, const Bf16* from, int64_t n);
 void end_far();
 
 // Asks for n elements that are read soon: rows end where the processor's own prefetching stops, at a page.

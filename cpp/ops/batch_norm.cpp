@@ -17,15 +17,15 @@ using namespace batch_norm;
 
 // ---- statistics ----
 
-template <class S>
-Kernel moments_kernel(const Columns& plan) {
-  return [plan](const Launch& l) {
-    using N = NumberOf<S>;
-    const View<S> x(l.in[0]);
+template <class N>
+Kernel moments_kernel(const Columns& plan, bool stored) {
+  return [plan, stored](const Launch& l) {
     const View<N> out(l.out[0]);
     const int64_t channels = plan.channels;
-    auto leaf = [&](int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& s) {
-      const View<S> first = x.at(r0 * channels);
+    auto leaf = [&](const std::array<View<N>, 1>& in, int64_t r0, int64_t r1, int64_t c0, int64_t c1,
+                    const State<N, 2>& s) {
+      const View<N> x = in[0];
+      const View<N> first = x.at(r0 * channels);
       auto offset = [=](int64_t r, int64_t c) { return std::array<N, 1>{x[r * channels + c] - first[c]}; };
       fold_block<N, 1>(r0, r1, channels, c0, c1, offset, State<N, 1>{s[0]});
       const RealOf<N> count = RealOf<N>(std::max<int64_t>(1, r1 - r0));
@@ -45,13 +45,14 @@ Kernel moments_kernel(const Columns& plan) {
         a[1].set(c, m.m2);
       }
     };
-    reduce_rows<N, 2>(l.exec, plan, 0.3, leaf, merge_states, State<N, 2>{out, out.at(channels)});
+    reduce_rows<N, 2>(l.exec, plan, 0.3, on_rows<N, 1>(l.exec, {{l.in[0]}, stored}, channels, leaf), merge_states,
+                      State<N, 2>{out, out.at(channels)});
   };
 }
 
 Kernel kernel_moments(const Site& s) {
   const Columns plan = columns_of(s, s.in[0]);
-  return with_stored(s, s.in[0], [&](auto zero) { return moments_kernel<decltype(zero)>(plan); });
+  return with_number(s.number, [&](auto zero) { return moments_kernel<decltype(zero)>(plan, is_stored(s.in[0])); });
 }
 
 // ---- normalise ----
@@ -59,49 +60,48 @@ Kernel kernel_moments(const Site& s) {
 Kernel kernel(const Site& s) {
   const Rows r = rows_of(s, s.in[0]);
   need_two(r.count, "[batch_norm] ");
-  return with_types(s, [&]<class S, class A>(S, A) {
-    return normalise_kernel<S, A>(r, s.attrs.real("eps"), false, s.in.size() == 4);
+  return with_types(s, [&]<class N, class A>(N, A) {
+    return normalise_kernel<N, A>(r, is_stored(s.in[0]), s.attrs.real("eps"), false, s.in.size() == 4);
   });
 }
 
 // ---- backward ----
 
-template <class S, class Activation>
-Kernel sums_kernel(const Columns& plan, const Rows& r, double eps, bool has_affine) {
+template <class N, class Activation>
+Kernel sums_kernel(const Columns& plan, const Rows& r, bool stored, double eps, bool has_affine) {
   return [=](const Launch& l) {
-    using N = NumberOf<S>;
     using T = RealOf<N>;
     const int64_t channels = r.channels;
-    const View<S> d_y(l.in[0]), x(l.in[1]);
     const View<N> stats(l.in[2]), out(l.out[0]);
     const Channel<N> channel{stats, stats.at(channels), T(r.count), T(eps)};
     const Affine<N> scale{has_affine ? l.in + 3 : nullptr};
     const auto k = per_channel<N, 4>(l.exec, channels, [&](int64_t c) {
       return std::array<N, 4>{channel.mean[c], channel.inv_std(c), scale.gamma(c), scale.beta(c)};
     });
-    auto element = [=](int64_t row, int64_t c) {
-      const int64_t i = row * channels + c;
-      const N x_hat = normalize(x[i], k[0][c], k[1][c]);
-      const N d = Activation::backward(d_y[i], affine(x_hat, k[2][c], k[3][c]));
-      return std::array<N, 2>{d, d * x_hat};
+    auto body = [=](const std::array<View<N>, 2>& in) {
+      return [=, d_y = in[0], x = in[1]](int64_t row, int64_t c) {
+        const int64_t i = row * channels + c;
+        const N x_hat = normalize(x[i], k[0][c], k[1][c]);
+        const N d = Activation::backward(d_y[i], affine(x_hat, k[2][c], k[3][c]));
+        return std::array<N, 2>{d, d * x_hat};
+      };
     };
-    sum_rows<N, 2>(l.exec, plan, 0.4, element, State<N, 2>{out, out.at(channels)});
+    sum_operands<N, 2, false, 2>(l.exec, plan, 0.4, {{l.in[0], l.in[1]}, stored}, body,
+                                 State<N, 2>{out, out.at(channels)});
   };
 }
 
 Kernel kernel_sums(const Site& s) {
   const Rows r = rows_of(s, s.in[1]);
-  return with_types(s, [&]<class S, class A>(S, A) {
-    return sums_kernel<S, A>(columns_of(s, s.in[1]), r, s.attrs.real("eps"), s.in.size() == 5);
+  return with_types(s, [&]<class N, class A>(N, A) {
+    return sums_kernel<N, A>(columns_of(s, s.in[1]), r, is_stored(s.in[0]), s.attrs.real("eps"), s.in.size() == 5);
   });
 }
 
-template <class S, class Activation>
-Kernel input_kernel(const Rows& r, double eps, bool has_affine) {
+template <class N, class Activation>
+Kernel input_kernel(const Rows& r, bool stored, double eps, bool has_affine) {
   return [=](const Launch& l) {
-    using N = NumberOf<S>;
     using T = RealOf<N>;
-    const View<S> d_y(l.in[0]), x(l.in[1]);
     const View<N> stats(l.in[2]), sums(l.in[3]);
     const Channel<N> channel{stats, stats.at(r.channels), T(r.count), T(eps)};
     const Affine<N> scale{has_affine ? l.in + 4 : nullptr};
@@ -111,18 +111,21 @@ Kernel input_kernel(const Rows& r, double eps, bool has_affine) {
       return std::array<N, 7>{channel.mean[c], inv,          gamma * inv, sums[c] / count, sums[r.channels + c] / count,
                               gamma,           scale.beta(c)};
     });
-    fill_channels<S>(l, r.rows, r.channels, 2, [=](int64_t i, int64_t j) {
-      const N x_hat = normalize(x[i], k[0][j], k[1][j]);
-      const N d = Activation::backward(d_y[i], affine(x_hat, k[5][j], k[6][j]));
-      return normalize_backward(d, x_hat, k[3][j], k[4][j], k[2][j]);
+    fill_channels<N, 2>(l, r.rows, r.channels, {{l.in[0], l.in[1]}, stored}, [=](const std::array<View<N>, 2>& in) {
+      return [=, d_y = in[0], x = in[1]](int64_t i, int64_t j) {
+        const N x_hat = normalize(x[i], k[0][j], k[1][j]);
+        const N d = Activation::backward(d_y[i], affine(x_hat, k[5][j], k[6][j]));
+        return normalize_backward(d, x_hat, k[3][j], k[4][j], k[2][j]);
+      };
     });
   };
 }
 
 Kernel kernel_input(const Site& s) {
   const Rows r = rows_of(s, s.in[1]);
-  return with_types(
-      s, [&]<class S, class A>(S, A) { return input_kernel<S, A>(r, s.attrs.real("eps"), s.in.size() == 6); });
+  return with_types(s, [&]<class N, class A>(N, A) {
+    return input_kernel<N, A>(r, is_stored(s.in[0]), s.attrs.real("eps"), s.in.size() == 6);
+  });
 }
 
 // ---- rules ----

@@ -35,8 +35,8 @@ Kernel kernel_running(const Site& s) {
 
 Kernel kernel_inference(const Site& s) {
   const Rows r = rows_of(s, s.in[0]);
-  return with_types(s, [&]<class S, class A>(S, A) {
-    return normalise_kernel<S, A>(r, s.attrs.real("eps"), true, s.in.size() == 5);
+  return with_types(s, [&]<class N, class A>(N, A) {
+    return normalise_kernel<N, A>(r, is_stored(s.in[0]), s.attrs.real("eps"), true, s.in.size() == 5);
   });
 }
 

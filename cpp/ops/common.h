@@ -49,12 +49,6 @@ Value zeros_for(Recorder& record, Value x);  // a zero gradient of x's type
 std::vector<int64_t> shape_attr(const Type& t);
 Shape shape_of(const std::vector<int64_t>& extents);
 
-// f(S{}) with what the values of type t are stored as: the plan's number, or Bf16.
-template <class F>
-auto with_stored(const Site& site, const Type& t, F&& f) {
-  return t.kind == Kind::bf16 ? f(Bf16{}) : with_number(site.number, f);
-}
-
 // Output 0 of a kernel, n elements, made from the first `operands` inputs: far when it is large and none of them.
 template <class N>
 Result<N> result(const Launch& l, int64_t n, int operands) {

@@ -7,18 +7,27 @@
 namespace thalweg {
 namespace {
 
-template <class From, class To>
-BlockKernel block(const Site&) {
-  return [](const Launch& l, const Block& part) {
-    const View<From> x(l.in[0]);
-    const View<To> y(l.out[0]);
-    for_block<true>(part, [=](int64_t i) { y.set(i, x[i]); });
+template <class Move>
+BlockKernel by_runs(Move move) {
+  return [move](const Launch& l, const Block& b) {
+    for (int64_t r = 0, i = b.begin; r < b.rows; r++, i += b.step) move(l.in[0], l.out[0], i, b.n);
   };
 }
 
-template <class From, class To>
+BlockKernel round_block(const Site&) {
+  return by_runs([](const Buffer& x, const Buffer& y, int64_t i, int64_t n) {
+    store_stored(x.as<float>() + i, n, y.as<Bf16>() + i);
+  });
+}
+BlockKernel load_block(const Site&) {
+  return by_runs([](const Buffer& x, const Buffer& y, int64_t i, int64_t n) {
+    load_stored(x.as<Bf16>() + i, n, y.as<float>() + i);
+  });
+}
+
+template <BlockKernel (*kBlock)(const Site&)>
 Kernel kernel(const Site& site) {
-  return on_all(block<From, To>(site), site.out[0].shape.size(), 0.2);
+  return on_all(kBlock(site), site.out[0].shape.size(), 0.2);
 }
 
 template <Kind from, Kind to>
@@ -28,16 +37,12 @@ std::vector<Type> infer(const Inputs& in) {
   return {{in[0].shape, to, place_of(in[0])}};
 }
 
-template <class From, class To, Kind from, Kind to>
-Operator convert(const char* name) {
-  return {.name = name, .infer = infer<from, to>, .kernel = kernel<From, To>, .block = block<From, To>};
-}
-
 }  // namespace
 
 void register_convert(Registry& r) {
-  r.add(convert<float, Bf16, Kind::real, Kind::bf16>(kToBf16));
-  r.add(convert<Bf16, float, Kind::bf16, Kind::real>(kToFloat32));
+  r.add({.name = kToBf16, .infer = infer<Kind::real, Kind::bf16>, .kernel = kernel<round_block>, .block = round_block});
+  r.add(
+      {.name = kToFloat32, .infer = infer<Kind::bf16, Kind::real>, .kernel = kernel<load_block>, .block = load_block});
 }
 
 }  // namespace thalweg

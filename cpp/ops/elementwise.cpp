@@ -169,14 +169,13 @@ Operator comparison(const char* name) {
 constexpr auto kSum = [](auto a, auto b) { return a + b; };
 
 Kernel add_kernel(const Site& site) {  // stored as bf16: of one shape
-  if (site.out[0].kind == Kind::bf16) return by_block<kSum, 2, 0.3, true>(site);
+  if (site.out[0].kind == Kind::bf16) return by_block<kSum, 2>(site);
   return map2<kSum>(site);
 }
 
 void register_binary(Registry& r) {
   Operator sum = binary<kSum>("add", add_backward);
   sum.kernel = add_kernel;
-  sum.block = block_of<kSum, 2, true>;
   sum.bf16_in = 3, sum.bf16_out = 1;
   r.add(sum);
   r.add(binary<[](auto a, auto b) { return a - b; }>("sub", sub_backward));

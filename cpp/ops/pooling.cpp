@@ -4,8 +4,7 @@
 // Shapes: x (N, H, W, C), y (N, out_h, out_w, C), out = floor((size + padding - kernel) / stride) + 1.
 // Attributes: kernel [h, w], stride [h, w], padding [top, bottom, left, right], each less than the kernel.
 // Saved for backward: nothing but x and y. The first pixel, in window order, that equals y receives its gradient.
-// Windows of one image add up in their order, in one task: the bits depend on nothing else. They add up as numbers of
-// the formulas, whatever images are stored as.
+// Windows of one image add up in their order, in one task: the bits depend on nothing else.
 #include "pooling.h"
 
 #include "register.h"
@@ -33,34 +32,18 @@ void max_window(const Window& w, const Span& s, View<N> x, View<N> y) {
   });
 }
 
-template <class S>
-void mean_window(const Window& w, const Span& s, View<S> x, View<S> y) {
-  using N = NumberOf<S>;
+template <class N>
+void mean_window(const Window& w, const Span& s, View<N> x, View<N> y) {
+  const int64_t c = w.c;
   const RealOf<N> count = RealOf<N>(w.count_pad ? w.kh * w.kw : s.pixels());
-  alignas(64) RealOf<N> memory[kPlanes<N> * kStrip];
-  const View<N> sum = planar<N>(memory, kStrip);
-  for (int64_t c0 = 0; c0 < w.c; c0 += kStrip) {
-    const int64_t n = std::min(kStrip, w.c - c0);
-    for (int64_t i = 0; i < n; i++) sum.set(i, N(0));
-    each_pixel(w, s, [=, c = w.c](int64_t pixel) {
-      const View<S> a = x.at(pixel * c + c0);
+  for (int64_t i = 0; i < c; i++) y.set(i, N(0));
+  each_pixel(w, s, [=](int64_t pixel) {
+    const View<N> a = x.at(pixel * c);
 #pragma omp simd
-      for (int64_t i = 0; i < n; i++) sum.set(i, sum[i] + a[i]);
-    });
-    const View<S> to = y.at(c0);
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) to.set(i, sum[i] / N(count));
-  }
-}
-
-template <class N, class F>
-void each_output_row(const Exec& exec, const Window& w, View<N> x, View<N> y, F f) {
-  const double ns = 0.2 * double(w.n * w.out_h * w.out_w) * double(w.c * w.kh * w.kw);
-  exec.parallel(w.n * w.out_h, ns, [&](int64_t task, int) {
-    const int64_t image = task / w.out_h, p = task % w.out_h;
-    const View<N> from = x.at(image * w.h * w.w * w.c), to = y.at(image * w.out_h * w.out_w * w.c);
-    each_window(w, p, p + 1, [&](const Span& s, int64_t at) { f(w, s, from, to.at(at * w.c)); });
+    for (int64_t i = 0; i < c; i++) y.set(i, y[i] + a[i]);
   });
+#pragma omp simd
+  for (int64_t i = 0; i < c; i++) y.set(i, y[i] / N(count));
 }
 
 // One row of outputs; x at the first pixel of its first window. Pixels count in the order of max_window.
@@ -75,27 +58,47 @@ void max_row(const Window& w, View<N> x, View<N> y, View<N> dense) {
   });
 }
 
-template <class N>
-Kernel max_rows_kernel(const Window& w) {
-  return [w](const Launch& l) {
-    const View<N> x(l.in[0]), y(l.out[0]);
-    const int64_t row = w.out_w * w.c, rows = w.n * w.out_h;
-    l.exec.parallel(rows, 0.2 * double(rows * row * w.kh * w.kw), [&](int64_t r, int worker) {
-      const int64_t image = r / w.out_h, p = r % w.out_h;
-      max_row<N>(w, x.at((image * w.h + p * w.sh) * w.w * w.c), y.at(r * row), dense_rows<N>(l.exec, worker, row, 1));
-    });
-  };
+// Row p of the outputs of an image.
+template <class N, bool kMax>
+void pool_row(const Exec& exec, int worker, const Window& w, View<N> x, View<N> y, int64_t p) {
+  const int64_t row = w.out_w * w.c;
+  if constexpr (kMax && !kIsDual<N>)
+    if (by_rows<N>(w))
+      return max_row<N>(w, x.at(p * w.sh * w.w * w.c), y.at(p * row), dense_rows<N>(exec, worker, row, 1));
+  each_window(w, p, p + 1, [&](const Span& s, int64_t at) {
+    if constexpr (kMax) max_window<N>(w, s, x, y.at(at * w.c));
+    else mean_window<N>(w, s, x, y.at(at * w.c));
+  });
+}
+
+// An image that is stored as bf16, and what becomes of it, are floats in memory of the worker's.
+template <bool kMax>
+void pool_stored_image(const Launch& l, int worker, const Window& w, int64_t image) {
+  const int64_t in = w.h * w.w * w.c, out = w.out_h * w.out_w * w.c;
+  float* memory = l.exec.scratch<float>(worker, Slot::tile, in + out);
+  load_stored(l.in[0].as<Bf16>() + image * in, in, memory);
+  for (int64_t p = 0; p < w.out_h; p++)
+    pool_row<float, kMax>(l.exec, worker, w, View<float>(memory), View<float>(memory + in), p);
+  store_stored(memory + in, out, l.out[0].as<Bf16>() + image * out);
 }
 
 template <bool kMax>
 Kernel kernel(const Site& s) {
   const Window w = window_of(s.in[0].shape, s.attrs);
-  return with_stored(s, s.in[0], [&](auto zero) -> Kernel {
+  const double ns = 0.2 * double(w.n * w.out_h * w.out_w) * double(w.c * w.kh * w.kw);
+  if (s.in[0].kind == Kind::bf16)
+    return [w, ns](const Launch& l) {
+      l.exec.parallel(w.n, ns, [&](int64_t image, int worker) { pool_stored_image<kMax>(l, worker, w, image); });
+    };
+  return with_number(s.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
-    if constexpr (kMax && !kIsDual<N>)
-      if (by_rows<N>(w)) return max_rows_kernel<N>(w);
-    return [w](const Launch& l) {
-      each_output_row<N>(l.exec, w, View<N>(l.in[0]), View<N>(l.out[0]), kMax ? max_window<N> : mean_window<N>);
+    return [w, ns](const Launch& l) {
+      const View<N> x(l.in[0]), y(l.out[0]);
+      l.exec.parallel(w.n * w.out_h, ns, [&](int64_t task, int worker) {
+        const int64_t image = task / w.out_h, p = task % w.out_h;
+        const View<N> from = x.at(image * w.h * w.w * w.c), to = y.at(image * w.out_h * w.out_w * w.c);
+        pool_row<N, kMax>(l.exec, worker, w, from, to, p);
+      });
     };
   });
 }

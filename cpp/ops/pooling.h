@@ -2,6 +2,7 @@
 #pragma once
 #include "../exec/for_each.h"
 #include "../exec/pixels.h"
+#include "../exec/stored.h"
 #include "common.h"
 
 namespace thalweg::pooling {
@@ -76,8 +77,6 @@ void each_pixel(const Window& w, const Span& s, F f) {
   for (int64_t h = s.h0; h < s.h1; h++)
     for (int64_t v = s.w0; v < s.w1; v++) f(h * w.w + v);
 }
-
-inline constexpr int64_t kStrip = 64;  // channels at a time; what waits for its pixel, or for more of them, stays in L1
 
 // The kernels of pooling_backward.cpp.
 Kernel kernel_max_backward(const Site& s);

@@ -84,13 +84,12 @@ template <class N>
 using One = std::array<N, 1>;
 
 // One long vector: its blocks are folded in parallel, then the tree that fold_lanes would build.
-template <class S, class Combine>
-NumberOf<S> fold_vector(const Exec& exec, int64_t n, const View<S>& x, Combine combine) {
-  using N = NumberOf<S>;
+template <class N, class Combine>
+N fold_vector(const Exec& exec, int64_t n, const View<N>& x, Combine combine) {
   const int64_t blocks = (n + kLaneBlock - 1) / kLaneBlock;
   const State<N, 1> sums = state_at<N, 1>(exec.scratch<RealOf<N>>(0, Slot::shared, blocks * kPlanes<N>), blocks);
   exec.parallel(blocks, double(n) * 0.3, [&](int64_t b, int) {
-    const View<S> block = x.at(b * kLaneBlock);
+    const View<N> block = x.at(b * kLaneBlock);
     sums[0].set(b,
                 fold_lanes<N, 1>(
                     std::min(kLaneBlock, n - b * kLaneBlock), [=](int64_t i) { return One<N>{block[i]}; }, combine)[0]);
@@ -102,55 +101,63 @@ NumberOf<S> fold_vector(const Exec& exec, int64_t n, const View<S>& x, Combine c
   return slot[0];
 }
 
-template <class S, class N, class Combine>
-void run_lanes(const Exec& exec, const Stage& stage, const View<S>& x, const View<N>& y, Combine combine) {
+template <class N, class Combine>
+void run_lanes(const Exec& exec, const Stage& stage, const View<N>& x, const View<N>& y, Combine combine) {
   const int64_t n = stage.n, rows = std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, n));
-  if (stage.outer == 1 && n > kElementsPerTask) return y.set(0, fold_vector<S>(exec, n, x, combine));
+  if (stage.outer == 1 && n > kElementsPerTask) return y.set(0, fold_vector<N>(exec, n, x, combine));
   exec.parallel((stage.outer + rows - 1) / rows, double(stage.outer) * (double(n) * 0.3 + 10), [&](int64_t task, int) {
     for (int64_t o = task * rows; o < std::min(stage.outer, (task + 1) * rows); o++) {
-      const View<S> row = x.at(o * n);
+      const View<N> row = x.at(o * n);
       y.set(o, fold_lanes<N, 1>(n, [=](int64_t i) { return One<N>{row[i]}; }, combine)[0]);
     }
   });
 }
 
-template <class S, class N, class Combine>
-void run_stage(const Exec& exec, const Stage& stage, const View<S>& x, const View<N>& y, Combine combine) {
-  auto element = [=](int64_t i) { return One<N>{x[i]}; };
+// All of x as numbers, where it is stored as bf16: for folds of neighbours, which few networks have there.
+template <class N>
+View<N> loaded_whole(const Exec& exec, const Operands<N, 1>& x, int64_t n) {
+  if (!x.stored) return x.numbers()[0];
+  float* memory = exec.scratch<float>(0, Slot::a_pack, n);
+  for_parts(exec, n, 0.1,
+            [&](const Block& b) { load_stored(x.at[0].template as<Bf16>() + b.begin, b.n, memory + b.begin); });
+  return View<N>(Buffer{reinterpret_cast<std::byte*>(memory)});
+}
+
+template <class N, class Combine>
+void run_stage(const Exec& exec, const Stage& stage, const Operands<N, 1>& x, const View<N>& y, Combine combine) {
+  auto body = [](const std::array<View<N>, 1>& in) { return [v = in[0]](int64_t i) { return One<N>{v[i]}; }; };
   switch (stage.form) {
-    case Stage::Form::lanes: return run_lanes(exec, stage, x, y, combine);
-    case Stage::Form::groups: return sum_rows<N, 1, true>(exec, stage.plan, 0.3, element, {y}, combine);
-    case Stage::Form::rows: return sum_rows<N, 1>(exec, stage.plan, 0.3, element, {y}, combine);
+    case Stage::Form::lanes: return run_lanes(exec, stage, loaded_whole(exec, x, stage.outer * stage.n), y, combine);
+    case Stage::Form::groups: return sum_operands<N, 1, true, 1>(exec, stage.plan, 0.3, x, body, {y}, combine);
+    case Stage::Form::rows: return sum_operands<N, 1, false, 1>(exec, stage.plan, 0.3, x, body, {y}, combine);
   }
 }
 
 // Results between stages alternate between two halves of a scratch block; `divisor` is applied to the last ones.
-// kStored: x may be stored as bf16; the results are numbers.
-template <class Combine, bool kStored = false>
+template <class Combine>
 Kernel fold_kernel(const Site& site, const std::vector<bool>& reduced, double divisor = 1) {
   auto stages = std::make_shared<const std::vector<Stage>>(stages_of(site.in[0], reduced, site.cut(site.in[0])));
   int64_t between = 0;
   for (const Stage& s : *stages) between = std::max(between, s.results());
   const int64_t n = site.out[0].shape.size();
-  auto make = [&](auto zero) -> Kernel {
-    using S = decltype(zero);
-    using N = NumberOf<S>;
-    return [stages, between, n, divisor](const Launch& l) {
+  const bool stored = site.in[0].kind == Kind::bf16;
+  return with_number(site.number, [&](auto zero) -> Kernel {
+    using N = decltype(zero);
+    return [stages, between, n, divisor, stored](const Launch& l) {
       const size_t count = stages->size();
       auto* half = count < 2 ? nullptr : l.exec.scratch<RealOf<N>>(0, Slot::shared_pack, 2 * kPlanes<N> * between);
       const View<N> out(l.out[0]);
-      const View<S> x(l.in[0]);
-      auto made_by = [&](size_t i) {
-        return i + 1 == count ? out : planar<N>(half + int64_t(i % 2) * kPlanes<N> * between, between);
-      };
-      if (count == 0) for_each(l.exec, n, [=](int64_t i) { out.set(i, x[i]); });
-      else run_stage(l.exec, stages->front(), x, made_by(0), Combine{});
-      for (size_t i = 1; i < count; i++) run_stage(l.exec, (*stages)[i], made_by(i - 1), made_by(i), Combine{});
+      Operands<N, 1> x{{l.in[0]}, stored};
+      for (size_t i = 0; i < count; i++) {
+        auto* plane = half + int64_t(i % 2) * kPlanes<N> * between;
+        const Buffer made = i + 1 == count ? l.out[0] : Buffer{reinterpret_cast<std::byte*>(plane), between};
+        run_stage<N>(l.exec, (*stages)[i], x, View<N>(made), Combine{});
+        x = {{made}};
+      }
+      if (count == 0) for_each(l.exec, n, [=, v = loaded_whole(l.exec, x, n)](int64_t i) { out.set(i, v[i]); });
       if (divisor != 1) for_each(l.exec, n, [=](int64_t i) { out.set(i, out[i] / N(RealOf<N>(divisor))); });
     };
-  };
-  if constexpr (kStored) return with_stored(site, site.in[0], make);
-  else return with_number(site.number, make);
+  });
 }
 
 // ---- reduce_sum, reduce_mean, reduce_max, reduce_min ----
@@ -201,10 +208,10 @@ double mean_count(const Type& x, const std::vector<int>& axes) {
   return count;
 }
 
-Kernel sum_kernel(const Site& site) { return fold_kernel<Add, true>(site, reduced_axes(site)); }
+Kernel sum_kernel(const Site& site) { return fold_kernel<Add>(site, reduced_axes(site)); }
 Kernel mean_kernel(const Site& site) {
   const std::vector<int> axes = axes_of(site.attrs, site.in[0].shape.rank());
-  return fold_kernel<Add, true>(site, reduced_axes(site), mean_count(site.in[0], axes));
+  return fold_kernel<Add>(site, reduced_axes(site), mean_count(site.in[0], axes));
 }
 Kernel max_kernel(const Site& site) { return fold_kernel<Max>(site, reduced_axes(site)); }
 Kernel min_kernel(const Site& site) { return fold_kernel<Min>(site, reduced_axes(site)); }
@@ -264,7 +271,7 @@ Kernel sum_to_kernel(const Site& site) {
   std::vector<bool> reduced(x.shape.rank());
   for (int i = 0; i < x.shape.rank(); i++) reduced[i] = i < lead || (y.shape[i - lead] == 1 && x.shape[i] != 1);
   if (x.batched()) reduced[0] = !y.batched();
-  return fold_kernel<Add, true>(site, reduced);
+  return fold_kernel<Add>(site, reduced);
 }
 
 Values sum_to_backward(Recorder& g, const Applied& n, Flow d) { return {g.apply("expand", {d[0], n.in[0]}), kNone}; }

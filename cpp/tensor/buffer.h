@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../formula/bf16.h"
 #include "../formula/number.h"
 
 namespace thalweg {
@@ -44,29 +43,6 @@ struct View<Dual<T>> {
   }
   View at(int64_t i) const { return View(v + i, t + i); }
 };
-
-// What is stored as bf16 is a float to every formula: rounded when it is stored, exact when it is loaded.
-template <>
-struct View<Bf16> {
-  Bf16* __restrict__ p;
-  View(Buffer b) : p(b.as<Bf16>()) {}
-  explicit View(Bf16* q) : p(q) {}
-  TW_HD float operator[](int64_t i) const { return to_float(p[i]); }
-  TW_HD void set(int64_t i, float x) const { p[i] = to_bf16(x); }
-  View at(int64_t i) const { return View(p + i); }
-};
-
-// The number that formulas see of what is stored as S.
-template <class S>
-struct NumberOfImpl {
-  using type = S;
-};
-template <>
-struct NumberOfImpl<Bf16> {
-  using type = float;
-};
-template <class S>
-using NumberOf = typename NumberOfImpl<S>::type;
 
 template <class N>
 inline constexpr int kPlanes = kIsDual<N> ? 2 : 1;
