@@ -36,11 +36,18 @@ def _module(kind: str, *args: Any) -> nn.Module:
 
 
 def training(
-    network: Network, optimizer: str, x: np.ndarray, y: np.ndarray, threads: int, shards: int = 8
+    network: Network,
+    optimizer: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    threads: int,
+    shards: int = 8,
+    precision: str = "float32",
 ) -> tuple[Callable[[], float], list[np.ndarray], Callable[[], Any]]:
     """(a training step that returns its loss, the initial parameters in order, EPOCH steps at once)."""
     trainer = tw.Trainer(
-        *(build(network), tw.losses.CrossEntropy(), OPTIMIZERS[optimizer]()), seed=0, threads=threads, shards=shards
+        *(build(network), tw.losses.CrossEntropy(), OPTIMIZERS[optimizer]()),
+        **{"seed": 0, "threads": threads, "shards": shards, "precision": precision},
     )
     trainer.build(x, y)
     values = [np.array(v) for v in trainer.parameters().values()]

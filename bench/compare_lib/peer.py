@@ -92,9 +92,21 @@ def trainings(
     return found
 
 
-def _training(
-    network: Network, optimizer: str, layout: str, keywords: dict[str, Any], x: Any, y: Any, values: list[np.ndarray]
-) -> Callable[[], torch.Tensor]:
+def trainings_bf16(
+    network: Network, optimizer: str, x: np.ndarray, y: np.ndarray, values: list[np.ndarray]
+) -> dict[str, Callable[[], torch.Tensor]]:
+    """The same in bf16: autocast, and a network that is bf16 as a whole beside float32 parameters for the optimizer."""
+    found = {}
+    for layout in ("channels_last", "contiguous") if network.images else ("",):
+        for name, make in (("autocast", _autocast), ("all bf16", _all_bf16)):
+            found[" ".join(filter(None, (name, layout)))] = make(network, optimizer, layout, x, y, values)
+    return found
+
+
+def _placed(
+    network: Network, layout: str, x: Any, y: Any, values: list[np.ndarray]
+) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """The network and a batch in one layout."""
     net = build(network)
     set_parameters(net, values)
     inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
@@ -102,6 +114,55 @@ def _training(
         inputs = inputs.permute(0, 3, 1, 2)
         form = torch.channels_last if layout == "channels_last" else torch.contiguous_format
         inputs, net = inputs.contiguous(memory_format=form), net.to(memory_format=form)
+    return net, inputs, labels
+
+
+def _autocast(
+    network: Network, optimizer: str, layout: str, x: Any, y: Any, values: list[np.ndarray]
+) -> Callable[[], torch.Tensor]:
+    net, inputs, labels = _placed(network, layout, x, y, values)
+    update = OPTIMIZERS[optimizer](net.parameters(), fused=True)
+
+    def step() -> torch.Tensor:
+        update.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = nn.functional.cross_entropy(net(inputs), labels)
+        loss.backward()
+        update.step()
+        return loss.detach()
+
+    return step
+
+
+def _all_bf16(
+    network: Network, optimizer: str, layout: str, x: Any, y: Any, values: list[np.ndarray]
+) -> Callable[[], torch.Tensor]:
+    net, inputs, labels = _placed(network, layout, x, y, values)
+    masters = [p.detach().clone().requires_grad_() for p in net.parameters()]
+    net, inputs = net.to(torch.bfloat16), inputs.to(torch.bfloat16)
+    update = OPTIMIZERS[optimizer](masters, fused=True)
+    parameters = list(net.parameters())
+
+    def step() -> torch.Tensor:
+        loss = nn.functional.cross_entropy(net(inputs).float(), labels)
+        for p in parameters:
+            p.grad = None
+        loss.backward()
+        for master, p in zip(masters, parameters, strict=True):
+            master.grad = p.grad.float()  # type: ignore[union-attr]
+        update.step()
+        with torch.no_grad():
+            for master, p in zip(masters, parameters, strict=True):
+                p.copy_(master)
+        return loss.detach()
+
+    return step
+
+
+def _training(
+    network: Network, optimizer: str, layout: str, keywords: dict[str, Any], x: Any, y: Any, values: list[np.ndarray]
+) -> Callable[[], torch.Tensor]:
+    net, inputs, labels = _placed(network, layout, x, y, values)
     update = OPTIMIZERS[optimizer](net.parameters(), **keywords)
 
     def step() -> torch.Tensor:

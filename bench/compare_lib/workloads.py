@@ -76,6 +76,23 @@ def beside_jax(network: n.Network, optimizer: str, rows: int) -> Callable[[int],
     return build
 
 
+def training_bf16(network: n.Network, optimizer: str, rows: int) -> Callable[[int], Built]:
+    """In bf16 with float32 parameters, both sides; one rounding is 2^-9, the losses agree to a few of them."""
+
+    def build(threads: int) -> Built:
+        from . import ours, peer
+
+        x, y = n.batch(network, rows)
+        step, values, _ = ours.training(network, optimizer, x, y, threads, precision="bf16")
+        peers = peer.trainings_bf16(network, optimizer, x, y, values)
+        losses = [step() for _ in range(3)]
+        for name, other in peers.items():
+            agree(losses, [other().item() for _ in range(3)], f"the loss of three steps ({name})", 2e-2)
+        return step, peers, lambda peaks: n.flops(network, rows) / peaks.flops
+
+    return build
+
+
 def shards(network: n.Network, rows: int) -> Callable[[int], Built]:
     """The price of the default 8 shards, which is what the same bits on several ranks cost: beside one shard."""
 
@@ -208,6 +225,12 @@ WORKLOADS = [
     Workload("jax: mlp 784-512-512-10 bn b128", beside_jax(MLP, "sgd", 128), {1: 1.05, 2: 1.05}, "jax"),
     Workload("mlp 784-2048-2048-10 b512", training(n.dense(784, 2048, 2048, 10), "sgd", 512), {1: 1.05, 2: 1.15}),
     Workload("conv 32-64-128 bn b64", training(n.conv_net(32, 64, 128), "sgd", 64), {1: 1.3, 2: 1.3}),
+    Workload(
+        "mlp 784-2048-2048-10 b512 bf16",
+        training_bf16(n.dense(784, 2048, 2048, 10), "sgd", 512),
+        {1: 1.05, 2: 1.05},
+    ),
+    Workload("conv 32-64-128 bn b64 bf16", training_bf16(n.conv_net(32, 64, 128), "sgd", 64), {1: 1.3, 2: 1.3}),
     Workload("lenet5 b128", training(n.lenet5(), "sgd", 128), {1: 1.5, 2: 1.5}),
     Workload("resnet20 b128", training(n.resnet20(), "sgd", 128), {1: 1.1, 2: 1.1}),
     Workload("8 shards: mlp 784-512-512-10 bn b128", shards(MLP, 128), {1: 0.91, 2: 0.91}, "thalweg"),

@@ -276,15 +276,6 @@ Matmul across(const Matmul& p) {
   return q;
 }
 
-// Products that share B and follow each other in A and C are one product of more rows.
-Matmul merge_batch(Matmul p) {
-  if (p.batch > 1 && p.b_batch == 0 && p.a_batch == p.m * p.a_row && p.c_batch == p.m * p.c_row) {
-    p.m *= p.batch;
-    p.batch = 1;
-  }
-  return p;
-}
-
 }  // namespace
 
 template <class T>

@@ -21,6 +21,15 @@ struct Matmul {
   int64_t batch = 1, a_batch = 0, b_batch = 0, c_batch = 0;
   bool accumulate = false;  // C += the product, one addition per element (the tangent planes of duals)
 };
+// Products that share B and follow each other in A and C are one product of more rows.
+inline Matmul merge_batch(Matmul p) {
+  if (p.batch > 1 && p.b_batch == 0 && p.a_batch == p.m * p.a_row && p.c_batch == p.m * p.c_row) {
+    p.m *= p.batch;
+    p.batch = 1;
+  }
+  return p;
+}
+
 template <class T>
 void matmul(const Exec&, const Matmul&, const T* a, const T* b, const T* bias, T* c, const Follow& follow = {});
 

@@ -14,6 +14,7 @@
 #include "../tensor/arena.h"
 #include "for_each.h"
 #include "shards.h"
+#include "stored.h"
 
 namespace thalweg {
 
@@ -207,7 +208,7 @@ void fold_run(const Exec& exec, int worker, const Columns& plan, const Columns::
               const Leaf& leaf, const Merge& merge, const State<N, K>& out) {
   const int64_t count = run.end - run.begin, width = plan.tile, size = K * kPlanes<N> * width;
   const int64_t* row = plan.blocks.row.data() + run.begin;
-  if (count <= 1) return leaf(row[0], row[count], c0, c1, out);
+  if (count <= 1) return leaf(worker, row[0], row[count], c0, c1, out);
   auto* stack = exec.scratch<RealOf<N>>(worker, Slot::local, size * (tree_slots(count) - 1));
   int64_t rows[64];
   auto slot = [&](int s) { return s == 0 ? out : state_at<N, K>(stack + (s - 1) * size, width, c0); };
@@ -215,7 +216,7 @@ void fold_run(const Exec& exec, int worker, const Columns& plan, const Columns::
       count,
       [&](int64_t b, int s) {
         rows[s] = row[b + 1] - row[b];
-        leaf(row[b], row[b + 1], c0, c1, slot(s));
+        leaf(worker, row[b], row[b + 1], c0, c1, slot(s));
       },
       [&](int a, int b) {
         merge(slot(a), slot(b), rows[a], rows[b], c0, c1);
@@ -287,7 +288,7 @@ void fold_columns(const Exec& exec, const Columns& plan, double ns_per_element, 
 }  // namespace reduce_detail
 
 // Folds the rows of a matrix into K planes of per-channel results, out[k](c): blocks in a shard, then the shards.
-//   leaf(r0, r1, c0, c1, state)                 state of rows [r0, r1), which may be none: the identity; may use
+//   leaf(worker, r0, r1, c0, c1, state)         state of rows [r0, r1), which may be none: the identity; may use
 //   Slot::tile merge(into, from, n_into, n_from, c0, c1)   into = into + from, states of n_into and n_from rows (into
 //   is the older)
 template <class N, int K, class Leaf, class Merge>
@@ -303,13 +304,29 @@ void reduce_groups(const Exec& exec, const Columns& plan, double ns_per_element,
   reduce_detail::fold_columns<N, K, true>(exec, plan, ns_per_element, leaf, merge, out);
 }
 
-// Column sums (or other folds) of elements: element as in fold_block.
-template <class N, int K, bool kGroups = false, class Element, class Combine = Add>
-void sum_rows(const Exec& exec, const Columns& plan, double ns_per_element, const Element& element,
-              const State<N, K>& out, Combine combine = {}) {
-  auto leaf = [&](int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, K>& state) {
-    fold_block<N, K>(r0, r1, plan.channels, c0, c1, element, state, combine);
+// A leaf for reduce_rows from one that takes views of what it reads: leaf(in, r0, r1, c0, c1, state).
+template <class N, int M, class Leaf>
+auto on_rows(const Exec& exec, const Operands<N, M>& in, int64_t channels, const Leaf& leaf) {
+  return [&, channels](int worker, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const auto& state) {
+    if (in.stored && r0 < r1) {
+      const bool whole = c1 - c0 == channels;
+      const Block block{r0 * channels + c0, channels, whole ? 1 : r1 - r0, whole ? (r1 - r0) * channels : c1 - c0};
+      float* memory = exec.scratch<float>(worker, Slot::tile, M * in.stretch(block));
+      return leaf(in.loaded(block, memory), r0, r1, c0, c1, state);
+    }
+    leaf(in.numbers(), r0, r1, c0, c1, state);
   };
+}
+
+// Column sums (or other folds) of elements: body(in) gives an element as in fold_block from views of what is read.
+template <class N, int K, bool kGroups, int M, class Body, class Combine = Add>
+void sum_operands(const Exec& exec, const Columns& plan, double ns_per_element, const Operands<N, M>& in,
+                  const Body& body, const State<N, K>& out, Combine combine = {}) {
+  auto fold = [&](const std::array<View<N>, M>& x, int64_t r0, int64_t r1, int64_t c0, int64_t c1,
+                  const State<N, K>& state) {
+    fold_block<N, K>(r0, r1, plan.channels, c0, c1, body(x), state, combine);
+  };
+  const auto leaf = on_rows<N, M>(exec, in, plan.channels, fold);
   auto merge = [&](const State<N, K>& into, const State<N, K>& from, int64_t, int64_t, int64_t c0, int64_t c1) {
     reduce_detail::merge_states<N, K>(into, from, c0, c1, combine);
   };

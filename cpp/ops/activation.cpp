@@ -24,7 +24,7 @@ constexpr char kRelu[] = "relu_backward", kLeakyRelu[] = "leaky_relu_backward", 
 // ---- leaky_relu: a slope from the attributes ----
 
 BlockKernel leaky_relu_block(const Site& site) {
-  return with_number(site.number, [&](auto zero) -> BlockKernel {
+  BlockKernel numbers = with_number(site.number, [&](auto zero) -> BlockKernel {
     using N = decltype(zero);
     const auto slope = RealOf<N>(site.attrs.real("slope", 0.01));
     return [slope](const Launch& l, const Block& block) {
@@ -32,10 +32,11 @@ BlockKernel leaky_relu_block(const Site& site) {
       for_block<!kIsDual<N>>(block, [=](int64_t i) { y.set(i, leaky_relu(x[i], slope)); });
     };
   });
+  return site.out[0].kind == Kind::bf16 ? stored_block<1>(std::move(numbers)) : numbers;
 }
 
 BlockKernel leaky_relu_backward_block(const Site& site) {
-  return with_number(site.number, [&](auto zero) -> BlockKernel {
+  BlockKernel numbers = with_number(site.number, [&](auto zero) -> BlockKernel {
     using N = decltype(zero);
     const auto slope = RealOf<N>(site.attrs.real("slope", 0.01));
     return [slope](const Launch& l, const Block& block) {
@@ -43,6 +44,7 @@ BlockKernel leaky_relu_backward_block(const Site& site) {
       for_block<!kIsDual<N>>(block, [=](int64_t i) { d_x.set(i, leaky_relu_backward(d_y[i], x[i], slope)); });
     };
   });
+  return site.out[0].kind == Kind::bf16 ? stored_block<2>(std::move(numbers)) : numbers;
 }
 
 template <BlockKernel (*kBlock)(const Site&)>
@@ -101,30 +103,38 @@ constexpr auto kSoftplusBack = [](auto d_y, auto x) { return softplus_backward(d
 void register_activation(Registry& r) {
   r.add({.name = "relu",
          .infer = infer_same,
-         .kernel = map1<kReluOf>,
+         .kernel = by_block<kReluOf, 1>,
          .backward = rule<kRelu, true>,
          .block = block_of<kReluOf, 1>,
-         .inplace = 1});
+         .inplace = 1,
+         .bf16_in = 1,
+         .bf16_out = 1});
   r.add({.name = "leaky_relu",
          .infer = infer_leaky_relu,
          .kernel = leaky_kernel<leaky_relu_block>,
          .backward = rule<kLeakyRelu, false>,
          .block = leaky_relu_block,
-         .inplace = 1});
+         .inplace = 1,
+         .bf16_in = 1,
+         .bf16_out = 1});
   r.add({.name = "tanh",
          .infer = infer_same,
-         .kernel = map1<kTanhOf, 1.5>,
+         .kernel = by_block<kTanhOf, 1, 1.5>,
          .backward = rule<kTanh, true>,
          .block = block_of<kTanhOf, 1>,
          .cost = map_cost<20>,
-         .inplace = 1});
+         .inplace = 1,
+         .bf16_in = 1,
+         .bf16_out = 1});
   r.add({.name = "sigmoid",
          .infer = infer_same,
-         .kernel = map1<kSigmoidOf, 1.5>,
+         .kernel = by_block<kSigmoidOf, 1, 1.5>,
          .backward = rule<kSigmoid, true>,
          .block = block_of<kSigmoidOf, 1>,
          .cost = map_cost<16>,
-         .inplace = 1});
+         .inplace = 1,
+         .bf16_in = 1,
+         .bf16_out = 1});
   r.add({.name = "gelu",
          .infer = infer_gelu,
          .kernel = gelu_kernel,
@@ -138,24 +148,36 @@ void register_activation(Registry& r) {
          .cost = map_cost<30>,
          .inplace = 1});
 
-  r.add({.name = kRelu, .infer = infer_pair, .kernel = zip2<kReluBack>, .block = block_of<kReluBack, 2>, .inplace = 3});
+  r.add({.name = kRelu,
+         .infer = infer_pair,
+         .kernel = by_block<kReluBack, 2>,
+         .block = block_of<kReluBack, 2>,
+         .inplace = 3,
+         .bf16_in = 3,
+         .bf16_out = 1});
   r.add({.name = kLeakyRelu,
          .infer = infer_pair,
          .kernel = leaky_kernel<leaky_relu_backward_block>,
          .block = leaky_relu_backward_block,
-         .inplace = 3});
+         .inplace = 3,
+         .bf16_in = 3,
+         .bf16_out = 1});
   r.add({.name = kTanh,
          .infer = infer_pair,
-         .kernel = zip2<kTanhBack>,
+         .kernel = by_block<kTanhBack, 2>,
          .block = block_of<kTanhBack, 2>,
          .cost = map_cost<3>,
-         .inplace = 3});
+         .inplace = 3,
+         .bf16_in = 3,
+         .bf16_out = 1});
   r.add({.name = kSigmoid,
          .infer = infer_pair,
-         .kernel = zip2<kSigmoidBack>,
+         .kernel = by_block<kSigmoidBack, 2>,
          .block = block_of<kSigmoidBack, 2>,
          .cost = map_cost<3>,
-         .inplace = 3});
+         .inplace = 3,
+         .bf16_in = 3,
+         .bf16_out = 1});
   r.add({.name = kGelu,
          .infer = infer_gelu_backward,
          .kernel = gelu_backward_kernel,

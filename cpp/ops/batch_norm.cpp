@@ -18,11 +18,13 @@ using namespace batch_norm;
 // ---- statistics ----
 
 template <class N>
-Kernel moments_kernel(const Columns& plan) {
-  return [plan](const Launch& l) {
-    const View<N> x(l.in[0]), out(l.out[0]);
+Kernel moments_kernel(const Columns& plan, bool stored) {
+  return [plan, stored](const Launch& l) {
+    const View<N> out(l.out[0]);
     const int64_t channels = plan.channels;
-    auto leaf = [&](int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& s) {
+    auto leaf = [&](const std::array<View<N>, 1>& in, int64_t r0, int64_t r1, int64_t c0, int64_t c1,
+                    const State<N, 2>& s) {
+      const View<N> x = in[0];
       const View<N> first = x.at(r0 * channels);
       auto offset = [=](int64_t r, int64_t c) { return std::array<N, 1>{x[r * channels + c] - first[c]}; };
       fold_block<N, 1>(r0, r1, channels, c0, c1, offset, State<N, 1>{s[0]});
@@ -43,12 +45,14 @@ Kernel moments_kernel(const Columns& plan) {
         a[1].set(c, m.m2);
       }
     };
-    reduce_rows<N, 2>(l.exec, plan, 0.3, leaf, merge_states, State<N, 2>{out, out.at(channels)});
+    reduce_rows<N, 2>(l.exec, plan, 0.3, on_rows<N, 1>(l.exec, {{l.in[0]}, stored}, channels, leaf), merge_states,
+                      State<N, 2>{out, out.at(channels)});
   };
 }
 
 Kernel kernel_moments(const Site& s) {
-  return with_number(s.number, [&](auto zero) { return moments_kernel<decltype(zero)>(columns_of(s, s.in[0])); });
+  const Columns plan = columns_of(s, s.in[0]);
+  return with_number(s.number, [&](auto zero) { return moments_kernel<decltype(zero)>(plan, is_stored(s.in[0])); });
 }
 
 // ---- normalise ----
@@ -57,45 +61,48 @@ Kernel kernel(const Site& s) {
   const Rows r = rows_of(s, s.in[0]);
   need_two(r.count, "[batch_norm] ");
   return with_types(s, [&]<class N, class A>(N, A) {
-    return normalise_kernel<N, A>(r, s.attrs.real("eps"), false, s.in.size() == 4);
+    return normalise_kernel<N, A>(r, is_stored(s.in[0]), s.attrs.real("eps"), false, s.in.size() == 4);
   });
 }
 
 // ---- backward ----
 
 template <class N, class Activation>
-Kernel sums_kernel(const Columns& plan, const Rows& r, double eps, bool has_affine) {
+Kernel sums_kernel(const Columns& plan, const Rows& r, bool stored, double eps, bool has_affine) {
   return [=](const Launch& l) {
     using T = RealOf<N>;
     const int64_t channels = r.channels;
-    const View<N> d_y(l.in[0]), x(l.in[1]), stats(l.in[2]), out(l.out[0]);
+    const View<N> stats(l.in[2]), out(l.out[0]);
     const Channel<N> channel{stats, stats.at(channels), T(r.count), T(eps)};
     const Affine<N> scale{has_affine ? l.in + 3 : nullptr};
     const auto k = per_channel<N, 4>(l.exec, channels, [&](int64_t c) {
       return std::array<N, 4>{channel.mean[c], channel.inv_std(c), scale.gamma(c), scale.beta(c)};
     });
-    auto element = [=](int64_t row, int64_t c) {
-      const int64_t i = row * channels + c;
-      const N x_hat = normalize(x[i], k[0][c], k[1][c]);
-      const N d = Activation::backward(d_y[i], affine(x_hat, k[2][c], k[3][c]));
-      return std::array<N, 2>{d, d * x_hat};
+    auto body = [=](const std::array<View<N>, 2>& in) {
+      return [=, d_y = in[0], x = in[1]](int64_t row, int64_t c) {
+        const int64_t i = row * channels + c;
+        const N x_hat = normalize(x[i], k[0][c], k[1][c]);
+        const N d = Activation::backward(d_y[i], affine(x_hat, k[2][c], k[3][c]));
+        return std::array<N, 2>{d, d * x_hat};
+      };
     };
-    sum_rows<N, 2>(l.exec, plan, 0.4, element, State<N, 2>{out, out.at(channels)});
+    sum_operands<N, 2, false, 2>(l.exec, plan, 0.4, {{l.in[0], l.in[1]}, stored}, body,
+                                 State<N, 2>{out, out.at(channels)});
   };
 }
 
 Kernel kernel_sums(const Site& s) {
   const Rows r = rows_of(s, s.in[1]);
   return with_types(s, [&]<class N, class A>(N, A) {
-    return sums_kernel<N, A>(columns_of(s, s.in[1]), r, s.attrs.real("eps"), s.in.size() == 5);
+    return sums_kernel<N, A>(columns_of(s, s.in[1]), r, is_stored(s.in[0]), s.attrs.real("eps"), s.in.size() == 5);
   });
 }
 
 template <class N, class Activation>
-Kernel input_kernel(const Rows& r, double eps, bool has_affine) {
+Kernel input_kernel(const Rows& r, bool stored, double eps, bool has_affine) {
   return [=](const Launch& l) {
     using T = RealOf<N>;
-    const View<N> d_y(l.in[0]), x(l.in[1]), stats(l.in[2]), sums(l.in[3]);
+    const View<N> stats(l.in[2]), sums(l.in[3]);
     const Channel<N> channel{stats, stats.at(r.channels), T(r.count), T(eps)};
     const Affine<N> scale{has_affine ? l.in + 4 : nullptr};
     const N count = N(T(r.count));
@@ -104,18 +111,21 @@ Kernel input_kernel(const Rows& r, double eps, bool has_affine) {
       return std::array<N, 7>{channel.mean[c], inv,          gamma * inv, sums[c] / count, sums[r.channels + c] / count,
                               gamma,           scale.beta(c)};
     });
-    fill_channels<N>(l, r.rows, r.channels, 2, [=](int64_t i, int64_t j) {
-      const N x_hat = normalize(x[i], k[0][j], k[1][j]);
-      const N d = Activation::backward(d_y[i], affine(x_hat, k[5][j], k[6][j]));
-      return normalize_backward(d, x_hat, k[3][j], k[4][j], k[2][j]);
+    fill_channels<N, 2>(l, r.rows, r.channels, {{l.in[0], l.in[1]}, stored}, [=](const std::array<View<N>, 2>& in) {
+      return [=, d_y = in[0], x = in[1]](int64_t i, int64_t j) {
+        const N x_hat = normalize(x[i], k[0][j], k[1][j]);
+        const N d = Activation::backward(d_y[i], affine(x_hat, k[5][j], k[6][j]));
+        return normalize_backward(d, x_hat, k[3][j], k[4][j], k[2][j]);
+      };
     });
   };
 }
 
 Kernel kernel_input(const Site& s) {
   const Rows r = rows_of(s, s.in[1]);
-  return with_types(
-      s, [&]<class N, class A>(N, A) { return input_kernel<N, A>(r, s.attrs.real("eps"), s.in.size() == 6); });
+  return with_types(s, [&]<class N, class A>(N, A) {
+    return input_kernel<N, A>(r, is_stored(s.in[0]), s.attrs.real("eps"), s.in.size() == 6);
+  });
 }
 
 // ---- rules ----
@@ -181,7 +191,12 @@ std::vector<Value> backward(Recorder& r, const Applied& n, std::span<const Value
 }  // namespace
 
 void register_batch_norm(Registry& r) {
-  r.add({.name = "moments", .infer = infer_moments, .kernel = kernel_moments, .cost = cost_of, .called = "batch_norm"});
+  r.add({.name = "moments",
+         .infer = infer_moments,
+         .kernel = kernel_moments,
+         .cost = cost_of,
+         .bf16_in = 1,
+         .called = "batch_norm"});
   r.add({.name = "batch_norm",
          .infer = infer,
          .kernel = kernel,
@@ -189,19 +204,24 @@ void register_batch_norm(Registry& r) {
          .leads = true,
          .cost = cost_of,
          .inplace = 1,
-         .activations = "relu"});
+         .activations = "relu",
+         .bf16_in = 1,
+         .bf16_out = 1});
   r.add({.name = "batch_norm_backward_sums",
          .infer = infer_sums,
          .kernel = kernel_sums,
          .cost = cost_of,
-         .activations = "relu"});
+         .activations = "relu",
+         .bf16_in = 3});
   r.add({.name = "batch_norm_backward_input",
          .infer = infer_input,
          .kernel = kernel_input,
          .leads = true,
          .cost = cost_of,
          .inplace = 3,
-         .activations = "relu"});
+         .activations = "relu",
+         .bf16_in = 3,
+         .bf16_out = 1});
 }
 
 }  // namespace thalweg

@@ -2,6 +2,7 @@
 // of a channel, and the activation that the same pass may apply.
 #pragma once
 #include "../exec/reduce.h"
+#include "../exec/stored.h"
 #include "../formula/activation.h"
 #include "../formula/batch_norm.h"
 #include "../formula/moments.h"
@@ -19,6 +20,8 @@ inline Rows rows_of(const Site& s, const Type& x) {
   r.count = x.batched() ? s.rows_global * r.inner : r.rows;
   return r;
 }
+
+inline bool is_stored(const Type& x) { return x.kind == Kind::bf16; }
 
 inline Columns columns_of(const Site& s, const Type& x) {
   return columns(row_blocks(s.cut(x), x.shape.product(1, x.shape.rank() - 1)), x.shape.back());
@@ -40,18 +43,51 @@ State<N, K> per_channel(const Exec& exec, int64_t channels, F constants) {
   return k;
 }
 
-// y[i] = f(i, j) for every element i of output 0, a (rows, channels) matrix, j its place among the repeated channels.
-// `operands`: tensors of that size that are read.
-template <class N, class F>
-void fill_channels(const Launch& l, int64_t rows, int64_t channels, int operands, F f) {
+// The rows of a part in which operands and result are stored as bf16.
+template <class N, int K, class Body>
+void fill_stored(const Launch& l, const Operands<N, K>& in, int64_t row, int64_t end, int64_t width, const Body& body) {
+  alignas(64) float memory[(K + 1) * kStoredPart];
+  const int64_t part = std::min(width, kStoredPart);
+  for (; row < end; row++)
+    for (int64_t j = 0; j < width; j += part) {
+      const int64_t n = std::min(part, width - j), begin = row * width + j;
+      float* made = memory + K * kStoredPart;
+      fill_row(Result<N>{View<N>(made - begin)}, row, width, j, j + n, body(in.loaded(begin, n, memory)));
+      store_stored(made, n, l.out[0].as<Bf16>() + begin);
+    }
+}
+
+// y[i] = f(i, j) for every element i of output 0, a (rows, channels) matrix, j its place among the repeated channels;
+// f = body(in), `in` being views of what is read.
+template <class N, int K, class Body>
+void fill_channels(const Launch& l, int64_t rows, int64_t channels, const Operands<N, K>& in, const Body& body) {
   const int64_t joined = rows_joined(channels), width = joined * channels, whole = rows / joined;
   const int64_t rest = (rows - whole * joined) * channels;
-  Result<N> to = result<N>(l, rows * channels, operands);
   const Follow follow = l.follow();
-  if (follow) to.far = false;
   auto after = [&](int64_t begin, int64_t n) {
     if (follow) follow({begin, 0, 1, n});
   };
+  if constexpr (std::is_same_v<N, float>)
+    if (in.stored) {
+      const int64_t rows_per_task = std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, width));
+      l.exec.parallel((whole + rows_per_task - 1) / rows_per_task, double(rows) * double(channels) * 0.4,
+                      [&](int64_t task, int) {
+                        const int64_t row = task * rows_per_task, end = std::min(whole, row + rows_per_task);
+                        fill_stored<N, K>(l, in, row, end, width, body);
+                        after(row * width, (end - row) * width);
+                      });
+      alignas(64) float memory[(K + 1) * kStoredPart];  // the rest is less than such a row, and a channel at least
+      for (int64_t j = 0; j < rest; j += kStoredPart) {
+        const int64_t n = std::min(kStoredPart, rest - j), begin = whole * width + j;
+        const auto f = body(in.loaded(begin, n, memory));
+        for (int64_t k = 0; k < n; k++) memory[K * kStoredPart + k] = f(begin + k, j + k);
+        store_stored(memory + K * kStoredPart, n, l.out[0].as<Bf16>() + begin);
+      }
+      return after(whole * width, rest);
+    }
+  Result<N> to = result<N>(l, rows * channels, K);
+  if (follow) to.far = false;
+  const auto f = body(in.numbers());
   fill_rows(l.exec, whole, width, to, f, 0.4, after);
   for (int64_t j = 0; j < rest; j++) to.y.set(whole * width + j, f(whole * width + j, j));
   after(whole * width, rest);
@@ -83,7 +119,14 @@ inline constexpr char kActivation[] = "activation";
 template <class F>
 Kernel with_types(const Site& s, F f) {  // f(number, activation)
   const bool relu = s.attrs.text(kActivation, "") == "relu";
-  return with_number(s.number, [&](auto zero) { return relu ? f(zero, Relu{}) : f(zero, Linear{}); });
+  return with_number(s.number, [&](auto zero) -> Kernel {
+    if constexpr (!kIsDual<decltype(zero)>) {
+      if (relu) return f(zero, Relu{});
+    } else if (relu) {
+      fail("[batch_norm] an activation is joined to plain numbers only, not to duals");
+    }
+    return f(zero, Linear{});
+  });
 }
 
 // gamma and beta, where there are any.
@@ -105,18 +148,20 @@ struct Channel {
 };
 
 template <class N, class Activation>
-Kernel normalise_kernel(const Rows& r, double eps, bool is_running, bool has_affine) {
+Kernel normalise_kernel(const Rows& r, bool stored, double eps, bool is_running, bool has_affine) {
   return [=](const Launch& l) {
     using T = RealOf<N>;
-    const View<N> x(l.in[0]), stats(l.in[1]);
+    const View<N> stats(l.in[1]);
     const Channel<N> channel{stats, is_running ? View<N>(l.in[2]) : stats.at(r.channels), T(is_running ? 0 : r.count),
                              T(eps)};
     const Affine<N> scale{has_affine ? l.in + (is_running ? 3 : 2) : nullptr};
     const auto k = per_channel<N, 4>(l.exec, r.channels, [&](int64_t c) {
       return std::array<N, 4>{channel.mean[c], channel.inv_std(c), scale.gamma(c), scale.beta(c)};
     });
-    fill_channels<N>(l, r.rows, r.channels, 1, [=](int64_t i, int64_t j) {
-      return Activation::forward(affine(normalize(x[i], k[0][j], k[1][j]), k[2][j], k[3][j]));
+    fill_channels<N, 1>(l, r.rows, r.channels, {{l.in[0]}, stored}, [=](const std::array<View<N>, 1>& in) {
+      return [=, x = in[0]](int64_t i, int64_t j) {
+        return Activation::forward(affine(normalize(x[i], k[0][j], k[1][j]), k[2][j], k[3][j]));
+      };
     });
   };
 }

@@ -36,7 +36,7 @@ Kernel kernel_running(const Site& s) {
 Kernel kernel_inference(const Site& s) {
   const Rows r = rows_of(s, s.in[0]);
   return with_types(s, [&]<class N, class A>(N, A) {
-    return normalise_kernel<N, A>(r, s.attrs.real("eps"), true, s.in.size() == 5);
+    return normalise_kernel<N, A>(r, is_stored(s.in[0]), s.attrs.real("eps"), true, s.in.size() == 5);
   });
 }
 
@@ -102,7 +102,9 @@ void register_batch_norm_inference(Registry& r) {
          .leads = true,
          .cost = cost_of,
          .inplace = 1,
-         .activations = "relu"});
+         .activations = "relu",
+         .bf16_in = 1,
+         .bf16_out = 1});
 }
 
 }  // namespace thalweg

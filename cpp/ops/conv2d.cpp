@@ -77,11 +77,9 @@ std::vector<Type> infer(const Inputs& in) {
 Kernel kernel(const Site& s) {
   const Conv p = conv_of(s.in[0].shape, s.in[1].shape, s.attrs);
   if (p.n == 0) return [](const Launch&) {};
-  return with_number(s.number, [&, has_bias = s.in.size() == 3](auto zero) -> Kernel {
-    using N = decltype(zero);
-    return [p, has_bias](const Launch& l) {
-      const Maybe<N> bias = has_bias ? Maybe<N>(View<N>(l.in[2])) : std::nullopt;
-      product_conv<N>(l, p, View<N>(l.in[0]), View<N>(l.in[1]), bias, View<N>(l.out[0]));
+  return with_product(s, s.in[0], [&, has_bias = s.in.size() == 3](auto how) -> Kernel {
+    return [p, has_bias, how](const Launch& l) {
+      product_conv(how, l, p, {l.in[0], l.in[1], has_bias ? l.in + 2 : nullptr, l.out[0]});
     };
   });
 }
@@ -112,9 +110,8 @@ std::vector<Type> infer_input(const Inputs& in) {
 Kernel kernel_input(const Site& s) {
   const Conv p = conv_of(s.in[2].shape, s.in[1].shape, s.attrs);
   if (p.n == 0) return [](const Launch&) {};
-  return with_number(s.number, [&](auto zero) -> Kernel {
-    using N = decltype(zero);
-    return [p](const Launch& l) { product_conv_input<N>(l, p, View<N>(l.in[0]), View<N>(l.in[1]), View<N>(l.out[0])); };
+  return with_product(s, s.in[0], [&](auto how) -> Kernel {
+    return [p, how](const Launch& l) { product_conv_input(how, l, p, {l.in[0], l.in[1], nullptr, l.out[0]}); };
   });
 }
 
@@ -130,10 +127,9 @@ std::vector<Type> infer_weight(const Inputs& in) {
 
 Kernel kernel_weight(const Site& s) {
   const Conv p = conv_of(s.in[1].shape, s.in[2].shape, s.attrs);
-  return with_number(s.number, [&, shards = s.cut(s.in[1])](auto zero) -> Kernel {
-    using N = decltype(zero);
-    return [p, shards](const Launch& l) {
-      product_conv_weight<N>(l.exec, p, shards, View<N>(l.in[1]), View<N>(l.in[0]), View<N>(l.out[0]));
+  return with_product(s, s.in[0], [&, shards = s.cut(s.in[1])](auto how) -> Kernel {
+    return [p, shards, how](const Launch& l) {
+      product_conv_weight(how, l.exec, p, shards, {l.in[1], l.in[0], nullptr, l.out[0]});
     };
   });
 }
@@ -151,20 +147,33 @@ Cost cost(const Site& s) {
 }  // namespace
 
 void register_conv2d(Registry& r) {
-  r.add({.name = "conv2d", .infer = infer, .kernel = kernel, .backward = backward, .leads = true, .cost = cost<0, 1>});
+  r.add({.name = "conv2d",
+         .infer = infer,
+         .kernel = kernel,
+         .backward = backward,
+         .leads = true,
+         .cost = cost<0, 1>,
+         .bf16_in = 1,
+         .bf16_out = 1,
+         .product = true});
   r.add({.name = "conv2d_backward_input",
          .infer = infer_input,
          .kernel = kernel_input,
          .backward = backward_input,
          .leads = true,
          .cost = cost<2, 1>,
-         .shape_only = 1u << 2});
+         .shape_only = 1u << 2,
+         .bf16_in = 1,
+         .bf16_out = 1,
+         .product = true});
   r.add({.name = "conv2d_backward_weight",
          .infer = infer_weight,
          .kernel = kernel_weight,
          .backward = backward_weight,
          .cost = cost<1, 2>,
-         .shape_only = 1u << 2});
+         .shape_only = 1u << 2,
+         .bf16_in = 3,
+         .product = true});
 }
 
 }  // namespace thalweg

@@ -120,11 +120,17 @@ Operator binary(const char* name, decltype(Operator::backward) backward) {
           .inplace = 3};
 }
 
+template <auto kFormula, double kNs>
+constexpr auto unary_kernel() -> Kernel (*)(const Site&) {
+  if constexpr (kNs < 1) return by_block<kFormula, 1, kNs>;
+  else return map1<kFormula, kNs>;
+}
+
 template <auto kFormula, double kNs = 0.3, int kFlops = 1>
 Operator unary(const char* name, decltype(Operator::backward) backward) {
   return {.name = name,
           .infer = infer_same,
-          .kernel = map1<kFormula, kNs>,
+          .kernel = unary_kernel<kFormula, kNs>(),
           .backward = backward,
           .block = quick_block<kFormula, 1, kNs>(),
           .cost = map_cost<kFlops>,
@@ -160,8 +166,18 @@ Operator comparison(const char* name) {
   return {.name = name, .infer = infer2, .kernel = compare<kTest>, .inplace = 3};
 }
 
+constexpr auto kSum = [](auto a, auto b) { return a + b; };
+
+Kernel add_kernel(const Site& site) {  // stored as bf16: of one shape
+  if (site.out[0].kind == Kind::bf16) return by_block<kSum, 2>(site);
+  return map2<kSum>(site);
+}
+
 void register_binary(Registry& r) {
-  r.add(binary<[](auto a, auto b) { return a + b; }>("add", add_backward));
+  Operator sum = binary<kSum>("add", add_backward);
+  sum.kernel = add_kernel;
+  sum.bf16_in = 3, sum.bf16_out = 1;
+  r.add(sum);
   r.add(binary<[](auto a, auto b) { return a - b; }>("sub", sub_backward));
   r.add(binary<[](auto a, auto b) { return a * b; }>("mul", mul_backward));
   r.add(binary<[](auto a, auto b) { return a / b; }>("div", div_backward));
@@ -194,7 +210,7 @@ void register_unary(Registry& r) {
   r.add(unary<[](auto x) { return erf(x); }, 2.0, 24>("erf", erf_backward));
   r.add({.name = "abs_backward",
          .infer = infer_pair,
-         .kernel = zip2<kSignedLike>,
+         .kernel = by_block<kSignedLike, 2>,
          .block = block_of<kSignedLike, 2>,
          .inplace = 3});
 }

@@ -23,6 +23,7 @@ Registry all_operators() {
   register_batch_norm_inference(r);
   register_layer_norm(r);
   register_dropout(r);
+  register_convert(r);
   register_softmax(r);
   register_loss(r);
   return r;

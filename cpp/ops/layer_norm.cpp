@@ -98,7 +98,7 @@ Kernel backward_kernel(const Columns& plan) {
     const int64_t width = plan.channels;
     const View<N> d_y(l.in[0]), x(l.in[1]), stats(l.in[2]), gamma(l.in[kAffine ? 3 : 2]), sums(l.out[1]);
     const Result<N> d_x = result<N>(l, plan.blocks.rows() * width, 2);
-    auto leaf = [&](int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& state) {
+    auto leaf = [&](int, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& state) {
       for (int k = 0; k < 2; k++)
         for (int64_t c = c0; c < c1; c++) state[k].set(c, N(0));
       for (int64_t r = r0; r < r1; r++) {

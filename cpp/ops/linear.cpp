@@ -44,11 +44,9 @@ Kernel kernel(const Site& s) {
   const Matmul p{
       .m = x.rows(), .n = w[0], .k = w[1], .a_row = w[1], .a_col = 1, .b_row = 1, .b_col = w[1], .c_row = w[0]};
   if (p.m * p.n == 0) return [](const Launch&) {};
-  return with_number(s.number, [&, has_bias = s.in.size() == 3](auto zero) -> Kernel {
-    using N = decltype(zero);
-    return [p, has_bias](const Launch& l) {
-      const Maybe<N> bias = has_bias ? Maybe<N>(View<N>(l.in[2])) : std::nullopt;
-      product<N>(l, p, View<N>(l.in[0]), View<N>(l.in[1]), bias, View<N>(l.out[0]));
+  return with_product(s, s.in[0], [&, has_bias = s.in.size() == 3](auto how) -> Kernel {
+    return [p, has_bias, how](const Launch& l) {
+      product<true>(how, l, p, {l.in[0], l.in[1], has_bias ? l.in + 2 : nullptr, l.out[0]});
     };
   });
 }
@@ -76,9 +74,8 @@ Kernel kernel_input(const Site& s) {
   const Matmul p{
       .m = d_y.rows(), .n = w[1], .k = w[0], .a_row = w[0], .a_col = 1, .b_row = w[1], .b_col = 1, .c_row = w[1]};
   if (p.m * p.n == 0) return [](const Launch&) {};
-  return with_number(s.number, [&](auto zero) -> Kernel {
-    using N = decltype(zero);
-    return [p](const Launch& l) { product<N>(l, p, View<N>(l.in[0]), View<N>(l.in[1]), {}, View<N>(l.out[0])); };
+  return with_product(s, s.in[0], [&](auto how) -> Kernel {
+    return [p, how](const Launch& l) { product<true>(how, l, p, {l.in[0], l.in[1], nullptr, l.out[0]}); };
   });
 }
 
@@ -109,10 +106,9 @@ Kernel kernel_weight(const Site& s) {
   const int64_t rows = s.in[0].shape.rows(), out = s.in[0].shape.back(), in = s.in[1].shape.back();
   const Matmul p{.m = out, .n = in, .k = rows, .a_row = 1, .a_col = out, .b_row = in, .b_col = 1, .c_row = in};
   if (out * in == 0) return [](const Launch&) {};
-  return with_number(s.number, [&, shards = row_shards(s)](auto zero) -> Kernel {
-    using N = decltype(zero);
-    return [p, shards](const Launch& l) {
-      product_fold<N>(l.exec, p, shards, View<N>(l.in[0]), View<N>(l.in[1]), View<N>(l.out[0]));
+  return with_product(s, s.in[0], [&, shards = row_shards(s)](auto how) -> Kernel {
+    return [p, shards, how](const Launch& l) {
+      product_fold(how, l.exec, p, shards, {l.in[0], l.in[1], nullptr, l.out[0]});
     };
   });
 }
@@ -126,18 +122,31 @@ Cost cost(const Site& s) { return product_cost(s, double(s.in[0].shape.size()) *
 }  // namespace
 
 void register_linear(Registry& r) {
-  r.add({.name = "linear", .infer = infer, .kernel = kernel, .backward = backward, .leads = true, .cost = cost});
+  r.add({.name = "linear",
+         .infer = infer,
+         .kernel = kernel,
+         .backward = backward,
+         .leads = true,
+         .cost = cost,
+         .bf16_in = 1,
+         .bf16_out = 1,
+         .product = true});
   r.add({.name = "linear_backward_input",
          .infer = infer_input,
          .kernel = kernel_input,
          .backward = backward_input,
          .leads = true,
-         .cost = cost});
+         .cost = cost,
+         .bf16_in = 1,
+         .bf16_out = 1,
+         .product = true});
   r.add({.name = "linear_backward_weight",
          .infer = infer_weight,
          .kernel = kernel_weight,
          .backward = backward_weight,
-         .cost = cost});
+         .cost = cost,
+         .bf16_in = 3,
+         .product = true});
 }
 
 }  // namespace thalweg

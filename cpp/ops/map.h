@@ -4,9 +4,11 @@
 //   .kernel = zip2<...>                                       y = f(a, b), operands of one shape: backward rules
 //   .block = block_of<..., K>                                 the same formula of K operands on a block, as a follower
 //   on_all(block, n, ns)                                      a kernel: the block of all n elements
-// The second parameter is the estimated cost in nanoseconds per element on one thread.
+// The second parameter is the estimated cost in nanoseconds per element on one thread. kStored: operands may be stored
+// as bf16, all of them.
 #pragma once
 #include "../exec/broadcast.h"
+#include "../exec/stored.h"
 #include "common.h"
 
 namespace thalweg {
@@ -35,12 +37,22 @@ Kernel zip2(const Site& site) {
   });
 }
 
+// The block of floats, applied to what is stored as bf16.
+template <int K>
+BlockKernel stored_block(BlockKernel numbers) {
+  return [numbers = std::move(numbers)](const Launch& l, const Block& block) {
+    for_stored<K>(l.in, l.out[0], block, [&](const Buffer* in, const Buffer& out, const Block& part) {
+      numbers({l.exec, in, &out, l.step}, part);
+    });
+  };
+}
+
 // A kernel of one or two operands of the result's shape, on a block; null where an operand is broadcast.
 template <auto kFormula, int K>
 BlockKernel block_of(const Site& site) {
   for (int k = 0; k < K; k++)
     if (!(site.in[k].shape == site.out[0].shape)) return nullptr;
-  return with_number(site.number, [&](auto zero) -> BlockKernel {
+  BlockKernel numbers = with_number(site.number, [&](auto zero) -> BlockKernel {
     using N = decltype(zero);
     return [](const Launch& l, const Block& block) {
       const View<N> a(l.in[0]), b(l.in[K - 1]), y(l.out[0]);
@@ -50,9 +62,15 @@ BlockKernel block_of(const Site& site) {
       });
     };
   });
+  return site.out[0].kind == Kind::bf16 ? stored_block<K>(std::move(numbers)) : numbers;
 }
 inline Kernel on_all(BlockKernel block, int64_t n, double ns_per_element) {
   return [=](const Launch& l) { for_parts(l.exec, n, ns_per_element, [&](const Block& part) { block(l, part); }); };
+}
+// The kernel of an operator that has a block: one loop serves both.
+template <auto kFormula, int K, double kNs = 0.3>
+Kernel by_block(const Site& site) {
+  return on_all(block_of<kFormula, K>(site), site.out[0].shape.size(), kNs);
 }
 
 // For operators of K operands: nothing is won by running a formula that takes longer than its memory inside another.

@@ -92,9 +92,8 @@ Matmul plan_of(const Site& s) {
 Kernel kernel(const Site& s) {
   const Matmul p = plan_of(s);
   if (p.m * p.n * p.batch == 0) return [](const Launch&) {};
-  return with_number(s.number, [&](auto zero) -> Kernel {
-    using N = decltype(zero);
-    return [p](const Launch& l) { product<N>(l, p, View<N>(l.in[0]), View<N>(l.in[1]), {}, View<N>(l.out[0])); };
+  return with_product(s, s.in[0], [&](auto how) -> Kernel {
+    return [p, how](const Launch& l) { product<false>(how, l, p, {l.in[0], l.in[1], nullptr, l.out[0]}); };
   });
 }
 
@@ -139,7 +138,15 @@ Cost cost(const Site& s) {
 }  // namespace
 
 void register_matmul(Registry& r) {
-  r.add({.name = "matmul", .infer = infer, .kernel = kernel, .backward = backward, .leads = true, .cost = cost});
+  r.add({.name = "matmul",
+         .infer = infer,
+         .kernel = kernel,
+         .backward = backward,
+         .leads = true,
+         .cost = cost,
+         .bf16_in = 3,
+         .bf16_out = 1,
+         .product = true});
 }
 
 }  // namespace thalweg

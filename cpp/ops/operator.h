@@ -97,6 +97,9 @@ struct Applied {  // a recorded node, as its backward rule sees it
   const Attrs& attrs;
 };
 
+inline constexpr char kToBf16[] = "to_bf16", kToFloat32[] = "to_float32";  // operators between ways of storing a value
+inline constexpr char kPrecision[] = "precision";  // the attribute of products whose operands are rounded: "bf16"
+
 struct Operator {
   std::string name;
   // Types of the outputs. Raises ValueError or TypeError for anything that the operator does not accept.
@@ -114,6 +117,11 @@ struct Operator {
   // An elementwise operator that the kernel applies to its result itself, told by the attribute "activation"; in a
   // backward operator: whose derivative it applies to d_y, input 0, first. Programs fuse the two (plan/fuse.h).
   const char* activations = "";
+  // Which inputs and outputs a plan in bf16 may store as bf16, all of them or none (plan/precision.h): bit i.
+  // `product`: its operands are rounded to bf16 there, which the attribute "precision" tells the kernel. `asks`: it
+  // gains where its inputs are stored so; others take them as they come.
+  uint32_t bf16_in = 0, bf16_out = 0;
+  bool product = false, asks = true;
   const char* called = "";  // how messages name it: the function of thalweg.ops that records it; empty: by its name
 
   std::string title() const { return *called ? called : name; }

@@ -1,13 +1,17 @@
-// product.h: products on number types as products on planes. This is the only place that does so.
+// product.h: products as the kernels of operators ask for them. This is the only place that knows how a number type or
+// the precision of a plan changes a product.
 //   plain numbers   C = A B
-//   duals           value C.v = A.v B.v        tangent C.t = A.v B.t, then + A.t B.v
-// The same three lines serve matrix products, folds over the batch and the three forms of a convolution; the bits of
-// the value plane are those of a plain product.
+//   duals           value C.v = A.v B.v        tangent C.t = A.v B.t, then + A.t B.v: real products on planes
+//   plans in bf16   C = bf16(A) bf16(B), summed in float32; A and C float32, or stored as bf16
+// The same lines serve matrix products, folds over the batch and the three forms of a convolution; the bits of the
+// value plane of duals are those of a plain product.
 #pragma once
 #include <optional>
 
 #include "../exec/conv.h"
+#include "../exec/conv_bf16.h"
 #include "../exec/matmul.h"
+#include "../exec/matmul_bf16.h"
 #include "common.h"
 
 namespace thalweg {
@@ -15,9 +19,32 @@ namespace thalweg {
 template <class N>
 using Maybe = std::optional<View<N>>;  // an operand that may be absent: bias, gamma, beta
 
+// How a product is computed: on numbers, or on operands rounded to bf16 whose activations are stored as X.
+template <class N>
+struct Plain {};
+template <class X>
+struct Rounded {};
+
+// f(how); `activation`: the type of one that the product reads.
+template <class F>
+auto with_product(const Site& s, const Type& activation, F&& f) {
+  if (activation.kind == Kind::bf16) return f(Rounded<Bf16>{});
+  if (s.number == Number::f32 && s.attrs.text(kPrecision, "") == "bf16") return f(Rounded<float>{});
+  return with_number(s.number, [&](auto zero) { return f(Plain<decltype(zero)>{}); });
+}
+
+// What a product reads and writes. bias: null where there is none.
+struct Operands {
+  const Buffer &a, &b;
+  const Buffer* bias;
+  const Buffer& c;
+};
+
 // f(a, b, bias, c, accumulate) is one product on planes of the real type; bias may be null.
 template <class N, class F>
-void on_planes(View<N> a, View<N> b, const Maybe<N>& bias, View<N> c, F f) {
+void on_planes(const Operands& o, F f) {
+  const View<N> a(o.a), b(o.b), c(o.c);
+  const Maybe<N> bias = o.bias ? Maybe<N>(View<N>(*o.bias)) : std::nullopt;
   if constexpr (kIsDual<N>) {
     f(a.v, b.v, bias ? bias->v : nullptr, c.v, false);
     f(a.v, b.t, bias ? bias->t : nullptr, c.t, false);
@@ -35,55 +62,80 @@ void followed(const Launch& l, int64_t size, F make) {
   if (kIsDual<N> && follow) follow_all(l.exec, size, follow);
 }
 
-template <class N>
-void product(const Launch& l, const Matmul& p, View<N> a, View<N> b, const Maybe<N>& bias, View<N> c) {
+// A matrix product. `weight`: b is a parameter, float32 in every plan of that precision.
+template <bool weight, class N>
+void product(Plain<N>, const Launch& l, const Matmul& p, const Operands& o) {
   using T = RealOf<N>;
   followed<N>(l, p.batch * p.m * p.n, [&](const Follow& follow) {
-    on_planes<N>(a, b, bias, c, [&](const T* x, const T* y, const T* z, T* out, bool accumulate) {
+    on_planes<N>(o, [&](const T* a, const T* b, const T* bias, T* c, bool accumulate) {
       Matmul q = p;
       q.accumulate = accumulate;
-      matmul<T>(l.exec, q, x, y, z, out, follow);
+      matmul<T>(l.exec, q, a, b, bias, c, follow);
     });
   });
+}
+inline const float* bias_of(const Operands& o) { return o.bias ? o.bias->as<float>() : nullptr; }
+template <bool weight, class X>
+void product(Rounded<X>, const Launch& l, const Matmul& p, const Operands& o) {
+  X *a = o.a.as<X>(), *c = o.c.as<X>();
+  if constexpr (weight) matmul_bf16_weight<X>(l.exec, p, a, o.b.as<float>(), bias_of(o), c, l.follow());
+  else matmul_bf16<X>(l.exec, p, a, o.b.as<X>(), bias_of(o), c, l.follow());
 }
 
 // C = fold over the shards of A B, where the batch is what is summed over.
 template <class N>
-void product_fold(const Exec& exec, const Matmul& p, const Shards& shards, View<N> a, View<N> b, View<N> c) {
+void product_fold(Plain<N>, const Exec& exec, const Matmul& p, const Shards& shards, const Operands& o) {
   using T = RealOf<N>;
-  on_planes<N>(a, b, {}, c, [&](const T* x, const T* y, const T*, T* out, bool accumulate) {
+  on_planes<N>(o, [&](const T* a, const T* b, const T*, T* c, bool accumulate) {
     Matmul q = p;
     q.accumulate = accumulate;
-    matmul_fold<T>(exec, q, shards, x, y, out);
+    matmul_fold<T>(exec, q, shards, a, b, c);
   });
 }
+template <class X>
+void product_fold(Rounded<X>, const Exec& exec, const Matmul& p, const Shards& shards, const Operands& o) {
+  matmul_fold_bf16<X>(exec, p, shards, o.a.as<X>(), o.b.as<X>(), o.c.as<float>());
+}
 
+// Convolutions: (x, weight) -> y, (d_y, weight) -> d_x, (x, d_y) -> d_weight.
 template <class N>
-void product_conv(const Launch& l, const Conv& p, View<N> x, View<N> weight, const Maybe<N>& bias, View<N> y) {
+void product_conv(Plain<N>, const Launch& l, const Conv& p, const Operands& o) {
   using T = RealOf<N>;
   followed<N>(l, p.n * p.out_h() * p.out_w() * p.out, [&](const Follow& follow) {
-    on_planes<N>(x, weight, bias, y, [&](const T* a, const T* b, const T* z, T* out, bool accumulate) {
-      conv_forward<T>(l.exec, p, a, b, z, out, accumulate, follow);
+    on_planes<N>(o, [&](const T* x, const T* weight, const T* bias, T* y, bool accumulate) {
+      conv_forward<T>(l.exec, p, x, weight, bias, y, accumulate, follow);
     });
   });
 }
+template <class X>
+void product_conv(Rounded<X>, const Launch& l, const Conv& p, const Operands& o) {
+  conv_forward_bf16<X>(l.exec, p, o.a.as<X>(), o.b.as<float>(), bias_of(o), o.c.as<X>(), l.follow());
+}
 
 template <class N>
-void product_conv_input(const Launch& l, const Conv& p, View<N> d_y, View<N> weight, View<N> d_x) {
+void product_conv_input(Plain<N>, const Launch& l, const Conv& p, const Operands& o) {
   using T = RealOf<N>;
   followed<N>(l, p.n * p.h * p.w * p.c, [&](const Follow& follow) {
-    on_planes<N>(d_y, weight, {}, d_x, [&](const T* a, const T* b, const T*, T* out, bool accumulate) {
-      conv_backward_input<T>(l.exec, p, a, b, out, accumulate, follow);
+    on_planes<N>(o, [&](const T* d_y, const T* weight, const T*, T* d_x, bool accumulate) {
+      conv_backward_input<T>(l.exec, p, d_y, weight, d_x, accumulate, follow);
     });
   });
 }
+template <class X>
+void product_conv_input(Rounded<X>, const Launch& l, const Conv& p, const Operands& o) {
+  conv_backward_input_bf16<X>(l.exec, p, o.a.as<X>(), o.b.as<float>(), o.c.as<X>(), l.follow());
+}
 
 template <class N>
-void product_conv_weight(const Exec& exec, const Conv& p, const Shards& shards, View<N> x, View<N> d_y, View<N> d_w) {
+void product_conv_weight(Plain<N>, const Exec& exec, const Conv& p, const Shards& shards, const Operands& o) {
   using T = RealOf<N>;
-  on_planes<N>(x, d_y, {}, d_w, [&](const T* a, const T* b, const T*, T* out, bool accumulate) {
-    conv_backward_weight<T>(exec, p, shards, a, b, out, accumulate);
+  on_planes<N>(o, [&](const T* x, const T* d_y, const T*, T* d_w, bool accumulate) {
+    conv_backward_weight<T>(exec, p, shards, x, d_y, d_w, accumulate);
   });
+}
+template <class X>
+void product_conv_weight(Rounded<X>, const Exec& exec, const Conv& p, const Shards& shards, const Operands& o) {
+  conv_backward_weight_bf16<X>(exec, p, shards, o.a.as<X>(), o.b.as<X>(), o.c.as<float>());
 }
 
 // What every product costs and what every bias of one receives.

@@ -113,13 +113,23 @@ void run_lanes(const Exec& exec, const Stage& stage, const View<N>& x, const Vie
   });
 }
 
+// All of x as numbers, where it is stored as bf16: for folds of neighbours, which few networks have there.
+template <class N>
+View<N> loaded_whole(const Exec& exec, const Operands<N, 1>& x, int64_t n) {
+  if (!x.stored) return x.numbers()[0];
+  float* memory = exec.scratch<float>(0, Slot::a_pack, n);
+  for_parts(exec, n, 0.1,
+            [&](const Block& b) { load_stored(x.at[0].template as<Bf16>() + b.begin, b.n, memory + b.begin); });
+  return View<N>(Buffer{reinterpret_cast<std::byte*>(memory)});
+}
+
 template <class N, class Combine>
-void run_stage(const Exec& exec, const Stage& stage, const View<N>& x, const View<N>& y, Combine combine) {
-  auto element = [=](int64_t i) { return One<N>{x[i]}; };
+void run_stage(const Exec& exec, const Stage& stage, const Operands<N, 1>& x, const View<N>& y, Combine combine) {
+  auto body = [](const std::array<View<N>, 1>& in) { return [v = in[0]](int64_t i) { return One<N>{v[i]}; }; };
   switch (stage.form) {
-    case Stage::Form::lanes: return run_lanes(exec, stage, x, y, combine);
-    case Stage::Form::groups: return sum_rows<N, 1, true>(exec, stage.plan, 0.3, element, {y}, combine);
-    case Stage::Form::rows: return sum_rows<N, 1>(exec, stage.plan, 0.3, element, {y}, combine);
+    case Stage::Form::lanes: return run_lanes(exec, stage, loaded_whole(exec, x, stage.outer * stage.n), y, combine);
+    case Stage::Form::groups: return sum_operands<N, 1, true, 1>(exec, stage.plan, 0.3, x, body, {y}, combine);
+    case Stage::Form::rows: return sum_operands<N, 1, false, 1>(exec, stage.plan, 0.3, x, body, {y}, combine);
   }
 }
 
@@ -130,19 +140,21 @@ Kernel fold_kernel(const Site& site, const std::vector<bool>& reduced, double di
   int64_t between = 0;
   for (const Stage& s : *stages) between = std::max(between, s.results());
   const int64_t n = site.out[0].shape.size();
+  const bool stored = site.in[0].kind == Kind::bf16;
   return with_number(site.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);
-    return [stages, between, n, divisor](const Launch& l) {
+    return [stages, between, n, divisor, stored](const Launch& l) {
       const size_t count = stages->size();
       auto* half = count < 2 ? nullptr : l.exec.scratch<RealOf<N>>(0, Slot::shared_pack, 2 * kPlanes<N> * between);
       const View<N> out(l.out[0]);
-      View<N> x(l.in[0]);
+      Operands<N, 1> x{{l.in[0]}, stored};
       for (size_t i = 0; i < count; i++) {
-        const View<N> y = i + 1 == count ? out : planar<N>(half + int64_t(i % 2) * kPlanes<N> * between, between);
-        run_stage<N>(l.exec, (*stages)[i], x, y, Combine{});
-        x = y;
+        auto* plane = half + int64_t(i % 2) * kPlanes<N> * between;
+        const Buffer made = i + 1 == count ? l.out[0] : Buffer{reinterpret_cast<std::byte*>(plane), between};
+        run_stage<N>(l.exec, (*stages)[i], x, View<N>(made), Combine{});
+        x = {{made}};
       }
-      if (count == 0) for_each(l.exec, n, [=](int64_t i) { out.set(i, x[i]); });
+      if (count == 0) for_each(l.exec, n, [=, v = loaded_whole(l.exec, x, n)](int64_t i) { out.set(i, v[i]); });
       if (divisor != 1) for_each(l.exec, n, [=](int64_t i) { out.set(i, out[i] / N(RealOf<N>(divisor))); });
     };
   });
@@ -317,12 +329,15 @@ void register_reduce(Registry& r) {
          .kernel = sum_kernel,
          .backward = sum_backward,
          .cost = fold_cost,
+         .bf16_in = 1,
+         .asks = false,
          .called = "sum"});
   r.add({.name = "reduce_mean",
          .infer = infer_mean,
          .kernel = mean_kernel,
          .backward = mean_backward,
          .cost = fold_cost,
+         .bf16_in = 1,
          .called = "mean"});
   r.add({.name = "reduce_max",
          .infer = infer_extremum,
@@ -341,7 +356,9 @@ void register_reduce(Registry& r) {
          .kernel = sum_to_kernel,
          .backward = sum_to_backward,
          .cost = fold_cost,
-         .shape_only = 2});
+         .shape_only = 2,
+         .bf16_in = 1,
+         .asks = false});
   r.add({.name = "divide_by_count",
          .infer = infer_same,
          .kernel = divide_kernel,

@@ -16,6 +16,7 @@ void register_batch_norm(Registry&);
 void register_batch_norm_inference(Registry&);
 void register_layer_norm(Registry&);
 void register_dropout(Registry&);
+void register_convert(Registry&);
 void register_softmax(Registry&);
 void register_loss(Registry&);
 

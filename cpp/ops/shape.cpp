@@ -41,6 +41,7 @@ Kernel moves_of(std::vector<Move> moves, int planes, int64_t cleared) {
 // cleared: elements of output 0 that are set to 0 first.
 Kernel move_kernel(const Site& site, std::vector<Move> moves, int64_t cleared = 0) {
   if (site.out[0].kind == Kind::index) return moves_of<int32_t>(std::move(moves), 1, cleared);
+  if (site.out[0].kind == Kind::bf16) return moves_of<uint16_t>(std::move(moves), 1, cleared);
   const int planes = is_dual(site.number) ? 2 : 1;
   if (dtype_of(site.number) == DType::f32) return moves_of<float>(std::move(moves), planes, cleared);
   return moves_of<double>(std::move(moves), planes, cleared);
@@ -374,7 +375,9 @@ Operator mover(const char* name, decltype(Operator::infer) infer, decltype(Opera
           .backward = backward,
           .cost = shape_only ? read_one_cost : move_cost,
           .shape_only = shape_only,
-          .inplace = inplace};
+          .inplace = inplace,
+          .bf16_in = ~shape_only,
+          .bf16_out = ~0u};
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "../exec/for_each.h"
 #include "../exec/shards.h"
+#include "../exec/stored.h"
 #include "../formula/bits.h"
 #include "../formula/moments.h"
 
@@ -75,13 +76,18 @@ void add(const Exec& exec, DType t, std::byte* into, const std::byte* from, int6
   });
 }
 
-int64_t first_non_finite(const Exec& exec, DType t, const std::byte* x, int64_t n) {
+int64_t first_non_finite(const Exec& exec, DType t, Kind kind, const std::byte* x, int64_t n) {
   std::atomic<int64_t> found = n;
   const int64_t blocks = (n + kBlock - 1) / kBlock;
   with_type(t, [&]<class T>(T) {
-    exec.parallel(blocks, double(n) * 0.1, [&](int64_t b, int) {
-      const T* block = typed<T>(x) + b * kBlock;
+    exec.parallel(blocks, double(n) * 0.1, [&](int64_t b, int worker) {
       const int64_t size = std::min(kBlock, n - b * kBlock);
+      const T* block = typed<T>(x) + b * kBlock;
+      if (kind == Kind::bf16) {  // of a plan in float32
+        float* numbers = exec.scratch<float>(worker, Slot::local, kBlock);
+        load_stored(typed<Bf16>(x) + b * kBlock, size, numbers);
+        block = reinterpret_cast<const T*>(numbers);
+      }
       std::conditional_t<sizeof(T) == 4, int32_t, int64_t> bad = 0;  // as wide as T, so that vectors stay whole
 #pragma omp simd reduction(+ : bad)
       for (int64_t i = 0; i < size; i++) bad += !(abs(block[i]) < Format<T>::kInf);

@@ -8,8 +8,8 @@ namespace thalweg {
 // whose sum overflows or nearly vanishes is added again in double, so that only non-finite elements (or squares beyond
 // double) show.
 double sum_of_squares(const Exec&, DType, const std::byte* x, int64_t n);
-void add(const Exec&, DType, std::byte* into, const std::byte* from, int64_t n);  // into += from
-int64_t first_non_finite(const Exec&, DType, const std::byte* x, int64_t n);      // its index; -1: all are finite
+void add(const Exec&, DType, std::byte* into, const std::byte* from, int64_t n);    // into += from
+int64_t first_non_finite(const Exec&, DType, Kind, const std::byte* x, int64_t n);  // its index; -1: all are finite
 
 // One merge of the tree over ranks: elements [begin, end) of sums; or moments (2, C) = (mean, m2) over n_into and
 // n_from rows. Both are bitwise commutative, so all ranks get the same.

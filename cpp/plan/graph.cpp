@@ -31,7 +31,7 @@ const ValueInfo& Graph::info(Value v) const {
   return values_[v];
 }
 
-Value Graph::add_value(ValueInfo v) {
+Value Graph::append(ValueInfo v) {
   values_.push_back(std::move(v));
   return Value(values_.size() - 1);
 }
@@ -41,7 +41,7 @@ Value Graph::add_named(Role role, const std::string& name, Type type, bool train
   for (int64_t n : type.shape)
     if (n < 0) fail("'", name, "' has shape ", type.shape, ": extents must not be negative");
   check_size(type.shape, "'", name, "': ");
-  return add_value({role, type, name, trainable});
+  return append({role, type, name, trainable});
 }
 
 Value Graph::find(Role role, const std::string& name) const {
@@ -61,11 +61,11 @@ Value Graph::parameter(const std::string& name, const Shape& shape, bool trainab
 Value Graph::buffer(const std::string& name, const Shape& shape) { return add_named(Role::buffer, name, {shape}); }
 
 Value Graph::constant(double x) {
-  if (x != x) return add_value({Role::constant, {}, "", false, x});  // NaN is no key
+  if (x != x) return append({Role::constant, {}, "", false, x});  // NaN is no key
   // -0.0 and 0.0 are equal as keys and different as numbers.
-  if (x == 0 && std::signbit(x)) return add_value({Role::constant, {}, "", false, x});
+  if (x == 0 && std::signbit(x)) return append({Role::constant, {}, "", false, x});
   auto [it, is_new] = constants_.try_emplace(x, kNone);
-  if (is_new) it->second = add_value({Role::constant, {}, "", false, x});
+  if (is_new) it->second = append({Role::constant, {}, "", false, x});
   return it->second;
 }
 
@@ -78,8 +78,8 @@ Cost cost_of(const Node& n, const Site& site) {
   return c;
 }
 
-std::vector<Value> Graph::add_node(Node node, const std::vector<Type>& types) {
-  for (const Type& t : types) node.out.push_back(add_value({Role::node, t, "", false, 0, int(nodes_.size())}));
+std::vector<Value> Graph::append(Node node, const std::vector<Type>& types) {
+  for (const Type& t : types) node.out.push_back(append({Role::node, t, "", false, 0, int(nodes_.size())}));
   nodes_.push_back(std::move(node));
   return nodes_.back().out;
 }
@@ -96,7 +96,7 @@ Value Graph::complete(Value v) {
       attrs.set("inner", x.shape.product(1, x.shape.rank() - 1));
     }
     t.place = Placement::replicated;
-    it->second = add_node({nullptr, name, {v}, {}, attrs, path_}, {t})[0];
+    it->second = append({nullptr, name, {v}, {}, attrs, path_}, {t})[0];
   }
   return completed_[v];
 }
@@ -115,7 +115,7 @@ std::vector<Value> Graph::apply_all(const std::string& name, std::vector<Value> 
   const std::string where = text("[", op->title(), path_.empty() ? "" : " '" + path_ + "'", "] ");
   std::vector<Type> out = infer(*op, Inputs{types, attrs, where});
   if (adds_partials) out[0].place = Placement::partial;
-  return add_node({op, name, std::move(in), {}, std::move(attrs), path_}, out);
+  return append({op, name, std::move(in), {}, std::move(attrs), path_}, out);
 }
 
 void Graph::update_buffer(Value buffer, Value value) {

@@ -52,6 +52,10 @@ class Graph final : public Recorder {
   std::vector<Value> gradient(Value output, std::span<const Value> wrt, Value seed = kNone);
   void update_buffer(Value buffer, Value value);
 
+  // As they stand, without inference: for a pass that rewrites a graph (precision.h).
+  Value append(ValueInfo v);
+  std::vector<Value> append(Node node, const std::vector<Type>& types);
+
   void set_path(std::string path) { path_ = std::move(path); }
   int64_t rows() const { return rows_; }
   const ValueInfo& info(Value v) const;
@@ -61,9 +65,7 @@ class Graph final : public Recorder {
   Value find(Role role, const std::string& name) const;  // kNone where there is none
 
  private:
-  Value add_value(ValueInfo v);
   Value add_named(Role role, const std::string& name, Type type, bool trainable = false);
-  std::vector<Value> add_node(Node node, const std::vector<Type>& types);
   Value add_gradients(Value a, Value b);
 
   int64_t rows_;

@@ -55,8 +55,9 @@ void differentiate(Recorded& r) {
 
 }  // namespace
 
-Model::Model(Recording recorded_train, Recording recorded_evaluate, const std::map<std::string, int>& group_of)
-    : train(prepare(std::move(recorded_train))), evaluate(prepare(std::move(recorded_evaluate))) {
+Model::Model(Recording recorded_train, Recording recorded_evaluate, const std::map<std::string, int>& group_of,
+             Precision precision)
+    : train(prepare(std::move(recorded_train))), evaluate(prepare(std::move(recorded_evaluate))), precision(precision) {
   differentiate(train);
   predict = evaluate;
   predict.loss_sum = kNone;
@@ -70,6 +71,8 @@ Model::Model(Recording recorded_train, Recording recorded_evaluate, const std::m
     if (info.role == Role::buffer) layout.add_buffer(info.name, info.type.shape);
   }
   for (auto& [name, group] : group_of) groups = std::max(groups, group + 1);
+  if (precision != Precision::bf16) return;
+  for (Recorded* r : {&train, &evaluate, &predict}) *r = in_bf16(*r);
 }
 
 }  // namespace thalweg

@@ -2,7 +2,7 @@
 #pragma once
 #include <memory>
 
-#include "plan.h"
+#include "precision.h"
 
 namespace thalweg {
 
@@ -16,10 +16,12 @@ struct Recording {
 
 struct Model {
   // groups: of the parameters whose rates differ from those of group 0.
-  Model(Recording train, Recording evaluate, const std::map<std::string, int>& groups);
+  Model(Recording train, Recording evaluate, const std::map<std::string, int>& groups,
+        Precision precision = Precision::full);
   Recorded train, evaluate, predict;
   Layout layout;
   int groups = 1;
+  Precision precision;
 };
 
 }  // namespace thalweg

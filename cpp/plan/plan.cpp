@@ -193,7 +193,7 @@ int Plan::find_bad_here(std::string& what, const StepInfo& info) {
   const Exec exec = replica_.exec();
   for (auto& p : layout_.parameters) {
     const std::byte* at = replica_.parameters.data() + p.offset * bytes_of(dtype_);
-    const int64_t bad = kernels().first_non_finite(exec, dtype_, at, p.shape.size());
+    const int64_t bad = kernels().first_non_finite(exec, dtype_, Kind::real, at, p.shape.size());
     if (bad < 0) continue;
     what = text("parameter '", p.name, "' is not finite at element ", bad);
     return 0;

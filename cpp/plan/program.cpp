@@ -139,14 +139,16 @@ void Program::profile(const Exec& exec, Communicator& comm, const StepInfo& step
 
 InstructionInfo Program::describe(int instruction) const {
   const Instruction& i = code_[instruction];
+  const DType dtype = dtype_of(spec_.number);
   if (i.node < 0) {
     const bool exchange = i.kind == Instruction::Kind::bucket;
     int64_t elements = 0;
     for (const Range& r : i.ranges) elements += r.end - r.begin;
-    return {exchange ? "all_reduce of gradients" : "copy of a gradient", "", Shape{elements}, {}};
+    return {exchange ? "all_reduce of gradients" : "copy of a gradient", "", Shape{elements}, name_of(dtype), {}};
   }
   const Node& n = nodes_[i.node];
-  InstructionInfo info{n.name, n.path, types_[n.out[0]].shape, cost(n)};
+  const Type& out = types_[n.out[0]];
+  InstructionInfo info{n.name, n.path, out.shape, name_of(dtype, out.kind), cost(n)};
   if (n.attrs.has("activation")) info.op += " + " + n.attrs.text("activation", "");
   for (const Then& t : i.then) {
     const Cost more = cost(nodes_[t.node]);
@@ -167,8 +169,8 @@ std::string Program::bad_output(const Exec& exec, int node, const std::vector<Bu
   const Node& n = nodes_[node];
   for (size_t o = 0; o < n.out.size(); o++) {
     const Type& t = types_[n.out[o]];
-    if (t.kind != Kind::real) continue;
-    const int64_t at = kernels().first_non_finite(exec, dtype_of(spec_.number), out[o].data, t.shape.size());
+    if (t.kind == Kind::index) continue;
+    const int64_t at = kernels().first_non_finite(exec, dtype_of(spec_.number), t.kind, out[o].data, t.shape.size());
     if (at >= 0) return text(what_is(n.out[o]), ", is not finite at element ", at);
   }
   return {};

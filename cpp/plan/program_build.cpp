@@ -38,7 +38,7 @@ class ProgramBuilder {
     give_rows();
     prune();
     count_uses();
-    fuse(nodes_, live_, uses_);
+    if (!is_dual(p_.spec_.number)) fuse(nodes_, live_, uses_);  // kernels on duals have no joined forms
     emit_nodes();
     place_gradients();
     add_buckets();

@@ -13,6 +13,8 @@ Session::Session(std::shared_ptr<const Model> model, SessionConfig config, std::
     : config_(std::move(config)), model_(std::move(model)), peers_(std::move(peers)) {
   if (peers_) check_same(*peers_, "Trainer", named);
   if (peers_) config_.world = peers_->size();
+  if (model_->precision == Precision::bf16 && config_.dtype != DType::f32)
+    fail("a model in bf16 has float32 parameters, dtype is ", name_of(config_.dtype));
   if (config_.world < 1) fail("world = ", config_.world, ", expected at least 1");
   if (config_.shards < 1 || config_.shards > kMostShards)
     fail("shards = ", config_.shards, ", expected 1 to ", kMostShards, ": only as many ranks could share them");

@@ -4,8 +4,13 @@
 
 namespace thalweg {
 
-enum class DType : uint8_t { f32, f64 };                   // the precision of a plan
-enum class Kind : uint8_t { real, index };                 // real: the plan's number type; index: int32 (labels)
+enum class DType : uint8_t { f32, f64 };  // the precision of a plan
+enum class Kind : uint8_t {
+  real,
+  index,
+  bf16
+};  // real: the plan's number type; index: int32 (labels);
+    // bf16: a real value that is stored as bf16 (float32 plans)
 enum class Number : uint8_t { f32, f64, dual32, dual64 };  // the number type that a plan's real values are run with
 
 inline Number number_of(DType t, bool dual) {
@@ -14,8 +19,13 @@ inline Number number_of(DType t, bool dual) {
 inline int64_t bytes_of(DType t) { return t == DType::f32 ? 4 : 8; }
 inline DType dtype_of(Number n) { return n == Number::f32 || n == Number::dual32 ? DType::f32 : DType::f64; }
 inline bool is_dual(Number n) { return n == Number::dual32 || n == Number::dual64; }
-inline int64_t element_bytes(Number n, Kind k) { return k == Kind::index ? 4 : bytes_of(dtype_of(n)); }
+inline int64_t element_bytes(Number n, Kind k) {
+  return k == Kind::index ? 4 : k == Kind::bf16 ? 2 : bytes_of(dtype_of(n));
+}
 inline const char* name_of(DType t) { return t == DType::f32 ? "float32" : "float64"; }
+inline const char* name_of(DType t, Kind k) {
+  return k == Kind::index ? "int32" : k == Kind::bf16 ? "bf16" : name_of(t);
+}
 
 // Where the elements of a value are when several ranks run the plan.
 //   replicated: every rank holds all of it      batch: axis 0 is the global batch, each rank holds its rows

@@ -82,6 +82,11 @@ DType parse_dtype(const std::string& name) {
   throw TypeError("dtype '" + name + "' is not supported; use float32 or float64");
 }
 
+Precision parse_precision(const std::string& name) {
+  if (name != "full" && name != "bf16") fail("precision '", name, "', expected 'full' or 'bf16'");
+  return name == "bf16" ? Precision::bf16 : Precision::full;
+}
+
 bool is_cpu(const std::string& device) {
   if (device != "cpu" && device != "cuda") fail("device '", device, "', expected 'cpu' or 'cuda'");
   return device == "cpu";

@@ -17,6 +17,7 @@ namespace thalweg::bindings {
 namespace py = pybind11;
 
 DType parse_dtype(const std::string& name);
+Precision parse_precision(const std::string& name);  // "full" or "bf16"
 Shape shape_of(const py::array& a);
 py::array empty(const Shape& shape, DType dtype, Kind kind = Kind::real);
 // The address of an array's first element; checks dtype, order, alignment and shape. what: "input 0" and the like.

@@ -42,19 +42,27 @@ py::object call(Function& f, const std::vector<py::array>& inputs,
   return outputs;
 }
 
+std::unique_ptr<Function> make(const std::shared_ptr<Graph>& g, std::vector<Value> inputs, std::vector<Value> outputs,
+                               const std::string& dtype, bool tangents, int threads, const std::string& precision) {
+  for (Value& v : outputs) v = g->complete(v);
+  auto frozen = std::make_shared<Graph>(*g);  // what is recorded later does not change this function
+  if (parse_precision(precision) == Precision::bf16) {
+    if (tangents || parse_dtype(dtype) != DType::f32) fail("a function in bf16 takes float32 and has no tangents");
+    Bf16Graph rewritten(*g);
+    for (auto* values : {&inputs, &outputs})
+      for (Value& v : *values) v = rewritten.value(v);
+    frozen = std::make_shared<Graph>(rewritten.take());
+  }
+  return std::make_unique<Function>(std::shared_ptr<const Graph>(frozen), std::move(inputs), std::move(outputs),
+                                    parse_dtype(dtype), tangents, threads);
+}
+
 }  // namespace
 
 void bind_function(py::module_& m) {
   py::class_<Function>(m, "Function", "A graph compiled to run on arrays.")
-      .def(py::init([](std::shared_ptr<Graph> g, std::vector<Value> inputs, std::vector<Value> outputs,
-                       const std::string& dtype, bool tangents, int threads) {
-             for (Value& v : outputs) v = g->complete(v);
-             auto frozen = std::make_shared<const Graph>(*g);  // what is recorded later does not change this function
-             return std::make_unique<Function>(frozen, std::move(inputs), std::move(outputs), parse_dtype(dtype),
-                                               tangents, threads);
-           }),
-           py::arg("graph"), py::arg("inputs"), py::arg("outputs"), py::arg("dtype") = "float32",
-           py::arg("tangents") = false, py::arg("threads") = 0)
+      .def(py::init(&make), py::arg("graph"), py::arg("inputs"), py::arg("outputs"), py::arg("dtype") = "float32",
+           py::arg("tangents") = false, py::arg("threads") = 0, py::arg("precision") = "full")
       .def("__call__", &call, py::arg("inputs"), py::arg("tangents") = py::none(), py::arg("seed") = 0,
            py::arg("step") = 0);
 }

@@ -10,8 +10,10 @@ Recording parse_recording(const Graph& g, const py::dict& io) {
 }
 
 std::shared_ptr<Model> make_model(const Graph& train, const Graph& evaluate, const py::dict& train_io,
-                                  const py::dict& evaluate_io, const std::map<std::string, int>& groups) {
-  return std::make_shared<Model>(parse_recording(train, train_io), parse_recording(evaluate, evaluate_io), groups);
+                                  const py::dict& evaluate_io, const std::map<std::string, int>& groups,
+                                  const std::string& precision) {
+  return std::make_shared<Model>(parse_recording(train, train_io), parse_recording(evaluate, evaluate_io), groups,
+                                 parse_precision(precision));
 }
 
 std::unique_ptr<Session> make(std::shared_ptr<Model> model, const py::dict& config) {
@@ -193,6 +195,7 @@ py::tuple profile(Session& s, const std::vector<py::array>& inputs, int repeats)
     d["op"] = i.op;
     d["path"] = i.path;
     d["shape"] = py::tuple(py::cast(i.shape.vector()));
+    d["stored"] = i.stored;
     d["flops"] = i.cost.flops;
     d["bytes"] = i.cost.bytes;
     instructions.append(d);
@@ -244,7 +247,7 @@ Batch data_of(const Recorded& r, DType dtype, const std::vector<py::array>& arra
 void bind_session(py::module_& m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A network with its loss, which trainings share.")
       .def(py::init(&make_model), py::arg("train"), py::arg("evaluate"), py::arg("train_io"), py::arg("evaluate_io"),
-           py::arg("groups") = std::map<std::string, int>());
+           py::arg("groups") = std::map<std::string, int>(), py::arg("precision") = "full");
   py::class_<Session> c(m, "Session",
                         "A training run: parameters, optimizer state and plans of every rank of this process.");
   c.def(py::init(&make), py::arg("model"), py::arg("config"))

@@ -65,7 +65,7 @@ int64_t first_non_finite(const py::array& x) {
     throw TypeError("first_non_finite takes contiguous arrays of float32 or float64");
   const DType t = is_float ? DType::f32 : DType::f64;
   static auto& pool = *make_pool(1).release();  // never destroyed; the interpreter lock is held
-  return kernels().first_non_finite(Exec{pool}, t, static_cast<const std::byte*>(x.data()), x.size());
+  return kernels().first_non_finite(Exec{pool}, t, Kind::real, static_cast<const std::byte*>(x.data()), x.size());
 }
 
 }  // namespace

@@ -108,7 +108,8 @@ class Graph:
     def nodes(self) -> list[dict[str, Any]]: ...  # op, path, inputs, outputs, shapes, flops, bytes, mult_adds
 
 class Function:
-    """A graph compiled to run on arrays. inputs: any inputs, parameters or buffers of the graph."""
+    """A graph compiled to run on arrays. inputs: any inputs, parameters or buffers of the graph. precision: as a
+    Model's."""
     def __init__(
         self,
         graph: Graph,
@@ -117,6 +118,7 @@ class Function:
         dtype: str = "float32",
         tangents: bool = False,
         threads: int = 0,
+        precision: str = "full",
     ) -> None: ...
     def __call__(
         self,
@@ -156,9 +158,16 @@ class Model:
       evaluate: {"inputs": [values], "loss": value, "metrics": [values], "outputs": [values]}
     loss: either per row, shape (rows,): its sum and the row count are exact under any split; or a scalar mean over the
     batch. metrics: per row, shape (rows,). `inputs` of evaluate end with the labels. groups: {parameter name: group
-    index}, of rates."""
+    index}, of rates. precision: "full" or "bf16", which rounds the operands of products to bf16 and stores what lies
+    between them so; parameters, statistics, sums and losses are float32 then."""
     def __init__(
-        self, train: Graph, evaluate: Graph, train_io: dict, evaluate_io: dict, groups: dict[str, int] = {}
+        self,
+        train: Graph,
+        evaluate: Graph,
+        train_io: dict,
+        evaluate_io: dict,
+        groups: dict[str, int] = {},
+        precision: str = "full",
     ) -> None: ...
 
 class Session:

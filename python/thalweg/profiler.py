@@ -13,12 +13,13 @@ from .trainer import Trainer
 
 @dataclass(frozen=True)
 class ProfileRow:
-    """One instruction of a step: its operator, its layer, the shape of its result on rank 0, its median seconds, and
-    what it computes (flops) and moves (bytes, each tensor once)."""
+    """One instruction of a step: its operator, its layer, the shape of its result on rank 0 and what that is stored as
+    ("float32", "bf16", ...), its median seconds, and what it computes (flops) and moves (bytes, each tensor once)."""
 
     op: str
     path: str
     shape: tuple[int, ...]
+    stored: str
     seconds: float
     flops: float
     bytes: float
@@ -36,14 +37,14 @@ class Profile:
         return sum(row.seconds for row in self.rows)
 
     def __str__(self) -> str:
-        cells: list[tuple[str, ...]] = [("operator", "layer", "result", "time", "share", "GFLOP/s", "GB/s")]
+        cells: list[tuple[str, ...]] = [("operator", "layer", "result", "stored", "time", "share", "GFLOP/s", "GB/s")]
         for r in sorted(self.rows, key=lambda r: -r.seconds):
             share = r.seconds / self.seconds if self.seconds else 0.0
             rates = [f"{amount / r.seconds / 1e9:.1f}" if amount and r.seconds else "" for amount in (r.flops, r.bytes)]
-            cells.append((r.op, r.path, str(r.shape), _duration(r.seconds), f"{share:.1%}", *rates))
+            cells.append((r.op, r.path, str(r.shape), r.stored, _duration(r.seconds), f"{share:.1%}", *rates))
         widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
         lines = [
-            "  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+            "  ".join(c.ljust(w) if i < 4 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
             for row in cells
         ]
         lines.append(f"{len(self.rows)} instructions, {_duration(self.seconds)}; the update is not among them")

@@ -61,7 +61,7 @@ def test_operators_on_one_core_and_on_all(operators_generic):
 
 
 @pytest.mark.timeout(250)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bf16"])
 def test_training(dtype, isas):
     runs = {isa: in_process("tests.bits.training", dtype, "1", "4", isa=isa) for isa in isas}
     for isa, found in runs.items():

@@ -26,6 +26,11 @@ def network(tw):
     )
 
 
+def of_dtype(dtype):
+    """The arguments of a Trainer; "bf16" is float32 with that precision."""
+    return {"dtype": "float32", "precision": "bf16"} if dtype == "bf16" else {"dtype": dtype}
+
+
 def trainer(tw, *, world=1, threads=1, shards=8, dtype="float32", optimizer=None, net=None, **options):
     return tw.Trainer(
         net or network(tw),
@@ -35,7 +40,7 @@ def trainer(tw, *, world=1, threads=1, shards=8, dtype="float32", optimizer=None
         world=world,
         threads=threads,
         shards=shards,
-        dtype=dtype,
+        **of_dtype(dtype),
     )
 
 
@@ -62,7 +67,7 @@ def run(tw, *, epochs=2, rows=ROWS, batch=BATCH, **options):
     """(digest of parameters, buffers and optimizer state; losses of the epochs; parameters)."""
     x, y = data(rows)
     t = trainer(tw, **options)
-    x = x.astype(options.get("dtype", "float32"))
+    x = x.astype(of_dtype(options.get("dtype", "float32"))["dtype"])
     history = t.fit(x, y, epochs=epochs, batch_size=batch, shuffle=True)
     return digest(t.state_dict()), [float(loss) for loss in history["loss"]], t.parameters()
 

@@ -19,6 +19,8 @@ def test_every_combination_of_names_is_a_run_with_a_learning_rate():
     [
         ("model", "vgg", "one of cnn, mlp, lenet5, resnet20"),
         ("optimizer", "SGD", "one of sgd, adam"),
+        ("precision", "fp16", "one of float32, bf16"),
+        ("precision", None, "one of float32, bf16"),
         ("lr", 0, "above 0"),
         ("lr", -1.0, "above 0"),
         ("lr", math.nan, "above 0"),

@@ -77,6 +77,7 @@ def test_folders_are_numbered_and_never_taken_twice(tmp_path):
     [
         (("train", "--model", "vgg"), "--model is 'vgg', expected one of cnn, mlp, lenet5, resnet20"),
         (("train", "--optimizer", "lion"), "--optimizer is 'lion', expected one of sgd, adam"),
+        (("train", "--precision", "half"), "--precision is 'half', expected one of float32, bf16"),
         (("train", "--lr", "nan"), "--lr is nan, expected a number above 0, at most 1000"),
         (("train", "--lr", "fast"), "Invalid value for '--lr'"),
         (("train", "--epochs", "0"), "--epochs is 0, expected a whole number from 1"),
@@ -124,6 +125,18 @@ def test_wrong_variables_are_refused_in_one_line(tmp_path, arguments, variable, 
 def test_the_gradient_can_be_clipped(tmp_path):
     assert "max_norm 0.5," in thalweg(tmp_path, *SHORT, "--max-norm", "0.5", "--out", "run").stdout
     assert tw.Trainer.load(tmp_path / "run").max_norm == 0.5
+
+
+def test_bf16_is_as_good_and_a_resumed_run_keeps_it(tmp_path):
+    result = thalweg(tmp_path, "train", "--precision", "bf16", "--out", "run")
+    assert result.returncode == 0, result.stderr
+    assert "20 epochs, bf16\n" in result.stdout
+    assert float(metrics(tmp_path / "run")[-1]["test_accuracy"]) >= 0.985
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["precision"] == "bf16"
+    assert tw.Trainer.load(tmp_path / "run").precision == "bf16"
+    other = thalweg(tmp_path, "train", "--resume", "run", "--precision", "float32")
+    assert other.returncode == 2 and "--precision is 'float32', expected 'bf16', as the run" in other.stderr
+    assert thalweg(tmp_path, "train", "--resume", "run").returncode == 0
 
 
 def test_version_info_and_help(tmp_path):

@@ -48,6 +48,11 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
         1,
         ['dtype is "float32" on rank 0 and "float64"'],
     ),
+    "precision": (
+        "make(precision=['float32', 'bf16'][rank]).build(x, y)",
+        1,
+        ['precision is "float32" on rank 0 and "bf16"'],
+    ),
     "rate": ("make(optimizer=tw.optim.SGD(lr=0.1 + rank)).build(x, y)", 1, ["optimizer is ", '"lr": 0.1', '"lr": 1.1']),
     "rows": ("make().build(x[:, :20 - rank], y)", 1, ["inputs is ", "network is "]),
     "weights": (

@@ -50,6 +50,25 @@ RATES = {
 }
 
 
+def test_the_precision_is_of_every_run_its_own(tw):
+    x, y = data()
+    fit = {"epochs": 2, "batch_size": 16}
+    result = tw.sweep(
+        *(network(tw), tw.losses.CrossEntropy(), lambda: tw.optim.SGD(0.1), x, y),
+        over={"precision": ["bf16", "float32"], "seed": [0, 1]},
+        **{**fit, "validation_data": data(20, 1), "metrics": ["accuracy"], "keep": "all", "verbose": 0},
+    )
+    for run in result:
+        assert_same(run, alone(tw, network(tw), tw.optim.SGD(0.1), fit, **run.settings))
+    assert not np.array_equal(result[0].history["loss"], result[2].history["loss"])
+    assert result[1].trainer().precision == "bf16"
+    with pytest.raises(ValueError, match="precision is 'bf16', expected 'float64'"):
+        tw.sweep(
+            *(network(tw), tw.losses.CrossEntropy(), tw.optim.SGD(0.1), x, y),
+            **{**fit, "over": {"seed": [0]}, "dtype": "float64", "precision": "bf16", "verbose": 0},
+        )
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("rate", RATES)
 def test_every_run_has_the_bits_of_its_trainer(tw, rate, threads):

@@ -71,11 +71,12 @@ def test_every_step_is_a_good_place_to_stop(tw, tmp_path):
         assert logs_without_speed(fit(first)) == expected and first.digest() == whole.digest(), step
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("world", [1, 2])
-def test_a_checkpoint_rebuilds_the_trainer(world, tw, tmp_path):
-    whole = make(tw)
+def test_a_checkpoint_rebuilds_the_trainer(world, precision, tw, tmp_path):
+    whole = make(tw, precision=precision)
     fit(whole)
-    first = make(tw, world=2)
+    first = make(tw, world=2, precision=precision)
     with pytest.raises(Stop):
         fit(first, callbacks=[stop_at(tw, 5)])
     first.save(tmp_path / "run")

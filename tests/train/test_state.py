@@ -55,7 +55,7 @@ def damaged(state):
     """States with one part missing or of another form, and what the message has to name."""
     for key in ("parameters", "buffers", "optimizer", "meta"):
         yield {k: v for k, v in state.items() if k != key}, key
-    later = ("rows", "batch_size", "shuffle", "config", "version")  # which earlier versions didn't write
+    later = ("rows", "batch_size", "shuffle", "config", "version", "precision")  # which earlier versions didn't write
     for key in state["meta"]:
         if key not in later:
             yield (
@@ -65,7 +65,8 @@ def damaged(state):
     for key, value in {
         "t": -1, "epoch": "x", "position": None, "sums": [], "seed": -1, "dtype": "float16", "shards": 3, "rule": {},
         "inputs": [{"shape": [-1], "integer": False}], "targets": [], "several_targets": 1, "history": {"epoch": [0]},
-        "callbacks": [{"callback": 1}], "batch_size": "16", "accumulate": 0, "max_norm": "1", "network": 3,
+        "callbacks": [{"callback": 1}], "batch_size": "16", "precision": "half", "accumulate": 0, "max_norm": "1",
+        "network": 3,
     }.items():  # fmt: skip
         yield {**state, "meta": {**state["meta"], key: value}}, rf"meta\['{key}'\] is "
     lost = [{"callback": "A", "state": {"weights": {"$array": "callbacks/0"}}}]

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 MODELS = ("cnn", "mlp", "lenet5", "resnet20")
+PRECISIONS = ("float32", "bf16")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.003, "adamw": 0.003, "rmsprop": 0.003, "adagrad": 0.03}
 WHOLE_NUMBERS = {  # allowed ranges
@@ -53,10 +54,12 @@ class TrainConfig:
     world: int = 1
     shards: int = 8
     max_norm: float | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         _check_choice("model", self.model, MODELS)
         _check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        _check_choice("precision", self.precision, PRECISIONS)
         if self.lr is None:
             object.__setattr__(self, "lr", LEARNING_RATES[self.optimizer] * (0.2 if self.model == "lenet5" else 1))
         if isinstance(self.lr, bool) or not isinstance(self.lr, (int, float)) or not 0 < self.lr <= 1000:

@@ -165,6 +165,7 @@ class Job(Callback):
                 world=config.world,
                 shards=config.shards,
                 max_norm=config.max_norm,
+                precision=config.precision,
             )
             return trainer.build(*self.data)
         except (TypeError, ValueError) as error:
@@ -197,8 +198,9 @@ class Job(Callback):
         )
         images = [len(labels) for _, labels in (self.data, self.validation, self.test)]
         say("digits 8x8: {:,} images to train, {:,} to validate, {:,} to test".format(*images))
+        mode = f", {config.precision}" if config.precision != "float32" else ""
         clip = f", max_norm {config.max_norm:g}" if config.max_norm is not None else ""
-        say(f"{config.optimizer}, lr {config.lr:g}{clip}, batch {config.batch_size}, {config.epochs} epochs")
+        say(f"{config.optimizer}, lr {config.lr:g}{clip}, batch {config.batch_size}, {config.epochs} epochs{mode}")
         say(f"run folder {self.folder.path}")
         say()
         x, y = self.data

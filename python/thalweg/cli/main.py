@@ -13,7 +13,7 @@ import typer
 
 from ..console import Output, open_standard_streams
 from ..failure import exit_code
-from .config import MODELS, OPTIMIZERS, WHOLE_NUMBERS, ConfigError, TrainConfig, UsageError
+from .config import MODELS, OPTIMIZERS, PRECISIONS, WHOLE_NUMBERS, ConfigError, TrainConfig, UsageError
 from .interrupt import Stopped
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -77,6 +77,9 @@ Threads = Annotated[
 ]
 World = Annotated[int | None, typer.Option(help="Ranks, as threads of this process; 1 if not given.")]
 Shards = Annotated[int | None, typer.Option(help="Slices of the batch with sums of their own; 8 if not given.")]
+Precision = Annotated[
+    str | None, typer.Option(help=f"Of products and activations: {' or '.join(PRECISIONS)}; float32 if not given.")
+]
 Out = Annotated[str | None, typer.Option(help="Run folder; runs/digits-MODEL if not given.")]
 Resume = Annotated[
     str | None, typer.Option(help="Go on with the run in this folder; only --threads and --world may change.")
@@ -98,6 +101,7 @@ def train(
     threads: Threads = None,
     world: World = None,
     shards: Shards = None,
+    precision: Precision = None,
     out: Out = None,
     resume: Resume = None,
     fallback: Fallback = False,
@@ -108,7 +112,7 @@ def train(
     """
     choices = {
         "model": model, "optimizer": optimizer, "lr": lr, "epochs": epochs, "batch_size": batch_size, "seed": seed,
-        "threads": threads, "world": world, "shards": shards, "max_norm": max_norm,
+        "threads": threads, "world": world, "shards": shards, "max_norm": max_norm, "precision": precision,
     }  # fmt: skip
     given = {key: value for key, value in choices.items() if value is not None}
     with exit_codes():
@@ -157,6 +161,7 @@ def sweep(
     lr: Rates = None,
     max_norm: MaxNorms = None,
     batch_size: BatchSizes = None,
+    precision: Precision = None,
     seeds: Seeds = 1,
     epochs: SweepEpochs = 20,
     threads: SweepThreads = None,
@@ -167,7 +172,10 @@ def sweep(
     Every run has the bits that `thalweg train` has with the same choices. Ctrl-C ends the sweep; what is finished is
     printed and written.
     """
-    lists = {"model": model, "optimizer": optimizer, "lr": lr, "max_norm": max_norm, "batch_size": batch_size}
+    lists = {
+        "model": model, "optimizer": optimizer, "lr": lr, "max_norm": max_norm, "batch_size": batch_size,
+        "precision": precision,
+    }  # fmt: skip
     with exit_codes():
         if out == "":
             raise ConfigError("out", out, "the name of a folder")

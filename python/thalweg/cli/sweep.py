@@ -19,7 +19,14 @@ from .config import ConfigError, TrainConfig
 from .interrupt import EXIT_CODES, Stopped
 from .job import check_batch_size, digits, folder_errors
 
-_KINDS: dict[str, type] = {"model": str, "optimizer": str, "lr": float, "max_norm": float, "batch_size": int}
+_KINDS: dict[str, type] = {
+    "model": str,
+    "optimizer": str,
+    "lr": float,
+    "max_norm": float,
+    "batch_size": int,
+    "precision": str,
+}
 
 
 def configurations(lists: dict[str, str], seeds: int, epochs: int) -> tuple[list[str], list[TrainConfig]]:
@@ -61,7 +68,9 @@ class SweepJob:
 
     def _train(self) -> tw.SweepResult:
         images, usual = len(self.data[1]), self.configs[0]
-        fixed = {name: getattr(usual, name) for name in ("batch_size", "max_norm") if name not in self.names}
+        fixed = {
+            name: getattr(usual, name) for name in ("batch_size", "max_norm", "precision") if name not in self.names
+        }
 
         def optimizer(lr: float, epochs: int, batch_size: int, optimizer: str = usual.optimizer) -> Any:
             return networks.optimizer(TrainConfig(optimizer=optimizer, lr=lr), epochs * -(-images // batch_size))

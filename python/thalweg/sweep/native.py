@@ -145,7 +145,7 @@ class Preparation:
             network.models[key] = len(wave.networks)
             wave.networks.append(
                 {
-                    "model": native_model(network.train, network.evaluate, groups),
+                    "model": native_model(network.train, network.evaluate, groups, trainer.precision),
                     "parameters": network.starts,
                     "buffers": network.buffers,
                     "data": network.arrays,

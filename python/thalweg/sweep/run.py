@@ -23,6 +23,7 @@ _OPTIONS: dict[str, Any] = {
     "clip_value": None,
     "on_nonfinite": "raise",
     "accumulate": 1,
+    "precision": None,
     "dtype": "float32",
     "shards": 8,
 }
@@ -60,9 +61,9 @@ def sweep(
                           over={"width": [16, 64], "lr": [0.01, 0.1], "seed": range(10)})
 
     over: a dict of lists, for all combinations, or a list of dicts, for exactly these runs. Names are arguments of the
-    training (seed, epochs, batch_size, shuffle, max_norm, max_layer_norm, clip_value, on_nonfinite, accumulate) or
-    parameters of net, optimizer or loss. Each of these three is what a Trainer takes, or a function (or class) that
-    makes it and gets the values that it names; seed, epochs and batch_size of the run too.
+    training (seed, epochs, batch_size, shuffle, max_norm, max_layer_norm, clip_value, on_nonfinite, accumulate,
+    precision) or parameters of net, optimizer or loss. Each of these three is what a Trainer takes, or a function (or
+    class) that makes it and gets the values that it names; seed, epochs and batch_size of the run too.
     options: the others of these arguments, for all runs, dtype and shards. Run i is Trainer(net(...), loss,
     optimizer(...), seed=...).fit(...), to the last bit, for any number of threads.
     threads: runs that go on at a time, each on one thread; None for all cores. monitor: what the best run is chosen by;

@@ -13,7 +13,7 @@ from ..ops.axes import integer
 from ..trainer.trainer import Trainer
 from .over import Part, Settings, check_taken, is_factory, names_of
 
-TRAINER_OPTIONS = ("seed", "max_norm", "max_layer_norm", "clip_value", "on_nonfinite", "accumulate")
+TRAINER_OPTIONS = ("seed", "precision", "max_norm", "max_layer_norm", "clip_value", "on_nonfinite", "accumulate")
 FIT_OPTIONS = ("epochs", "batch_size", "shuffle")
 OFFERED = ("seed", "epochs", "batch_size")  # to functions, swept or not
 USUAL = {"seed": 0, "shuffle": True, "on_nonfinite": "raise", "accumulate": 1}
@@ -67,7 +67,7 @@ class Setup:
 
     def network_key(self, values: Settings) -> tuple[Any, ...]:
         """Return what tells runs whose networks and losses are recorded alike from others."""
-        return self.net.key(values), self.loss.key(values)
+        return self.net.key(values), self.loss.key(values), values["precision"]
 
     def fit(self, values: Settings) -> Fit:
         """Return the arguments of fit. Raises: TypeError, ValueError for values out of range."""

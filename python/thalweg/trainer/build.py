@@ -46,7 +46,7 @@ def build(
     if trainer.peers is not None:
         parts = {"optimizer": optimizer.describe(), "inputs": data.describe(), "network": _named(train)}
         config |= {"peers": trainer.peers, "same": signature({**config, "groups": groups, **parts})}
-    session = _core.Session(native_model(train, evaluate, groups), config)
+    session = _core.Session(native_model(train, evaluate, groups, trainer.precision), config)
     if draw:
         session.set_parameters(initial_parameters(train.recording, trainer.dtype, seed))
         session.set_buffers(initial_buffers(train.recording, trainer.dtype))
@@ -68,9 +68,10 @@ def trained_names(train: Recorded) -> list[str]:
     return [name for name, (p, _) in train.recording.parameters.items() if p.trainable]
 
 
-def native_model(train: Recorded, evaluate: Recorded, groups: dict[str, int]) -> Any:
+def native_model(train: Recorded, evaluate: Recorded, groups: dict[str, int], precision: str) -> Any:
     """Return what sessions of one network share. groups: of the trained parameters."""
-    return _core.Model(train.recording.graph, evaluate.recording.graph, train.io, evaluate.io, groups)
+    mode = "bf16" if precision == "bf16" else "full"
+    return _core.Model(train.recording.graph, evaluate.recording.graph, train.io, evaluate.io, groups, mode)
 
 
 def check_optimizer(built: Built, optimizer: Optimizer, trainer: Trainer) -> None:
@@ -112,6 +113,7 @@ def native_config(trainer: Trainer, seed: int, shards: int, optimizer: Optimizer
     """Return the configuration of a trainer's session."""
     return {
         "dtype": trainer.dtype,
+        "precision": trainer.precision,
         "world": trainer.world,
         "threads": trainer.threads or (0 if trainer.peers is None else parallel.threads()),
         "shards": shards,

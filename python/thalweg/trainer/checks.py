@@ -39,6 +39,18 @@ def seed(given: Any) -> int:
     return value
 
 
+def precision(given: Any, dtype: str) -> str:
+    """Return the precision of products and activations: that of dtype, or bf16 with float32 around it."""
+    allowed = ("float32", "bf16") if dtype == "float32" else (dtype,)
+    expected = " or ".join(map(repr, allowed))
+    if given is not None and not isinstance(given, str):
+        raise TypeError(f"[Trainer] precision is {given!r}, expected {expected}")
+    if given is not None and given not in allowed:
+        also = ": bf16 goes with dtype 'float32'" if given == "bf16" else ""
+        raise ValueError(f"[Trainer] precision is {given!r}, expected {expected} beside dtype {dtype!r}{also}")
+    return given or dtype
+
+
 def power_of_two(given: Any) -> int:
     value = integer(given, "Trainer", "shards", 1)
     if value & (value - 1):

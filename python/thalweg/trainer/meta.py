@@ -7,6 +7,8 @@ from typing import Any
 
 from ..arrays import DTYPES
 
+PRECISIONS = (*DTYPES, "bf16")
+
 Check = tuple[Callable[[Any], bool], str]
 
 
@@ -113,6 +115,7 @@ _META: dict[str, Check] = {
     "callbacks": (lambda v: _list(v, _callback), "a list of {callback, state}"),
 }
 _LATER: dict[str, Check] = {  # which checkpoints of earlier versions don't hold
+    "precision": (lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     "rows": _WHOLE,
     "batch_size": _WHOLE,
     "shuffle": (lambda v: isinstance(v, bool), "True or False"),

@@ -24,8 +24,10 @@ from .run import Position
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-_OPTIONS = ("seed", "dtype", "shards", "max_norm", "max_layer_norm", "clip_value", "on_nonfinite", "accumulate")
-_PARTS = ("net", "loss", "optimizer", "metrics")
+_OPTIONS = (
+    "seed", "dtype", "precision", "shards", "max_norm", "max_layer_norm", "clip_value", "on_nonfinite", "accumulate",
+)  # fmt: skip
+_PARTS = ("net", "loss", "optimizer", "metrics", "precision")  # that may be given instead of those of a state
 _ARRAY = "$array"  # in the meta, for an array of a callback: its name among the state's arrays
 
 
@@ -91,7 +93,8 @@ def arguments(given: Any, parts: dict[str, Any]) -> dict[str, Any]:
         "optimizer": _part("optimizer", parts, meta["optimizer"], optim.build),
         "metrics": _part("metrics", parts, meta["metrics"], lambda names: names),
     }
-    options = {name: meta[name] for name in _OPTIONS}
+    options = {name: meta.get(name) for name in _OPTIONS}
+    options["precision"] = parts.get("precision") or options["precision"]
     return {**made, **options, "world": parts.get("world"), "threads": parts.get("threads") or 0}
 
 
@@ -106,13 +109,15 @@ def check_rebuilt(trainer: Trainer, given: dict[str, Any], parts: dict[str, Any]
         )
 
 
-def restore(trainer: Trainer, given: Any, *, rates: bool = True) -> None:
+def restore(trainer: Trainer, given: Any, *, rates: bool = True, precision: str | None = None) -> None:
     """Put a state into a trainer, with the optimizer's rates unless rates=False.
 
+    precision: that of the trainer, where the state may be of another.
     All is made and checked beside what the trainer has, which changes by assignments that can't fail.
     """
     meta = checked(given, "load_state_dict")
     _check_same(trainer, meta)
+    _check_precision(trainer, meta, precision)
     callbacks = _with_arrays(meta["callbacks"], given.get("arrays") or {})
     position, history = Position(list(trainer.metrics)), History()
     position.load_state_dict(meta)
@@ -176,6 +181,17 @@ def _check_same(trainer: Trainer, meta: dict[str, Any]) -> None:
             f"[load_state_dict] the state belongs to another optimizer: {different} differ "
             f"({meta['rule']['name']}, the trainer has {rule['name']})"
         )
+
+
+def _check_precision(trainer: Trainer, meta: dict[str, Any], wanted: str | None) -> None:
+    ours, theirs = trainer.precision, meta.get("precision") or meta["dtype"]
+    if wanted is None and theirs != ours:
+        raise ValueError(
+            f"[load_state_dict] the state is of a training with precision {theirs!r}, the trainer has {ours!r}: give "
+            f"precision={ours!r} to go on from it with other bits, or make a trainer like it by Trainer.load"
+        )
+    if wanted is not None and wanted != ours:
+        raise ValueError(f"[load_state_dict] precision is {wanted!r}, expected {ours!r}, that of the trainer")
 
 
 def _with_rates(optimizer: optim.Optimizer, described: dict[str, Any] | None) -> optim.Optimizer:

@@ -40,6 +40,7 @@ class Summary:
     trainable: int
     mult_adds: int
     memory: dict[str, int]
+    precision: str = "float32"
 
     def __str__(self) -> str:
         cells = [("layer", "kind", "output", "parameters", "mult-adds")]
@@ -57,11 +58,12 @@ class Summary:
         lines.append(
             f"{self.parameters:,} parameters{frozen}, {self.mult_adds:,} mult-adds a sample, "
             f"{bytes_all / 2**20:.1f} MiB in arenas"
+            + (", products and activations in bf16" if self.precision == "bf16" else "")
         )
         return "\n".join(line.rstrip() for line in lines)
 
 
-def summarise(net: Module, r: Recording, memory: dict[str, int]) -> Summary:
+def summarise(net: Module, r: Recording, memory: dict[str, int], precision: str) -> Summary:
     """Make the table from the recording of an evaluation. Every parameter and every mult-add is in one row."""
     work: dict[str, float] = {}
     for node in r.graph.nodes():
@@ -80,7 +82,7 @@ def summarise(net: Module, r: Recording, memory: dict[str, int]) -> Summary:
         seen.add(path)
     trainable = sum(size for name, size in _sizes(r).items() if r.parameters[name][0].trainable)
     arenas = {name: n for name, n in memory.items() if name.startswith("bytes_")}
-    return Summary(rows, parameter_count(r), trainable, mult_adds, arenas)
+    return Summary(rows, parameter_count(r), trainable, mult_adds, arenas, precision)
 
 
 def parameter_count(r: Recording) -> int:

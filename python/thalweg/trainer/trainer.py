@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core, arrays, fork, ops, optim, transforms, tree
+from .. import _core, arrays, fork, optim, transforms, tree
 from .. import metrics as metrics_module
 from ..callbacks import Callback, Progress
 from ..history import History
-from ..nn.functional import functional_call
 from ..nn.module import Module
 from ..ops.axes import integer
 from ..world import ranks
 from . import checks, state
 from . import fit as fitting
 from .batch import Door, data_spec
+from .batch_loss import mean_loss
 from .build import Built, check_optimizer
 from .build import build as build_for
 from .rates import StepRates
@@ -34,12 +34,14 @@ class Trainer:
 
     net: an nn.Module. loss: a function (prediction, target) of thalweg.ops, such as losses.CrossEntropy().
     optimizer: one of thalweg.optim. metrics: functions or names, such as ["accuracy"].
-    seed keys initial values, the order of rows and dropout. dtype: "float32" or "float64". world: ranks as threads of
-    this process (by default that of `with thalweg.world(n)`, or 1); in a script that was started as several processes
-    (thalweg launch) these are the ranks, and all of them must make the same calls with the same data. shards: fixed
-    slices of every batch, a power of two up to 1024, whose sums fold in a fixed tree: results are the same on 1, 2, 4,
-    ... up to `shards` ranks. threads: of each rank, 0 for the cores shared evenly. max_norm: limit of the whole
-    gradient's norm; max_layer_norm: then of each parameter's; clip_value: then of every element.
+    seed keys initial values, the order of rows and dropout. dtype: "float32" or "float64", of parameters, optimizer,
+    statistics, sums and losses. precision: of products and of what lies between layers, "bf16" beside dtype "float32",
+    or None for that of dtype (curvature always has that).
+    world: ranks as threads of this process (by default that of `with thalweg.world(n)`, or 1); in a script that was
+    started as several processes (thalweg launch) these are the ranks, and all of them must make the same calls with the
+    same data. shards: fixed slices of every batch, a power of two up to 1024, whose sums fold in a fixed tree: results
+    are the same on 1, 2, 4, ... up to `shards` ranks. threads: of each rank, 0 for the cores shared evenly.
+    max_norm: limit of the whole gradient's norm; max_layer_norm: then of each parameter's; clip_value: then of every element.
     on_nonfinite: "raise" (DivergedError) or "skip" the update. accumulate: pieces that a batch is computed in, to
     save memory. The network is recorded when the first data come (or by build), which fixes the shapes of rows.
     Raises: TypeError and ValueError for arguments of other types or outside their ranges.
@@ -54,6 +56,7 @@ class Trainer:
         metrics: Sequence[Any] = (),
         seed: int = 0,
         dtype: Any = "float32",
+        precision: str | None = None,
         world: int | None = None,
         shards: int = 8,
         threads: int = 0,
@@ -71,6 +74,7 @@ class Trainer:
         self.metrics = metrics_module.named(metrics)
         self.seed = checks.seed(seed)
         self.dtype = arrays.check_dtype(dtype, "Trainer")
+        self.precision = checks.precision(precision, self.dtype)
         self.world, self.peers = ranks(world)
         self.shards = checks.power_of_two(shards)
         self.threads = integer(threads, "Trainer", "threads", 0)
@@ -282,17 +286,7 @@ class Trainer:
         Raises: TypeError, ValueError for data that don't fit.
         """
         with self._first_call(x, y):
-            data = self._data(x, y, "batch_loss")
-        spec, values = self._data_spec, self.parameters()
-        trained = {name: values[name] for name in self._shapes_known.trained}
-        fixed = {name: value for name, value in values.items() if name not in trained}
-        xs, ys = tuple(data[: len(spec.inputs)]), tuple(data[len(spec.inputs) :])
-
-        def mean_loss(parameters: dict[str, Any]) -> Any:
-            prediction = functional_call(self.net, {**fixed, **parameters}, xs, seed=self.seed, step=self.t)
-            return ops.mean(self.loss(prediction, ys if spec.several else ys[0]))
-
-        return mean_loss, trained
+            return mean_loss(self, self._data(x, y, "batch_loss"))
 
     # State
 
@@ -330,7 +324,7 @@ class Trainer:
     def summary(self) -> Summary:
         """Return the network's table: layers, output shapes, parameters, mult-adds, memory; print it to see it."""
         session = self._session
-        return summarise(self.net, self._recorded.recording, session.memory())
+        return summarise(self.net, self._recorded.recording, session.memory(), self.precision)
 
     def steps_per_epoch(self, rows: int, batch_size: int) -> int:
         """Return how many updates an epoch over so many rows takes."""
@@ -341,15 +335,16 @@ class Trainer:
         """Return all that a run needs to go on with the same bits: parameters, buffers, optimizer and meta."""
         return state.collect(self)
 
-    def load_state_dict(self, given: dict[str, Any]) -> None:
+    def load_state_dict(self, given: dict[str, Any], *, precision: str | None = None) -> None:
         """Take over a state_dict of this network and optimizer, so that training goes on with the same bits.
 
         What the state fixes is taken over: seed, shards, and (as in torch) the optimizer's learning rate, other rates
         and groups. Clipping, accumulate, ranks and threads stay the trainer's own, and so do the rates where those of
         the state are functions or modules of one's own, which no state can hold. history.steps starts anew.
-        Raises: ValueError for a state of another network, dtype or optimizer; nothing has changed then.
+        precision: the trainer's own, to go on from a state of another precision with it: the bits are others then.
+        Raises: ValueError for a state of another network, dtype, precision or optimizer; nothing has changed then.
         """
-        state.restore(self, given)
+        state.restore(self, given, precision=precision)
 
     def save(self, path: str | os.PathLike[str]) -> Any:
         """Write a checkpoint into a folder, whole at every instant. Returns its path. Raises: OSError.
@@ -367,26 +362,27 @@ class Trainer:
         loss: Any = None,
         optimizer: optim.Optimizer | None = None,
         metrics: Sequence[Any] | None = None,
+        precision: str | None = None,
         world: int | None = None,
         threads: int = 0,
         resume: str = "latest",
     ) -> Trainer:
         """Return a trainer as a checkpoint left it. Parts of one's own (layers, loss, metrics, schedules) must be
-        given; an optimizer that is given keeps its own rates.
+        given; an optimizer that is given keeps its own rates. precision: another than that of the checkpoint.
 
         resume="auto" falls back to an older checkpoint if the newest is damaged, and says so.
         Raises: CheckpointError for a damaged checkpoint; ValueError for parts that are needed or don't fit.
         """
         from .. import checkpoint
 
-        parts = {"net": net, "loss": loss, "optimizer": optimizer, "metrics": metrics, "world": world}
-        return cls.from_state(checkpoint.load(path, resume=resume), threads=threads, **parts)
+        parts = {"net": net, "loss": loss, "optimizer": optimizer, "metrics": metrics, "precision": precision}
+        return cls.from_state(checkpoint.load(path, resume=resume), world=world, threads=threads, **parts)
 
     @classmethod
     def from_state(cls, given: dict[str, Any], **parts: Any) -> Trainer:
         """Return a trainer as a state_dict left it. Arguments and Raises as load."""
         trainer = cls(**state.arguments(given, parts))
-        state.restore(trainer, given, rates=parts.get("optimizer") is None)
+        state.restore(trainer, given, rates=parts.get("optimizer") is None, precision=parts.get("precision"))
         state.check_rebuilt(trainer, given, parts)
         return trainer
 

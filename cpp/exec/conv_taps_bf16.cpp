@@ -1,0 +1,157 @@
+// conv_taps_bf16.cpp: pixels are the rows of the tiles; a block is kBlock pixels, one after the other on the grid of
+// the window (image_bf16.h), times kBlock outputs. A unit is an image, or a band of its rows.
+#include "conv_taps_bf16.h"
+
+#include "../tensor/arena.h"
+#include "image_bf16.h"
+
+namespace thalweg {
+namespace {
+
+constexpr int64_t kUnitCount = 128 << 10;  // numbers of a window
+constexpr int64_t kMinUnits = 16;          // enough for an even share on a few threads
+constexpr double kFlopsPerNs = 1000;
+
+class TapRun {
+ public:
+  TapRun(const TapConv& v, const NumbersBf16& source, const float* weight, const float* bias, const OutBf16& out,
+         const Follow& follow)
+      : v_(v), source_(source), weight_(weight), bias_(bias), out_(out), follow_(follow) {
+    run_ = v.tap_w.count * v.group_in;
+    run_groups_ = divide_up(run_, kGroup);
+    groups_ = v.tap_h.count * run_groups_;
+    stride_ = (groups_ | 1) * kOperandTile;
+    tiles_ = divide_up(v.group_out, kSide);
+    own_runs_ = !ImageBf16::runs_overlap(v) || run_ % kGroup != 0;
+    int64_t rows = v.rows;
+    while (rows > 1 && ImageBf16(v, rows, own_runs_).count() > kUnitCount) rows = divide_up(rows, 2);
+    bands_ = std::max(divide_up(v.rows, rows), std::min(v.rows, divide_up(kMinUnits, v.n)));
+  }
+
+  int64_t memory_bytes() const {
+    return table_bytes() + v_.groups * tiles_ * stride_ * int64_t(sizeof(Bf16)) +
+           (copied() ? run_ * kSide * int64_t(sizeof(float)) : 0);
+  }
+  void prepare(std::byte* memory) {
+    const ImageBf16 image(v_, band_rows(), own_runs_);
+    offset_ = reinterpret_cast<int64_t*>(memory);
+    for (int64_t g = 0; g < groups_; g++) offset_[g] = image.tap(g / run_groups_) + g % run_groups_ * kGroup;
+    packed_ = reinterpret_cast<Bf16*>(memory + table_bytes());
+    pack_weights(reinterpret_cast<float*>(packed_ + v_.groups * tiles_ * stride_));
+  }
+
+  int64_t units() const { return v_.n * bands_; }
+  int64_t image_count() const { return ImageBf16(v_, band_rows(), own_runs_).count(); }
+  void run(int64_t unit, Bf16* window, float* sums) const {
+    const int64_t image = unit / bands_, band = unit % bands_;
+    const int64_t begin = band * v_.rows / bands_, end = (band + 1) * v_.rows / bands_;
+    const ImageBf16 layout(v_, band_rows(), own_runs_);
+    const Work work{layout, end - begin, image * v_.out_image + begin * v_.out_row, window, sums};
+    const TileScope scope;
+    for (int64_t g = 0; g < v_.groups; g++) {
+      if (groups_ > 0) layout.build(source_.from(image * v_.in_h * v_.in_w * v_.in_c), begin, g, window);
+      for (int64_t tile = 0; tile < tiles_; tile += kBlockSide) run_columns(work, g, tile);
+    }
+    if (follow_) follow_({work.out, 0, 1, work.rows * v_.out_row});
+  }
+
+ private:
+  struct Work {
+    const ImageBf16& image;
+    int64_t rows, out;  // rows of outputs, and the first of them
+    const Bf16* window;
+    float* sums;
+  };
+  int64_t band_rows() const { return divide_up(v_.rows, bands_); }
+  int64_t table_bytes() const { return align_up(groups_ * int64_t(sizeof(int64_t))); }
+  int columns(int64_t tile) const { return int(std::min<int64_t>(kSide, v_.group_out - tile * kSide)); }
+
+  // Where the K of a tap row are neither one run nor whole groups for each tap, they are copied into one first.
+  bool one_run() const { return v_.w_in == 1 && v_.tap_w.kernel_step == 1 && v_.w_col == v_.group_in; }
+  bool copied() const { return !one_run() && v_.tap_w.count > 1 && v_.group_in % kGroup != 0; }
+  void pack_weights(float* copy) const {
+    for (int64_t g = 0; g < v_.groups; g++)
+      for (int64_t tile = 0; tile < tiles_; tile++)
+        for (int64_t r = 0; r < v_.tap_h.count; r++) {
+          const float* from = weight_ + g * v_.w_group + tile * kSide * v_.w_out;
+          Bf16* to = packed_ + (g * tiles_ + tile) * stride_ + r * run_groups_ * kOperandTile;
+          if (one_run())
+            pack_bf16({from + v_.weight_at(r, 0), 1, v_.w_out}, 0, run_, 0, columns(tile), PackForm::pairs, to);
+          else if (copied()) pack_copied(from, r, columns(tile), copy, to);
+          else
+            for (int64_t s = 0; s < v_.tap_w.count; s++)
+              pack_bf16({from + v_.weight_at(r, s), v_.w_in, v_.w_out}, 0, v_.group_in, 0, columns(tile),
+                        PackForm::pairs, to + s * v_.group_in * kSide);
+        }
+  }
+  void pack_copied(const float* from, int64_t r, int n, float* copy, Bf16* to) const {
+    float* k = copy;
+    for (int64_t s = 0; s < v_.tap_w.count; s++)
+      for (int64_t c = 0; c < v_.group_in; c++, k += kSide)
+        for (int j = 0; j < n; j++) k[j] = from[v_.weight_at(r, s) + c * v_.w_in + j * v_.w_out];
+    pack_bf16({copy, kSide, 1}, 0, run_, 0, n, PackForm::pairs, to);
+  }
+
+  // Outputs of two tiles, all pixels.
+  void run_columns(const Work& work, int64_t group, int64_t tile) const {
+    const int64_t step = work.image.pixel_step(), grid = work.image.grid();
+    const int64_t pixels = (work.rows - 1) * grid + v_.cols;
+    BlockBf16 block{.a = {},
+                    .a_step = step,
+                    .b = {packed_ + (group * tiles_ + tile) * stride_, packed_ + (group * tiles_ + tile + 1) * stride_},
+                    .group = offset_,
+                    .groups = groups_,
+                    .tall = 0,
+                    .wide = int(std::min<int64_t>(kBlockSide, tiles_ - tile)),
+                    .sum = work.sums,
+                    .fresh = true};
+    for (int64_t pixel = 0; pixel < pixels; pixel += kBlock) {
+      block.a[0] = work.window + pixel * step, block.a[1] = block.a[0] + kSide * step;
+      block.tall = pixel + kSide < pixels ? 2 : 1;
+      run_block(block);
+      for (int t = 0; t < block.tall; t++)
+        put(work, group, tile, pixel + t * kSide, block.wide, work.sums + kBlockSide * t * kSumTile);
+    }
+  }
+  // kSide pixels of the grid; those beyond the last column belong to nobody.
+  void put(const Work& work, int64_t group, int64_t tile, int64_t pixel, int wide, const float* sum) const {
+    const int64_t grid = work.image.grid(), last = std::min((work.rows - 1) * grid + v_.cols, pixel + kSide);
+    for (int64_t at = pixel; at < last;) {
+      const int64_t row = at / grid, col = at % grid, end = std::min(last, (row + 1) * grid);
+      const int64_t rows = std::min(end, row * grid + v_.cols) - at;
+      const int64_t to = work.out + row * v_.out_row + col * v_.out_col + group * v_.group_out + tile * kSide;
+      for (int u = 0; u < wide && rows > 0; u++)
+        put_tile(sum + u * kSumTile + (at - pixel) * kSide, int(rows), columns(tile + u),
+                 bias_ ? bias_ + group * v_.group_out + (tile + u) * kSide : nullptr, false, out_.from(to + u * kSide),
+                 v_.out_col);
+      at = end;
+    }
+  }
+
+  const TapConv v_;
+  const NumbersBf16 source_;
+  const float *weight_, *bias_;
+  const OutBf16 out_;
+  const Follow follow_;
+  int64_t run_, run_groups_, groups_, stride_, tiles_, bands_;
+  bool own_runs_;
+  int64_t* offset_ = nullptr;
+  Bf16* packed_ = nullptr;
+};
+
+}  // namespace
+
+double conv_ns_bf16(double flops) { return amx_used() ? flops / kFlopsPerNs : 2 * conv_ns(flops, false); }
+
+void conv_taps_bf16(const Exec& exec, const TapConv& v, const NumbersBf16& source, const float* weight,
+                    const float* bias, const OutBf16& out, const Follow& follow) {
+  if (v.n == 0 || v.rows == 0 || v.cols == 0 || v.group_out == 0) return;
+  TapRun run(v, source, weight, bias, out, follow);
+  run.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, run.memory_bytes()));
+  exec.parallel(run.units(), conv_ns_bf16(v.flops()), [&](int64_t unit, int worker) {
+    run.run(unit, exec.scratch<Bf16>(worker, Slot::a_pack, run.image_count()),
+            exec.scratch<float>(worker, Slot::tile, kBlockSums));
+  });
+}
+
+}  // namespace thalweg

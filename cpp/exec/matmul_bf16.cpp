@@ -1,0 +1,280 @@
+// matmul_bf16.cpp: cuts a product of bf16 operands into blocks of tiles, packs its operands (rounding floats), and runs
+// the blocks.
+#include "matmul_bf16.h"
+
+#include "../tensor/arena.h"
+#include "pack_bf16.h"
+#include "stream.h"
+#include "tile.h"
+
+namespace thalweg {
+namespace {
+
+// Blocking: a part of B, some panels of all K, stays in L2 while blocks of A's rows pass.
+constexpr int64_t kPartBytes = 1 << 20;
+constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
+constexpr double kFlopsPerNs = 1500, kPackNs = 0.05, kStartNs = 100;
+
+double product_ns(const Matmul& p) {
+  const double flops = 2.0 * double(p.m) * double(p.n) * double(p.k), moved = double(p.m + p.n) * double(p.k);
+  return double(p.batch) * (amx_used() ? kStartNs + flops / kFlopsPerNs + moved * kPackNs + double(p.m * p.n) * kPackNs
+                                       : 2 * matmul_ns(p, false));
+}
+
+struct Operands {
+  NumbersBf16 a, b;
+  const float* bias;
+  OutBf16 c;
+  Operands from(int64_t a_from, int64_t b_from, int64_t c_from) const {
+    return {a.from(a_from), b.from(b_from), bias, c.from(c_from)};
+  }
+};
+
+// One product and the memory that it runs in.
+class Product {
+ public:
+  // K of shard s is [shard_k[s], shard_k[s + 1]).
+  Product(const Matmul& p, std::span<const int64_t> shard_k, int threads, const Operands& o, const Follow& follow)
+      : p_(p), shard_k_(shard_k), o_(o), follow_(follow) {
+    for (int64_t s = 0; s < shards(); s++) groups_ += shard_groups(s);
+    stride_ = (groups_ | 1) * kOperandTile;  // odd: tiles spread over the sets of the caches
+    slots_ = shards() > 1 ? tree_slots(shards()) + 1 : 1;
+    a_tiles_ = divide_up(p.m, kSide), b_tiles_ = divide_up(p.n, kSide);
+    blocks_ = divide_up(p.m, kBlock), panels_ = divide_up(p.n, kBlock);
+    cut(threads);
+  }
+
+  // One of the operands is packed for all tasks, before them.
+  int64_t memory_bytes() const {
+    return table_bytes() + (own_a_ ? b_tiles_ : a_tiles_) * stride_ * int64_t(sizeof(Bf16));
+  }
+  void prepare(std::byte* memory) {
+    group_ = reinterpret_cast<GroupAt*>(memory);
+    offset_ = reinterpret_cast<int64_t*>(memory + align_up(groups_ * int64_t(sizeof(GroupAt))));
+    packed_ = reinterpret_cast<Bf16*>(memory + table_bytes());
+    GroupAt* group = group_;
+    for (int64_t s = 0; s < shards(); s++)
+      for (int64_t k = shard_k_[s]; k < shard_k_[s + 1]; k += kGroup)
+        *group++ = {k, std::min<int64_t>(kGroup, shard_k_[s + 1] - k)};
+    for (int64_t g = 0; g < groups_; g++) offset_[g] = g * kOperandTile;
+  }
+  int64_t pack_items() const { return divide_up(own_a_ ? b_tiles_ : a_tiles_, kPackTiles); }
+  void pack(int64_t item) const {
+    const int64_t begin = item * kPackTiles;
+    if (own_a_) pack_b(begin, std::min(b_tiles_, begin + kPackTiles), packed_ + begin * stride_);
+    else pack_a(begin, std::min(a_tiles_, begin + kPackTiles), packed_ + begin * stride_);
+  }
+
+  // A task is a group of panels times a part of the blocks of rows. It packs the other operand, into `own`.
+  int64_t tasks() const { return parts_ * panel_groups_; }
+  int64_t own_count() const { return kBlockSide * stride_ * (own_a_ ? 1 : most_panels()); }
+  int64_t sum_count() const { return kBlockSums * slots_; }
+  void run(int64_t task, Bf16* own, float* sums) const {
+    const int64_t part = task / panel_groups_, group = task % panel_groups_;
+    const int64_t first = group * panels_ / panel_groups_, last = (group + 1) * panels_ / panel_groups_;
+    const int64_t begin = part * blocks_ / parts_, end = (part + 1) * blocks_ / parts_;
+    const TileScope scope;
+    if (!own_a_) pack_b(kBlockSide * first, std::min(b_tiles_, kBlockSide * last), own);
+    for (int64_t i = begin; i < end; i++) {
+      const Bf16* a = own_a_ ? own : packed_ + kBlockSide * i * stride_;
+      if (own_a_) pack_a(kBlockSide * i, kBlockSide * i + tall(i), own);
+      run_row({i, first, last, i + 1 < end && !own_a_}, a, own_a_ ? packed_ : own, sums);
+    }
+  }
+
+ private:
+  static constexpr int64_t kPackTiles = 4;
+  struct GroupAt {
+    int64_t k, count;
+  };
+  struct Row {  // a block of rows, panels [first, last)
+    int64_t block, first, last;
+    bool more;  // another block follows in memory
+  };
+  int64_t shards() const { return int64_t(shard_k_.size()) - 1; }
+  int64_t shard_count(int64_t s) const { return shard_k_[s + 1] - shard_k_[s]; }
+  int64_t shard_groups(int64_t s) const { return divide_up(shard_count(s), kGroup); }
+  int64_t table_bytes() const {
+    return align_up(groups_ * int64_t(sizeof(GroupAt))) + align_up(groups_ * int64_t(sizeof(int64_t)));
+  }
+  int64_t most_panels() const { return divide_up(panels_, panel_groups_); }
+  int tall(int64_t block) const { return int(std::min<int64_t>(kBlockSide, a_tiles_ - kBlockSide * block)); }
+  int wide(int64_t panel) const { return int(std::min<int64_t>(kBlockSide, b_tiles_ - kBlockSide * panel)); }
+
+  // Into groups of panels, an even share for each thread, or, where one group holds all, into parts of rows.
+  void cut(int threads) {
+    auto shared = [threads](int64_t n) { return divide_up(n, threads) * threads; };
+    const int64_t panel_bytes = kBlockSide * stride_ * int64_t(sizeof(Bf16));
+    panel_groups_ = divide_up(panels_, std::max<int64_t>(1, kPartBytes / panel_bytes));
+    own_a_ = panel_groups_ == 1 && blocks_ >= 2 * threads;
+    if (own_a_) parts_ = std::min(blocks_, shared(1));
+    else if (panels_ >= threads) panel_groups_ = std::min(panels_, shared(panel_groups_));
+  }
+
+  void pack_a(int64_t begin, int64_t end, Bf16* to) const {
+    pack_tiles({o_.a, p_.a_col, p_.a_row}, begin, end, p_.m, PackForm::rows, to);
+  }
+  void pack_b(int64_t begin, int64_t end, Bf16* to) const {
+    pack_tiles({o_.b, p_.b_row, p_.b_col}, begin, end, p_.n, PackForm::pairs, to);
+  }
+  // Tiles [begin, end) of rows or columns, read in runs as long as they are in memory.
+  void pack_tiles(const OperandBf16& o, int64_t begin, int64_t end, int64_t all, PackForm form, Bf16* to) const {
+    auto pack = [&](int64_t tile, int64_t k, int64_t count, int64_t group) {
+      const int n = int(std::min<int64_t>(kSide, all - tile * kSide));
+      pack_bf16(o, k, count, tile * kSide, n, form, to + (tile - begin) * stride_ + group * kOperandTile);
+    };
+    if (o.k_step != 1) {
+      for (int64_t g = 0; g < groups_; g++)
+        for (int64_t tile = begin; tile < end; tile++) pack(tile, group_[g].k, group_[g].count, g);
+      return;
+    }
+    for (int64_t tile = begin; tile < end; tile++)
+      for (int64_t s = 0, g = 0; s < shards(); g += shard_groups(s++)) pack(tile, shard_k_[s], shard_count(s), g);
+  }
+
+  void run_row(const Row& row, const Bf16* a, const Bf16* b, float* sums) const {
+    BlockBf16 block{.a = {a, a + stride_},
+                    .a_step = kGroup,
+                    .b = {},
+                    .group = offset_,
+                    .groups = groups_,
+                    .tall = tall(row.block),
+                    .wide = 0,
+                    .sum = sums,
+                    .fresh = true};
+    for (int64_t panel = row.first; panel < row.last; panel++, b += kBlockSide * stride_) {
+      block.b[0] = b, block.b[1] = b + stride_;
+      block.wide = wide(panel);
+      prefetch_out(row.block, panel);
+      if (row.more) prefetch_part(a + kBlockSide * stride_, panel - row.first, row.last - row.first);
+      if (shards() == 1) run_block(block);
+      else run_shards(block, sums);
+      put(row.block, panel, sums);
+    }
+  }
+  // The block takes longer than its outputs to arrive.
+  void prefetch_out(int64_t block, int64_t panel) const {
+    const int64_t size = o_.c.is_float ? sizeof(float) : sizeof(Bf16), line = 64 / size;
+    const int64_t i = block * kBlock, j = panel * kBlock, n = std::min<int64_t>(kBlock, p_.n - j);
+    for (int64_t r = i; r < std::min(i + kBlock, p_.m); r++)
+      for (int64_t c = 0; c < n; c += line) __builtin_prefetch(o_.c.from(r * p_.c_row + j + c).p, 1);
+  }
+  // Part i of n of the block of rows that follows.
+  void prefetch_part(const Bf16* a, int64_t i, int64_t n) const {
+    const int64_t count = kBlockSide * stride_;
+    prefetch(a + i * count / n, (i + 1) * count / n - i * count / n);
+  }
+  // The sums of a block, shard by shard, folded. The result is the stack's first slot.
+  void run_shards(BlockBf16& block, float* stack) const {
+    float* sum = stack + (slots_ - 1) * kBlockSums;
+    block.group = offset_;
+    for (int64_t s = 0; s < shards(); s++) {
+      const LeafBf16 leaf = leaf_at(s, shards());
+      block.groups = shard_groups(s);
+      block.sum = leaf_sum(leaf, stack, sum);
+      run_block(block);
+      fold_leaf(leaf, stack, sum);
+      block.group += block.groups;
+      for (const Bf16*& b : block.b) b += block.groups * kOperandTile;
+    }
+  }
+  void put(int64_t block, int64_t panel, const float* sum) const {
+    const int64_t i = block * kBlock, j = panel * kBlock;
+    const int rows = int(std::min<int64_t>(kBlock, p_.m - i)), n = int(std::min<int64_t>(kBlock, p_.n - j));
+    for (int r = 0; r < rows; r += kSide)
+      for (int c = 0; c < n; c += kSide)
+        put_tile(sum + (kBlockSide * (r / kSide) + c / kSide) * kSumTile, std::min(kSide, rows - r),
+                 std::min(kSide, n - c), o_.bias ? o_.bias + j + c : nullptr, p_.accumulate,
+                 o_.c.from((i + r) * p_.c_row + j + c), p_.c_row);
+    if (follow_) follow_({i * p_.c_row + j, p_.c_row, rows, n});
+  }
+
+  const Matmul p_;
+  const std::span<const int64_t> shard_k_;
+  const Operands o_;
+  const Follow follow_;
+  int64_t groups_ = 0, stride_, a_tiles_, b_tiles_, blocks_, panels_, parts_ = 1, panel_groups_ = 1;
+  int slots_;
+  bool own_a_ = false;
+  GroupAt* group_ = nullptr;
+  int64_t* offset_ = nullptr;
+  Bf16* packed_ = nullptr;
+};
+
+// Tasks of one product on all threads.
+void run_shared(const Exec& exec, Product product, double ns) {
+  product.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, product.memory_bytes()));
+  exec.parallel(product.pack_items(), ns, [&](int64_t item, int) { product.pack(item); });
+  exec.parallel(product.tasks(), ns, [&](int64_t task, int worker) {
+    product.run(task, exec.scratch<Bf16>(worker, Slot::b_pack, product.own_count()),
+                exec.scratch<float>(worker, Slot::tile, product.sum_count()));
+  });
+}
+// A whole product on one worker.
+void run_alone(const Exec& exec, Product product, int worker) {
+  product.prepare(exec.scratch<std::byte>(worker, Slot::a_pack, product.memory_bytes()));
+  for (int64_t item = 0; item < product.pack_items(); item++) product.pack(item);
+  Bf16* own = exec.scratch<Bf16>(worker, Slot::b_pack, product.own_count());
+  float* sums = exec.scratch<float>(worker, Slot::tile, product.sum_count());
+  for (int64_t task = 0; task < product.tasks(); task++) product.run(task, own, sums);
+}
+// Rows of A go in rounds, so that packing them takes bounded memory.
+void run_rounds(const Exec& exec, const Matmul& p, std::span<const int64_t> shard_k, const Operands& o,
+                const Follow& follow) {
+  const int64_t row_bytes = std::max<int64_t>(1, p.k) * int64_t(sizeof(Bf16));
+  const int64_t round = std::max<int64_t>(1, kPackedBytes / (row_bytes * kBlock)) * kBlock;
+  for (int64_t i = 0; i < p.m; i += round) {
+    Matmul part = p;
+    part.m = std::min(round, p.m - i);
+    const double ns = product_ns(part);
+    run_shared(
+        exec,
+        Product(part, shard_k, exec.threads_for(ns), o.from(i * p.a_row, 0, i * p.c_row), follow.from(i * p.c_row)),
+        ns);
+  }
+}
+void product(const Exec& exec, const Matmul& whole, const Operands& o, const Follow& follow) {
+  if (whole.m == 0 || whole.n == 0 || whole.batch == 0) return;
+  const Matmul p = merge_batch(whole);
+  const int64_t one_shard[] = {0, p.k};
+  Matmul one = p;
+  one.batch = 1;
+  const double one_ns = product_ns(one);
+  auto at = [&](int64_t i) { return o.from(i * p.a_batch, i * p.b_batch, i * p.c_batch); };
+  if (p.batch == 1 || exec.threads_for(one_ns) > 1) {
+    for (int64_t i = 0; i < p.batch; i++) run_rounds(exec, one, one_shard, at(i), follow.from(i * p.c_batch));
+    return;
+  }
+  exec.parallel(p.batch, one_ns * double(p.batch), [&](int64_t i, int worker) {
+    run_alone(exec, Product(one, one_shard, 1, at(i), follow.from(i * p.c_batch)), worker);
+  });
+}
+
+}  // namespace
+
+template <class X>
+void matmul_bf16(const Exec& exec, const Matmul& p, const X* a, const X* b, const float* bias, X* c,
+                 const Follow& follow) {
+  product(exec, p, {a, b, bias, c}, follow);
+}
+template <class X>
+void matmul_bf16_weight(const Exec& exec, const Matmul& p, const X* a, const float* b, const float* bias, X* c,
+                        const Follow& follow) {
+  product(exec, p, {a, b, bias, c}, follow);
+}
+template <class X>
+void matmul_fold_bf16(const Exec& exec, const Matmul& p, const Shards& shards, const X* a, const X* b, float* c) {
+  if (p.m == 0 || p.n == 0) return;
+  run_rounds(exec, p, shards.offset, {a, b, nullptr, c}, {});
+}
+
+#define TW_PRODUCTS(X)                                                                                        \
+  template void matmul_bf16(const Exec&, const Matmul&, const X*, const X*, const float*, X*, const Follow&); \
+  template void matmul_bf16_weight(const Exec&, const Matmul&, const X*, const float*, const float*, X*,      \
+                                   const Follow&);                                                            \
+  template void matmul_fold_bf16(const Exec&, const Matmul&, const Shards&, const X*, const X*, float*);
+TW_PRODUCTS(float)
+TW_PRODUCTS(Bf16)
+#undef TW_PRODUCTS
+
+}  // namespace thalweg

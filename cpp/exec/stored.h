@@ -1,0 +1,67 @@
+// stored.h: numbers that are stored as bf16, for loops over floats: operands are loaded part by part into memory where
+// the loop finds them, and what it makes there is rounded on its way out. The loops themselves are those of floats.
+#pragma once
+#include <array>
+
+#include "../formula/bf16.h"
+#include "follow.h"
+
+namespace thalweg {
+
+inline constexpr int64_t kStoredPart = 1024;  // elements: three operands and a result stay in the first-level cache
+
+void load_stored(const Bf16* from, int64_t n, float* to);
+void store_stored(const float* from, int64_t n, Bf16* to);  // rounded to nearest
+
+// K tensors of one shape that a loop reads, all of them numbers or all of them stored as bf16 (where N is float).
+template <class N, int K>
+struct Operands {
+  std::array<Buffer, K> at;
+  bool stored = false;
+  std::array<View<N>, K> numbers() const {
+    return [&]<size_t... k>(std::index_sequence<k...>) {
+      return std::array<View<N>, K>{View<N>(at[k])...};
+    }(std::make_index_sequence<K>{});
+  }
+  static int64_t stretch(const Block& b) { return (b.rows - 1) * b.step + b.n; }
+  // Views of elements [begin, begin + n), which are loaded into `memory` for K n of them, with the indices of the
+  // whole.
+  std::array<View<N>, K> loaded(int64_t begin, int64_t n, float* memory) const {
+    return loaded(Block{begin, n, 1, n}, memory);
+  }
+  // The same of a block of them; memory for K times the stretch that it covers.
+  std::array<View<N>, K> loaded(const Block& b, float* memory) const {
+    const int64_t size = stretch(b);
+    for (int k = 0; k < K; k++)
+      for (int64_t r = 0; r < b.rows; r++)
+        load_stored(at[k].template as<Bf16>() + b.begin + r * b.step, b.n, memory + k * size + r * b.step);
+    if constexpr (std::is_same_v<N, float>)
+      return [&]<size_t... k>(std::index_sequence<k...>) {
+        return std::array<View<N>, K>{View<N>(memory + int64_t(k) * size - b.begin)...};
+      }(std::make_index_sequence<K>{});
+    else return numbers();
+  }
+};
+
+// f(in, to, part) where `in` and `to` hold the elements of a block as floats, one after the other: parts of them, each
+// of kStoredPart at most. An elementwise operation on floats serves bf16 this way.
+template <int K, class F>
+void for_stored(const Buffer* in, const Buffer& out, const Block& b, const F& f) {
+  alignas(64) float memory[(K + 1) * kStoredPart];
+  std::array<Buffer, K + 1> at;
+  for (int k = 0; k <= K; k++) at[size_t(k)] = {reinterpret_cast<std::byte*>(memory + k * kStoredPart)};
+  const int64_t most = std::max<int64_t>(1, kStoredPart / std::max<int64_t>(1, b.n)),
+                width = std::min(b.n, kStoredPart);
+  for (int64_t r = 0; r < b.rows; r += most)
+    for (int64_t j = 0; j < b.n; j += width) {
+      const int64_t rows = std::min(most, b.rows - r), n = std::min(width, b.n - j);
+      auto place = [&](int64_t i) { return b.begin + (r + i) * b.step + j; };
+      for (int k = 0; k < K; k++)
+        for (int64_t i = 0; i < rows; i++)
+          load_stored(in[k].as<Bf16>() + place(i), n, memory + k * kStoredPart + i * n);
+      f(at.data(), at[K], Block{0, 0, 1, rows * n});
+      for (int64_t i = 0; i < rows; i++) store_stored(memory + K * kStoredPart + i * n, n, out.as<Bf16>() + place(i));
+    }
+}
+
+}  // namespace thalweg

@@ -1,0 +1,205 @@
+// tile_bf16.cpp: blocks of tiles on AMX, and the same sums by fma.
+#include "tile_bf16.h"
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+
+#include "vector.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#if defined(__linux__) && defined(__AVX512F__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#define TW_AMX 1
+#endif
+#endif
+
+namespace thalweg {
+namespace {
+
+// Denormals count as zeros while it lives (where the processor has such a mode).
+class FlushScope {
+ public:
+#if defined(__x86_64__)
+  FlushScope() : old_(_mm_getcsr()) { _mm_setcsr(old_ | 0x8040); }
+  ~FlushScope() { _mm_setcsr(old_); }
+
+ private:
+  unsigned old_;
+#endif
+};
+
+// How many rows and vectors of sums are made at a time.
+constexpr int kVectors = kVectorBytes == 64 ? 1 : 2, kRows = kVectorBytes == 64 ? 8 : 2;
+using Pairs = Vector<uint32_t>;
+TW_INLINE Vector<float> even(Pairs p) { return (Vector<float>)(p << 16); }
+TW_INLINE Vector<float> odd(Pairs p) { return (Vector<float>)(p & 0xffff0000u); }
+TW_INLINE uint32_t pair_at(const Bf16* p) {
+  uint32_t pair;
+  __builtin_memcpy(&pair, p, sizeof pair);
+  return pair;
+}
+
+// kRows rows and kVectors vectors of one tile, all groups.
+TW_NOINLINE void emulate(const BlockBf16& c, const Bf16* a, const Bf16* b, float* sum) {
+  constexpr int W = kLanes<float>;
+  for (int64_t g = 0; g < c.groups; g++, b += kOperandTile) {
+    Vector<float> low[kRows][kVectors] = {}, high[kRows][kVectors] = {};
+    const Bf16* at = a + c.group[g];
+    for (int pair = 0; pair < kGroup / 2; pair++) {
+      Pairs bv[kVectors];
+      TW_UNROLL for (int v = 0; v < kVectors; v++) bv[v] =
+          (Pairs)load(reinterpret_cast<const float*>(b + pair * 2 * kSide) + v * W);
+      TW_UNROLL for (int i = 0; i < kRows; i++) {
+        const Pairs av = Pairs{} + pair_at(at + i * c.a_step + 2 * pair);
+        TW_UNROLL for (int v = 0; v < kVectors; v++) {
+          fma_to(low[i][v], even(av), even(bv[v]));
+          fma_to(high[i][v], odd(av), odd(bv[v]));
+        }
+      }
+    }
+    TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) {
+      float* to = sum + i * kSide + v * W;
+      store(to, load(to) + (low[i][v] + high[i][v]));
+    }
+  }
+}
+void emulate_block(const BlockBf16& c) {
+  const FlushScope flush;
+  for (int i = 0; i < c.tall; i++)
+    for (int j = 0; j < c.wide; j++) {
+      float* tile = c.sum + (kBlockSide * i + j) * kSumTile;
+      if (c.fresh) std::fill_n(tile, kSumTile, 0.0f);
+      for (int row = 0; row < kSide; row += kRows)
+        for (int v = 0; v < kSide; v += kVectors * kLanes<float>)
+          emulate(c, c.a[i] + row * c.a_step, c.b[j] + 2 * v, tile + row * kSide + v);
+    }
+}
+
+#if defined(TW_AMX)
+
+struct TileShapes {  // of ldtilecfg
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t bytes[16] = {};
+  uint8_t rows[16] = {};
+};
+
+// Tile registers: 0 to 3 sums, 4 and 5 rows of A, 6 and 7 columns of B. The macros want their numbers as literals.
+template <int kTall, int kWide>
+TW_NOINLINE void amx_block(const BlockBf16& c) {
+  constexpr int64_t kRowBytes = 4 * kSide;
+  const int64_t a_step = c.a_step * int64_t(sizeof(Bf16));
+  asm volatile("" ::: "memory");
+  auto tile = [&](int t) { return c.sum + t * kSumTile; };
+  if (c.fresh) {
+    _tile_zero(0);
+    if constexpr (kWide > 1) _tile_zero(1);
+    if constexpr (kTall > 1) _tile_zero(2);
+    if constexpr (kTall > 1 && kWide > 1) _tile_zero(3);
+  } else {
+    _tile_loadd(0, tile(0), kRowBytes);
+    if constexpr (kWide > 1) _tile_loadd(1, tile(1), kRowBytes);
+    if constexpr (kTall > 1) _tile_loadd(2, tile(2), kRowBytes);
+    if constexpr (kTall > 1 && kWide > 1) _tile_loadd(3, tile(3), kRowBytes);
+  }
+  const Bf16 *a0 = c.a[0], *a1 = c.a[1], *b0 = c.b[0], *b1 = c.b[1];
+  for (const int64_t *g = c.group, *end = g + c.groups; g != end; g++, b0 += kOperandTile, b1 += kOperandTile) {
+    _tile_loadd(4, a0 + *g, a_step);
+    _tile_loadd(6, b0, kRowBytes);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (kWide > 1) {
+      _tile_loadd(7, b1, kRowBytes);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    if constexpr (kTall > 1) {
+      _tile_loadd(5, a1 + *g, a_step);
+      _tile_dpbf16ps(2, 5, 6);
+    }
+    if constexpr (kTall > 1 && kWide > 1) _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, tile(0), kRowBytes);
+  if constexpr (kWide > 1) _tile_stored(1, tile(1), kRowBytes);
+  if constexpr (kTall > 1) _tile_stored(2, tile(2), kRowBytes);
+  if constexpr (kTall > 1 && kWide > 1) _tile_stored(3, tile(3), kRowBytes);
+}
+
+bool processor_has_amx() {
+  unsigned a, b, c, d, low, high;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return false;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned kBf16Bit = 1u << 22, kTileBit = 1u << 24, kTileState = 3u << 17;
+  asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (d & kBf16Bit) && (d & kTileBit) && (low & kTileState) == kTileState;
+}
+// The tile registers are given to a process that asks for them, once.
+bool amx_granted() {
+  const char* wish = std::getenv("THALWEG_AMX");
+  if ((wish && *wish == '0') || !processor_has_amx()) return false;
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  if (syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0) return true;
+  std::fprintf(stderr, "thalweg: the system does not grant AMX; products of bf16 take their slower form\n");
+  return false;
+}
+std::atomic<bool> amx_allowed{true};
+
+#endif
+
+}  // namespace
+
+#if defined(TW_AMX)
+
+bool amx_used() {
+  static const bool granted = amx_granted();
+  return granted && amx_allowed.load(std::memory_order_relaxed);
+}
+void use_amx(bool allowed) { amx_allowed = allowed; }
+bool bf16_conversion() {
+  static const bool has = [] {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
+  }();
+  return has;
+}
+
+TileScope::TileScope() {
+  if (!amx_used()) return;
+  TileShapes shapes;
+  for (int t = 0; t < 8; t++) shapes.bytes[t] = 4 * kSide, shapes.rows[t] = kSide;
+  asm volatile("ldtilecfg %0" ::"m"(shapes));
+}
+TileScope::~TileScope() {
+  if (amx_used()) asm volatile("tilerelease");
+}
+
+void run_block(const BlockBf16& c) {
+  if (!amx_used()) return emulate_block(c);
+  if (c.tall > 1) return c.wide > 1 ? amx_block<2, 2>(c) : amx_block<2, 1>(c);
+  return c.wide > 1 ? amx_block<1, 2>(c) : amx_block<1, 1>(c);
+}
+
+#else
+
+bool amx_used() { return false; }
+void use_amx(bool) {}
+bool bf16_conversion() { return false; }
+TileScope::TileScope() {}
+TileScope::~TileScope() {}
+void run_block(const BlockBf16& c) { emulate_block(c); }
+
+#endif
+
+void fold_leaf(LeafBf16 leaf, float* stack, const float* sum) {
+  if (leaf.adds == 0) return;
+  constexpr int W = kLanes<float>;
+  float* slot = stack + leaf.slot * kBlockSums;
+  for (int i = 0; i < kBlockSums; i += W) {
+    Vector<float> v = load(sum + i);
+    for (int m = leaf.adds; m-- > 0;) v = load(slot + m * kBlockSums + i) + v;
+    store(slot + i, v);
+  }
+}
+
+}  // namespace thalweg

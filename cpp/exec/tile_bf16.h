@@ -1,0 +1,60 @@
+// tile_bf16.h: the tile behind every product of bf16 operands, in the order of matmul_bf16.h. A tile of sums has kSide
+// rows and kSide columns of floats; an operand tile holds one group of K for kSide rows of A or kSide columns of B:
+//   A: [kSide rows][kGroup k], rows at any distance      B: [kGroup / 2 pairs of k][kSide columns][2], dense
+// On processors with AMX it runs there; elsewhere the same sums are made by fma on floats, with the same bits.
+#pragma once
+#include "matmul_bf16.h"
+
+namespace thalweg {
+
+inline constexpr int kSide = 16;
+inline constexpr int kOperandTile = kSide * int(kGroup);  // elements
+inline constexpr int kSumTile = kSide * kSide;
+inline constexpr int kBlockSide = 2;  // tiles: a block has up to 2 x 2, so that every operand serves two products
+inline constexpr int kBlock = kBlockSide * kSide;
+inline constexpr int kBlockSums = kBlockSide * kBlockSide * kSumTile;
+
+// sum += A B over some groups. All rows of a tile of A are read, so they must be memory.
+struct BlockBf16 {
+  const Bf16* a[kBlockSide];  // row i, group g: a[t] + group[g] + i a_step
+  int64_t a_step;
+  const Bf16* b[kBlockSide];  // group g: b[t] + g kOperandTile
+  const int64_t* group;
+  int64_t groups;
+  int tall, wide;  // tiles of rows and of columns: 1 or 2
+  float* sum;      // tile (i, j): sum + (2 i + j) kSumTile
+  bool fresh;      // from +0, not from what sum holds
+};
+void run_block(const BlockBf16&);
+
+// Around the blocks of a task: the tile registers belong to it.
+class TileScope {
+ public:
+  TileScope();
+  ~TileScope();
+  TileScope(const TileScope&) = delete;
+};
+
+// Whether blocks run on AMX: where the processor and the system allow it, and THALWEG_AMX is not 0. For tests it can be
+// taken away.
+bool amx_used();
+void use_amx(bool allowed);
+bool bf16_conversion();  // the processor has the conversion of formula/bf16.h as an instruction
+
+// Leaf i of the n leaves of fold_tree (shards.h) whose stack starts at slot `base`, as in SumOrderWriter: its sum is
+// added to those in slots slot + adds - 1, ..., slot, newest first, and the result goes to `slot`.
+struct LeafBf16 {
+  int slot, adds;
+};
+inline LeafBf16 leaf_at(int64_t i, int64_t n, int base = 0, int more = 0) {
+  const int top = base + std::popcount(uint64_t(i));
+  const int adds = (i + 1 == n ? top - base : std::countr_one(uint64_t(i))) + more;
+  return {top - adds, adds};
+}
+// Where run_block puts the sum of a leaf before fold_leaf. A stack has slots of kBlockSums; `sum` is one more.
+inline float* leaf_sum(LeafBf16 leaf, float* stack, float* sum) {
+  return leaf.adds ? sum : stack + leaf.slot * kBlockSums;
+}
+void fold_leaf(LeafBf16 leaf, float* stack, const float* sum);
+
+}  // namespace thalweg

@@ -1,0 +1,177 @@
+// pooling_backward.cpp: gradients of the pooling of pooling.cpp. The first pixel, in window order, that equals y
+// receives its gradient; a mean spreads it. Images that are stored as bf16 are floats in memory of a worker's, one at a
+// time.
+#include <utility>
+
+#include "pooling.h"
+
+namespace thalweg::pooling {
+namespace {
+
+constexpr int64_t kStrip = 64;  // channels at a time; what waits for its pixel stays in L1
+
+template <class N>
+bool wins(N x, N y) {
+  const auto p = value(x), q = value(y);
+  return (p == q) | ((p != p) & (q != q));
+}
+
+// The usual window, in one pass: 2 x 2 pixels that lie in no other window.
+template <class N>
+void max_square_backward(const Window& w, const Span& s, View<N> d_y, View<N> x, View<N> y, View<N> d_x) {
+  const int64_t first = (s.h0 * w.w + s.w0) * w.c, next = w.c, below = w.w * w.c;
+  const View<N> a = x.at(first), b = a.at(next), c = a.at(below), to = d_x.at(first);
+  const View<N> to_b = to.at(next), to_c = to.at(below), to_e = to.at(below + next), e = a.at(below + next);
+#pragma omp simd
+  for (int64_t i = 0; i < w.c; i++) {
+    const N top = y[i], none = N(0), d0 = d_y[i];
+    const bool in_a = wins(a[i], top), in_b = wins(b[i], top), in_c = wins(c[i], top), in_e = wins(e[i], top);
+    const N d1 = select(in_a, none, d0), d2 = select(in_b, none, d1), d3 = select(in_c, none, d2);
+    to.set(i, select(in_a, d0, none));
+    to_b.set(i, select(in_b, d1, none));
+    to_c.set(i, select(in_c, d2, none));
+    to_e.set(i, select(in_e, d3, none));
+  }
+}
+
+// d_y waits until the first pixel that equals y takes it; `d` then holds zero. Pixels covered once are stored, not
+// added.
+template <class N, bool kAdd>
+void max_window_backward(const Window& w, const Span& s, View<N> d_y, View<N> x, View<N> y, View<N> d_x) {
+  if (!kAdd && s.h1 - s.h0 == 2 && s.w1 - s.w0 == 2) return max_square_backward<N>(w, s, d_y, x, y, d_x);
+  RealOf<N> waiting[kPlanes<N> * kStrip];
+  const View<N> d = planar<N>(waiting, kStrip);
+  for (int64_t c0 = 0; c0 < w.c; c0 += kStrip) {
+    const int64_t c1 = std::min(kStrip, w.c - c0);
+    const View<N> top = y.at(c0), from = d_y.at(c0);
+    for (int64_t i = 0; i < c1; i++) d.set(i, from[i]);
+    each_pixel(w, s, [=, c = w.c](int64_t pixel) {
+      const View<N> a = x.at(pixel * c + c0), to = d_x.at(pixel * c + c0);
+#pragma omp simd
+      for (int64_t i = 0; i < c1; i++) {
+        const bool hit = wins(a[i], top[i]);
+        const N given = select(hit, d[i], N(0));
+        to.set(i, kAdd ? to[i] + given : given);
+        d.set(i, select(hit, N(0), d[i]));
+      }
+    });
+  }
+}
+
+template <class N, bool kAdd>
+void mean_window_backward(const Window& w, const Span& s, View<N> d_y, View<N> d_x) {
+  const N count = N(RealOf<N>(w.count_pad ? w.kh * w.kw : s.pixels()));
+  each_pixel(w, s, [=, c = w.c](int64_t pixel) {
+    const View<N> to = d_x.at(pixel * c);
+#pragma omp simd
+    for (int64_t i = 0; i < c; i++) to.set(i, kAdd ? to[i] + d_y[i] / count : d_y[i] / count);
+  });
+}
+
+// max_window_backward for a row of outputs whose windows cover each pixel of their rows once; d_x is stored.
+template <class N>
+void max_row_backward(const Window& w, View<N> d_y, View<N> x, View<N> y, View<N> d_x, View<N> dense) {
+  const int64_t row = w.out_w * w.c;
+  const View<N> d = dense.at(0);  // what waits for its pixel
+  for (int64_t j = 0; j < row; j++) d.set(j, d_y[j]);
+  int64_t k = 0;
+  each_distance(w, [&](int64_t distance) {
+    const View<N> a = dense.at(++k * row);
+    split_row<N>(w, x.at(distance), a);
+#pragma omp simd
+    for (int64_t j = 0; j < row; j++) {
+      const bool hit = wins(a[j], y[j]);
+      a.set(j, select(hit, d[j], N(0)));
+      d.set(j, select(hit, N(0), d[j]));
+    }
+  });
+  for (int64_t h = 0; h < w.kh; h++)
+    merge_pixels(dense.at((1 + h * w.kw) * row).p, row, w.kw, w.out_w, w.c, d_x.at(h * w.w * w.c).p);
+}
+
+// f(worker, in, d_x) for every image of the K operands, whose images have so many elements. d_x is zeroed before where
+// windows leave pixels out or share them.
+template <class N, int K, class F>
+void each_image(const Launch& l, bool stored, const Window& w, const std::array<int64_t, K>& sizes, F f) {
+  const int64_t size = w.h * w.w * w.c, zeros = w.covers_all() ? 0 : size;
+  const double ns = 0.5 * double(w.n * size) + 0.3 * double(w.n * w.out_h * w.out_w) * double(w.c * w.kh * w.kw);
+  auto run = [&](int worker, const std::array<View<N>, K>& in, View<N> d_x) {
+#pragma omp simd
+    for (int64_t i = 0; i < zeros; i++) d_x.set(i, N(0));
+    f(worker, in, d_x);
+  };
+  auto views = [&](auto of) {
+    return [&]<size_t... k>(std::index_sequence<k...>) {
+      return std::array<View<N>, K>{of(k)...};
+    }(std::make_index_sequence<K>{});
+  };
+  l.exec.parallel(w.n, ns, [&](int64_t image, int worker) {
+    if constexpr (std::is_same_v<N, float>)
+      if (stored) {
+        int64_t all = size;
+        for (int64_t n : sizes) all += n;
+        float *memory = l.exec.scratch<float>(worker, Slot::tile, all), *free = memory + size;
+        const auto in = views([&](size_t k) {
+          load_stored(l.in[k].as<Bf16>() + image * sizes[k], sizes[k], free);
+          return View<N>(std::exchange(free, free + sizes[k]));
+        });
+        run(worker, in, View<N>(memory));
+        return store_stored(memory, size, l.out[0].as<Bf16>() + image * size);
+      }
+    run(worker, views([&](size_t k) { return View<N>(l.in[k]).at(image * sizes[k]); }),
+        View<N>(l.out[0]).at(image * size));
+  });
+}
+
+template <class N, bool kAdd>
+Kernel max_kernel(const Window& w, bool stored) {
+  return [w, stored](const Launch& l) {
+    const int64_t in = w.h * w.w * w.c, row = w.out_w * w.c, out = w.out_h * row;
+    each_image<N, 3>(l, stored, w, {out, in, out}, [&](int worker, const std::array<View<N>, 3>& image, View<N> d_x) {
+      const View<N> d_y = image[0], x = image[1], y = image[2];
+      if constexpr (!kAdd && !kIsDual<N>)
+        if (w.tiles() && by_rows<N>(w)) {
+          const View<N> dense = dense_rows<N>(l.exec, worker, row, 1 + w.kh * w.kw);
+          for (int64_t p = 0; p < w.out_h; p++) {
+            const int64_t at = p * w.sh * w.w * w.c;
+            max_row_backward<N>(w, d_y.at(p * row), x.at(at), y.at(p * row), d_x.at(at), dense);
+          }
+          return;
+        }
+      each_window(w, 0, w.out_h, [&](const Span& s, int64_t at) {
+        max_window_backward<N, kAdd>(w, s, d_y.at(at * w.c), x, y.at(at * w.c), d_x);
+      });
+    });
+  };
+}
+
+template <class N, bool kAdd>
+Kernel mean_kernel(const Window& w, bool stored) {
+  return [w, stored](const Launch& l) {
+    const int64_t out = w.out_h * w.out_w * w.c;
+    each_image<N, 1>(l, stored, w, {out}, [&](int, const std::array<View<N>, 1>& d_y, View<N> d_x) {
+      each_window(w, 0, w.out_h,
+                  [&](const Span& s, int64_t at) { mean_window_backward<N, kAdd>(w, s, d_y[0].at(at * w.c), d_x); });
+    });
+  };
+}
+
+}  // namespace
+
+Kernel kernel_max_backward(const Site& s) {
+  const Window w = window_of(s.in[1].shape, s.attrs);
+  return with_number(s.number, [&, stored = s.in[0].kind == Kind::bf16](auto zero) -> Kernel {
+    using N = decltype(zero);
+    return w.covers_once() ? max_kernel<N, false>(w, stored) : max_kernel<N, true>(w, stored);
+  });
+}
+
+Kernel kernel_mean_backward(const Site& s) {
+  const Window w = window_of(s.in[1].shape, s.attrs);
+  return with_number(s.number, [&, stored = s.in[0].kind == Kind::bf16](auto zero) -> Kernel {
+    using N = decltype(zero);
+    return w.covers_once() ? mean_kernel<N, false>(w, stored) : mean_kernel<N, true>(w, stored);
+  });
+}
+
+}  // namespace thalweg::pooling

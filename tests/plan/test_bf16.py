@@ -1,0 +1,146 @@
+"""Graphs in bf16: what is stored so, and the values, beside the same operators in float32 on rounded operands."""
+
+import numpy as np
+import pytest
+from thalweg import _core
+
+ROWS = 4
+WINDOW = {"kernel": [3, 3], "stride": [2, 2], "padding": [1, 1, 1, 1]}
+SQUARE = {"kernel": [2, 2], "stride": [2, 2], "padding": [0, 0, 0, 0]}
+POINT = {"stride": [1, 1], "padding": [0, 0, 0, 0], "dilation": [1, 1], "groups": 1}
+
+
+def rounded(x):
+    """To bf16 and back: to nearest, ties to even."""
+    bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16).astype(np.uint32).view(np.float32)
+
+
+def between_products(record, channels, size=6):
+    """f between two convolutions by the unit matrix, which change nothing but round their operand: f runs on what is
+    stored as bf16. (graph, inputs, outputs): f(x) and its gradient, both as products take them."""
+    g = _core.Graph(ROWS)
+    x = g.input("x", (ROWS, size, size, channels), "real", True)
+    unit = g.input("unit", (channels, 1, 1, channels), "real")
+    [h] = g.apply("conv2d", [x, unit], POINT)
+    [out] = g.apply("conv2d", [record(g, h), unit], POINT)
+    d_out = g.input("d_out", g.shape(out), "real", True)
+    return g, [x, unit, d_out], [out, *g.gradient(out, [x], d_out)]
+
+
+def one(op, attrs=None):
+    return lambda g, h: g.apply(op, [h], attrs or {})[0]
+
+
+def batch_norm_relu(g, h):
+    [stats] = g.apply("moments", [h], {})
+    [v] = g.apply("batch_norm", [h, stats], {"eps": 1e-5})
+    return g.apply("relu", [v], {})[0]
+
+
+def residual(g, h):
+    return g.apply("add", [g.apply("relu", [h], {})[0], h], {})[0]
+
+
+def broadcast(g, h):
+    [mean] = g.apply("reduce_mean", [h], {"axes": [1, 2], "keepdims": True})
+    return g.apply("add", [h, mean], {})[0]
+
+
+def joined(g, h):
+    return g.apply("concat", [h, g.apply("relu", [h], {})[0]], {"axis": 2})[0]
+
+
+def turned(g, h):
+    return g.apply("transpose", [h], {"axes": [0, 2, 1, 3]})[0]
+
+
+BETWEEN = {
+    "relu": one("relu"),
+    "gelu": one("gelu", {"approximate": "none"}),
+    "batch norm and relu": batch_norm_relu,
+    "residual": residual,
+    "max pool": one("max_pool2d", SQUARE),
+    "max pool that overlaps": one("max_pool2d", WINDOW),
+    "average pool": one("avg_pool2d", {**SQUARE, "count_include_pad": True}),
+    "average pool that overlaps": one("avg_pool2d", {**WINDOW, "count_include_pad": False}),
+    "dropout": one("dropout", {"p": 0.3}),
+    "mean over the image": broadcast,
+    "concat": joined,
+    "transpose": turned,
+}
+
+
+def error(found, expected):
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+@pytest.mark.parametrize("channels", [3, 32, 70])
+@pytest.mark.parametrize("name", BETWEEN)
+def test_operators_between_products_are_those_of_float32_rounded(name, channels):
+    g, inputs, outputs = between_products(BETWEEN[name], channels)
+    rng = np.random.default_rng(0)
+    x, d_out = (rounded(rng.standard_normal(g.shape(v))) for v in (inputs[0], inputs[2]))
+    given = [x, np.eye(channels, dtype=np.float32).reshape(channels, 1, 1, channels), d_out]
+    exact = _core.Function(g, inputs, outputs, "float32", False, 1)(given)
+    found, again = (_core.Function(g, inputs, outputs, "float32", False, t, "bf16")(given) for t in (1, 2))
+    for a, b, c in zip(found, exact, again, strict=True):
+        assert a.tobytes() == c.tobytes()
+        np.testing.assert_array_equal(a, rounded(a))
+        # One rounding of the result; where an operator is made of several, one more on the way.
+        np.testing.assert_allclose(a, b, rtol=2**-8, atol=2**-8 * np.abs(b).max())
+        assert error(a, b) < 2**-8
+
+
+def test_products_of_rounded_operands_are_those_of_float32():
+    """Nothing between products: only the sums' order differs from float32 on the same operands."""
+    g = _core.Graph(ROWS)
+    x, w = g.input("x", (ROWS, 37), "real", True), g.input("w", (11, 37), "real")
+    d_y = g.input("d_y", (ROWS, 11), "real", True)
+    [y] = g.apply("linear", [x, w], {})
+    inputs, outputs = [x, w, d_y], [y, *g.gradient(y, [x, w], d_y)]
+    rng = np.random.default_rng(1)
+    raw = [rng.standard_normal(g.shape(v)).astype(np.float32) for v in inputs]
+    exact = _core.Function(g, inputs, outputs)([rounded(a) for a in raw])
+    found = _core.Function(g, inputs, outputs, precision="bf16")(raw)
+    for a, b in zip(found, exact, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert error(found[0], _core.Function(g, inputs, outputs)(raw)[0]) > 1e-4
+
+
+@pytest.mark.parametrize("x", [0.0, -0.0, np.inf, -np.inf, np.nan, 1.00390625, 1.01171875, 3.3961775e38, 1e-45])
+def test_what_is_stored_is_rounded_to_nearest(x):
+    g = _core.Graph()
+    v = g.input("x", (67,), "real")
+    [stored] = g.apply("to_bf16", [v], {})
+    [out] = g.apply("to_float32", [stored], {})
+    [found] = _core.Function(g, [v], [out])([np.full(67, x, np.float32)])
+    expected = np.float32(0.0 if x == 1e-45 else x) if not np.isfinite(x) else rounded(0.0 if x == 1e-45 else x)
+    np.testing.assert_array_equal(found, np.full(67, expected))
+
+
+def test_what_only_a_loss_reads_stays_float32():
+    g = _core.Graph(ROWS)
+    x, y = g.input("x", (ROWS, 9), "real", True), g.input("y", (ROWS,), "index", True)
+    w, v = g.input("w", (16, 9), "real"), g.input("v", (4, 16), "real")
+    [h] = g.apply("relu", g.apply("linear", [x, w], {}), {})
+    [logits] = g.apply("linear", [h, v], {})
+    [loss] = g.apply("cross_entropy", [logits, y], {"label_smoothing": 0.0})
+    rng = np.random.default_rng(0)
+    given = [rng.standard_normal(g.shape(i)).astype(np.float32) for i in (x, w, v)]
+    labels = np.arange(ROWS, dtype=np.int32) % 4
+    found, losses = _core.Function(g, [x, w, v, y], [logits, loss], precision="bf16")([*given, labels])
+    assert not np.array_equal(found, rounded(found))
+    shifted = found - found.max(1, keepdims=True)
+    expected = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(ROWS), labels]
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+def test_a_function_in_bf16_takes_float32_and_no_tangents():
+    g = _core.Graph(ROWS)
+    x = g.input("x", (ROWS, 3), "real", True)
+    for dtype, tangents in (("float64", False), ("float32", True)):
+        with pytest.raises(ValueError, match="takes float32 and has no tangents"):
+            _core.Function(g, [x], g.apply("relu", [x], {}), dtype, tangents, 1, "bf16")
+    with pytest.raises(ValueError, match="precision 'half', expected 'full' or 'bf16'"):
+        _core.Function(g, [x], [x], precision="half")
