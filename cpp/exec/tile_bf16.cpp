@@ -7,6 +7,9 @@
 
 #include "vector.h"
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // of the intrinsics' own undefined values
+#endif
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
@@ -77,6 +80,42 @@ void emulate_block(const BlockBf16& c) {
         for (int v = 0; v < kSide; v += kVectors * kLanes<float>)
           emulate(c, c.a[i] + row * c.a_step, c.b[j] + 2 * v, tile + row * kSide + v);
     }
+}
+
+#if defined(__AVX512F__)
+TW_INLINE Vector<float> widen(const Bf16* p) {
+  return (Vector<float>)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
+}
+#elif defined(__AVX2__) && defined(__FMA__)
+TW_INLINE Vector<float> widen(const Bf16* p) {
+  return (Vector<float>)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16);
+}
+#else
+TW_INLINE Vector<float> widen(const Bf16* p) {
+  Vector<float> v;
+  for (int l = 0; l < kLanes<float>; l++) v[l] = to_float(p[l]);
+  return v;
+}
+#endif
+
+TW_NOINLINE void lanes(const LanesBf16& c) {
+  constexpr int W = kLanes<float>, V = kSide / W;
+  const Bf16* a = c.a;
+  for (int64_t i = 0; i < c.count; i++, a += c.a_next) {
+    Vector<float> sum[V] = {};
+    for (int64_t g = 0; g < c.groups; g++) {
+      Vector<float> low[V] = {}, high[V] = {};
+      auto add = [&](Vector<float>* chain, int64_t k) {
+        TW_UNROLL for (int v = 0; v < V; v++)
+            fma_to(chain[v], widen(a + c.a_at[k] + v * W), widen(c.b + k * c.b_step + v * W));
+      };
+      int64_t k = c.start[g];
+      for (; k + 1 < c.start[g + 1]; k += 2) add(low, k), add(high, k + 1);
+      if (k < c.start[g + 1]) add(low, k);
+      TW_UNROLL for (int v = 0; v < V; v++) sum[v] += low[v] + high[v];
+    }
+    TW_UNROLL for (int v = 0; v < V; v++) store(c.sum + i * kSide + v * W, sum[v]);
+  }
 }
 
 #if defined(TW_AMX)
@@ -190,6 +229,11 @@ TileScope::~TileScope() {}
 void run_block(const BlockBf16& c) { emulate_block(c); }
 
 #endif
+
+void run_lanes(const LanesBf16& c) {
+  const FlushScope flush;
+  lanes(c);
+}
 
 void fold_leaf(LeafBf16 leaf, float* stack, const float* sum) {
   if (leaf.adds == 0) return;

@@ -400,6 +400,11 @@ void check_convs(const Runner& run) {
       check_conv(run, same_conv(2, size, 17, 33, 1, stride));
     }
   check_conv(run, same_conv(3, 6, 5, 40, 3), true);
+  Conv lanes = same_conv(2, 10, 18, 18, 9);  // depthwise: many taps, rows of more than a group of them
+  lanes.groups = 18;
+  check_conv(run, lanes);
+  lanes.h = 2, lanes.w = 40, lanes.kh = 1, lanes.kw = 35;
+  check_conv(run, lanes);
   check_conv(run, same_conv(20, 8, 3, 6, 5));   // runs of images
   check_conv(run, same_conv(1, 70, 32, 3, 3));  // bands of rows
 }
