@@ -1,6 +1,7 @@
 """Collectives that are started and finished later: values, order, and every way in which they go wrong."""
 
 import gc
+import hashlib
 import time
 
 import numpy as np
@@ -23,12 +24,14 @@ def test_several_have_the_bits_of_calls_that_wait(size, run_ranks):
         assert [t.done for t in tickets[:3]] == [True] * 3
         comm.finish()
         assert comm.poll() and all(t.done for t in tickets)
-        return tuple(arrays)
+        return tuple(map(digest, arrays))
 
-    expected = [ref_tree([payload(r, n, "float32") for r in range(size)]) for n in SIZES]
-    for arrays in run_ranks(size, body):
-        for a, b in zip(arrays, expected, strict=True):
-            np.testing.assert_array_equal(a, b)
+    expected = tuple(digest(ref_tree([payload(r, n, "float32") for r in range(size)])) for n in SIZES)
+    assert run_ranks(size, body) == [expected] * size
+
+
+def digest(a):
+    return hashlib.sha256(a.tobytes()).hexdigest()
 
 
 def test_polls_alone_finish_it(run_ranks):
