@@ -309,11 +309,27 @@ class ProgramBuilder {
       bucket.ranges.push_back(ready[i].second);
       bytes += (ready[i].second.end - ready[i].second.begin) * bytes_of(dtype_of(p_.spec_.number));
       if (bytes < p_.spec_.bucket_bytes && i + 1 < ready.size()) continue;
+      bucket.ranges = joined(std::move(bucket.ranges));
       buckets.emplace_back(ready[i].first, std::move(bucket));
       bucket = {};
       bytes = 0;
     }
     for (auto it = buckets.rbegin(); it != buckets.rend(); ++it) insert_after(it->first, std::move(it->second));
+    if (buckets.empty()) return;
+    Instruction finish;
+    finish.kind = Instruction::Kind::finish;
+    p_.code_.push_back(std::move(finish));
+  }
+
+  // Neighbours in the arena are one range, with the zeros that fill up the cache line between them.
+  static std::vector<Range> joined(std::vector<Range> ranges) {
+    std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+    std::vector<Range> all;
+    for (const Range& r : ranges) {
+      if (!all.empty() && r.begin - all.back().end < kAlign / 4) all.back().end = r.end;
+      else all.push_back(r);
+    }
+    return all;
   }
 
   void insert_after(int at, Instruction ins) {
