@@ -75,6 +75,28 @@ py::array all_gather(Communicator& c, py::array mine) {
   return all;
 }
 
+// An array where the other ranks see it, if there is such memory.
+py::array make_array(Communicator& c, const std::vector<int64_t>& extents, const std::string& dtype) {
+  const DType type = parse_dtype(dtype);
+  for (int64_t n : extents)
+    if (n < 0) fail("[zeros] an extent is ", n, ", expected at least 0");
+  const Shape shape(extents);
+  check_size(shape);
+  std::shared_ptr<std::byte> memory;
+  {
+    const py::gil_scoped_release unlocked;
+    memory = c.take(shape.size() * bytes_of(type));
+  }
+  if (!memory) {
+    py::array own = empty(shape, type);
+    std::memset(address(own), 0, size_t(shape.size() * bytes_of(type)));
+    return own;
+  }
+  auto* kept = new std::shared_ptr<std::byte>(std::move(memory));
+  const py::capsule owner(kept, [](void* p) { delete static_cast<std::shared_ptr<std::byte>*>(p); });
+  return py::array(py::dtype(dtype), shape.vector(), kept->get(), owner);
+}
+
 void bind_shm(py::module_& m) {
   using Release = py::call_guard<py::gil_scoped_release>;
   py::class_<NodeMemory, std::shared_ptr<NodeMemory>>(m, "NodeMemory",
@@ -125,6 +147,8 @@ void bind_comm(py::module_& m) {
       .def("abort", &Communicator::abort, py::arg("why"), Release())
       .def("all_reduce", &summed<&Communicator::all_reduce>, py::arg("array"),
            "Sums the array over the ranks, in place; every rank ends with the same bits.")
+      .def("zeros", &make_array, py::arg("shape"), py::arg("dtype") = "float32",
+           "An array that the other ranks see where they have common memory: large collectives don't copy it.")
       .def("start_all_reduce", &start_all_reduce, py::arg("array"),
            "Starts all_reduce beside other work; the sum is there once `finish()` of what it returns has returned. Calls "
            "are finished in the order in which they were started.")

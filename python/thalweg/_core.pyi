@@ -67,6 +67,8 @@ class Communicator:
     def leave(self) -> None: ...  # no further call; who would wait for this rank in vain gets a LostError
     def abort(self, why: str) -> None: ...  # every rank's next or present call raises LostError
     def all_reduce(self, array: np.ndarray) -> None: ...  # sum; the same bits on every rank
+    # An array that the others see where the ranks have common memory: large collectives don't copy it.
+    def zeros(self, shape: Sequence[int], dtype: str = "float32") -> np.ndarray: ...
     # The same beside other work: the array is not touched until `finish()` of the ticket, the sum is there then. Calls
     # are finished in the order in which they were started; all ranks start the same.
     def start_all_reduce(self, array: np.ndarray) -> Ticket: ...
