@@ -65,3 +65,35 @@ def test_the_bytes_are_those_that_were_told(by, n, tmp_path):
     done = jobs.launch(tmp_path, n, BYTES, by=by)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bytes " in done.stdout
+
+
+ENDLESS = """
+net = nn.Sequential(nn.Linear(300), nn.BatchNorm(), nn.ReLU(), nn.Linear(300), nn.ReLU(), nn.Linear(5))
+trainer = tw.Trainer(net, loss=tw.losses.CrossEntropy(), optimizer=tw.optim.SGD(lr=0.01), seed=1)
+trainer.build(x, y)
+trainer.step(x, y)
+open(f"pid{rank}", "w").write(str(os.getpid()))
+while True: trainer.step(x, y)
+"""
+KILLS = int(os.environ.get("THALWEG_KILLS", "4"))  # 110 took two minutes
+
+
+def test_kills_at_any_moment_end_all_with_a_word(tmp_path):
+    """Nearly all of a step is exchange here, so nearly every kill comes while something is started."""
+    choice = random.Random(7)
+    for k in range(KILLS):
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        process = jobs.started(folder, 3, ENDLESS, options=("--all",))
+        try:
+            pids = [int(jobs.wait_for(folder / f"pid{r}")) for r in range(3)]
+            time.sleep(choice.uniform(0, 0.05))
+            victim = choice.randrange(3)
+            os.kill(pids[victim], signal.SIGKILL)
+            text = process.communicate(timeout=30)[0]
+        finally:
+            jobs.end(process)
+        assert process.returncode == 6, text
+        for r in range(3):
+            assert r == victim or f"rank {r} ends: rank {victim} was" in text, text
+        assert not any(map(jobs.is_running, pids))
