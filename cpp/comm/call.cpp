@@ -14,9 +14,15 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 }  // namespace
 
 const char* name(Operation operation) {
-  static constexpr const char* kNames[] = {"barrier",    "all_reduce", "reduce_scatter",
+  static constexpr const char* kNames[] = {"barrier",    "all_reduce", "start_all_reduce", "reduce_scatter",
                                            "all_gather", "broadcast",  "split"};
   return kNames[int(operation)];
+}
+
+int64_t bytes_reduced(const Call& call, int r, int size) {
+  const int64_t mine = share(call.elements, r + 1, size) - share(call.elements, r, size);
+  const int64_t gathered = call.operation == Operation::reduce_scatter ? 0 : mine * (size - 1);
+  return (call.elements - mine + gathered) * call.element_bytes;
 }
 
 std::string Call::describe(bool with_context) const {
@@ -46,10 +52,14 @@ std::string disagreement(int size, const std::function<const Call&(int)>& call, 
               advice);
 }
 
-void Flight::begins(const Call& call) { events_[count_++ % kKept] = {call, now(), -1}; }
+uint64_t Flight::begins(const Call& call) {
+  events_[count_ % kKept] = {call, now(), -1};
+  return count_++;
+}
 
-void Flight::all_came() {
-  Event& e = events_[(count_ - 1) % kKept];
+void Flight::all_came(uint64_t event) {
+  if (count_ > event + kKept) return;
+  Event& e = events_[event % kKept];
   e.waited = now() - e.at;
 }
 

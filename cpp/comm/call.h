@@ -10,7 +10,18 @@
 
 namespace thalweg {
 
-enum class Operation : int32_t { barrier, all_reduce, reduce_scatter, all_gather, broadcast, split };
+inline constexpr int kLanes = 2;  // of calls that wait, and of those that were started
+inline constexpr int64_t kSmallBytes = 16 << 10;  // up to here every rank folds the whole payload by itself
+
+enum class Operation : int32_t {
+  barrier,
+  all_reduce,
+  start_all_reduce,
+  reduce_scatter,
+  all_gather,
+  broadcast,
+  split
+};
 
 struct Call {
   explicit Call(Operation operation = Operation::barrier, int64_t elements = 0, int64_t element_bytes = 0, int root = 0)
@@ -31,12 +42,15 @@ struct Call {
 };
 
 const char* name(Operation operation);
+// What rank r sends in a sum of shares: everybody's share to its owner, then its own to all; 2 (P - 1) / P of all bytes
+// where the ranks share them evenly. A reduce_scatter ends halfway.
+int64_t bytes_reduced(const Call& call, int r, int size);
 
 // The last collectives of one rank: what it called, when, and how long it waited for the others to come.
 class Flight {
  public:
-  void begins(const Call& call);
-  void all_came();
+  uint64_t begins(const Call& call);  // returns its number
+  void all_came(uint64_t event);
   std::vector<std::string> lines() const;
 
  private:

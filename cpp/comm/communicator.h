@@ -35,12 +35,23 @@ struct Context {
 // every one of them throws the same ValueError.
 class Communicator {
  public:
+  Communicator();
   virtual ~Communicator() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
   virtual void barrier() = 0;
   // Every rank ends with the same bits. `elements` counts units of `element_bytes` that merge() works on.
   virtual void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) = 0;
+  // The same beside other work: returns at once, with a ticket. Started calls run one after the other, in their order;
+  // the other collectives overtake them. All ranks start the same ones, in the same order among all their calls. `data`
+  // stays and is not touched until finish() of the ticket returns or is_finished(); `keep` is held until then.
+  virtual uint64_t start_all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, Merge merge,
+                                    std::shared_ptr<void> keep = nullptr) = 0;
+  // Goes on with what was started as far as that needs no waiting; whether all of it is done. Throws as finish().
+  virtual bool poll() = 0;
+  // Waits for the started calls up to this one, by the rules of the others. Throws the first error of any of them.
+  virtual void finish(uint64_t ticket = ~uint64_t(0)) = 0;
+  virtual bool is_finished(uint64_t ticket) const = 0;
   virtual void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes,
                               const Merge& merge) = 0;  // rank r keeps its even share
   virtual void all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes,
@@ -56,6 +67,15 @@ class Communicator {
   virtual std::shared_ptr<std::byte> take(int64_t) { return nullptr; }
   virtual std::vector<std::string> flight() const { return {}; }  // the last collectives, as lines, the newest last
 
+  int64_t bytes_sent() const { return bytes_sent_; }  // payload of this rank that went to others so far, copies counted
+
+  // How a training step exchanges gradients: in calls that wait (off), or in started ones, with which this rank's thread
+  // goes on between two nodes, or a thread of their own (ranks of one memory have none: the exchange is work of the
+  // ranks' cores). THALWEG_OVERLAP names one; without it the kind of ranks decides.
+  enum class Overlap : uint8_t { off, nodes, thread };
+  Overlap overlap() const { return overlap_; }
+  virtual void set_overlap(Overlap overlap) { overlap_ = overlap; }
+
   void at(const Context& context) { context_ = context; }
   // The longest that a call may wait for ranks of other processes, in seconds; then every rank throws Lost.
   void limit_waits(double seconds) { limit_ = seconds; }
@@ -65,9 +85,15 @@ class Communicator {
 
  protected:
   Context context_;
+  int64_t bytes_sent_ = 0;
+  Overlap overlap_ = Overlap::nodes;
+  bool overlap_is_given_ = false;
   double limit_ = 60;
   std::function<void()> poll_ = [] {};
 };
+
+const char* name(Communicator::Overlap overlap);
+Communicator::Overlap parse_overlap(const std::string& name);  // ValueError for what is none
 
 std::shared_ptr<Communicator> make_self();
 std::vector<std::shared_ptr<Communicator>> make_threads(int size);  // one for each rank, used from its own thread

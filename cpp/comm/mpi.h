@@ -5,6 +5,8 @@
 
 namespace thalweg {
 
-std::shared_ptr<Communicator> make_mpi(std::unique_ptr<MpiCalls> calls, const std::function<void()>& poll);
+// threads: whether this MPI can be called by one thread after another.
+std::shared_ptr<Communicator> make_mpi(std::unique_ptr<MpiCalls> calls, const std::function<void()>& poll,
+                                       bool threads);
 
 }  // namespace thalweg

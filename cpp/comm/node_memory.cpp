@@ -23,13 +23,13 @@ int64_t round_up(int64_t n) { return (n + 4095) / 4096 * 4096; }
 
 // Offsets of the parts, each on a page of its own.
 struct Parts {
-  int64_t ranks, groups, streams, windows, heaps, bytes;
+  int64_t ranks, groups, streams, desks, heaps, bytes;
   explicit Parts(int64_t size) {
     ranks = round_up(sizeof(Head));
     groups = ranks + round_up(size * int64_t(sizeof(RankRecord)));
     streams = groups + round_up(kGroups * int64_t(sizeof(GroupRecord)));
-    windows = streams + round_up(size * size * int64_t(sizeof(Stream)));
-    heaps = windows + size * 2 * kWindowBytes;
+    desks = streams + round_up(size * size * int64_t(sizeof(Stream)));
+    heaps = desks + size * int64_t(sizeof(Desk));
     bytes = heaps + size * kHeapBytes;
   }
 };
@@ -88,9 +88,7 @@ GroupRecord& NodeMemory::group(int g) const { return reinterpret_cast<GroupRecor
 Stream& NodeMemory::stream(int from, int to) const {
   return reinterpret_cast<Stream*>(base_ + Parts(size_).streams)[from * size_ + to];
 }
-std::byte* NodeMemory::window(int r, int which) const {
-  return base_ + Parts(size_).windows + (2 * r + which) * kWindowBytes;
-}
+int64_t NodeMemory::first_desk(int r) const { return Parts(size_).desks + r * int64_t(sizeof(Desk)); }
 
 std::byte* NodeMemory::heap(int r) const { return base_ + Parts(size_).heaps + r * kHeapBytes; }
 

@@ -1,5 +1,5 @@
 // node_memory.h: memory that the processes of one node share, and all that their ranks keep in it: who is there, who
-// waits for what, what ended them all, a window of each rank for its data, a stream of bytes between every two of them.
+// waits for what, what ended them all, a desk of each rank for its data, a stream of bytes between every two of them.
 // The memory has no name (memfd): nothing is left anywhere however the processes end. Each rank holds a lock on one
 // byte of it, which the kernel drops when its process ends: that is how the others learn of a kill.
 #pragma once
@@ -12,7 +12,7 @@
 namespace thalweg {
 
 inline constexpr int kMostProcesses = 256;         // ranks of one memory
-inline constexpr int64_t kWindowBytes = 1 << 20;   // of a rank's data that the others see at a time; two of them
+inline constexpr int64_t kWindowBytes = 1 << 20;   // of a rank's data that the others see at a time; two of each lane
 inline constexpr int64_t kHeapBytes = 16ll << 30;  // of a rank's own that all see; pages are there once written to
 inline constexpr int64_t kStreamBytes = 64 << 10;  // on their way between two ranks
 inline constexpr int kGroups = 4096;               // in use at a time
@@ -27,16 +27,30 @@ struct alignas(128) RankRecord {
   std::atomic<Presence> presence;
   std::atomic<int32_t> pid;
   std::atomic<uint32_t> asleep, bell, heard;  // bell: rung when something changed; heard: before its last look
-  std::atomic<uint32_t> group, meeting;       // that it came to last
   std::atomic<int64_t> since;                 // nanoseconds of the steady clock: when it came to its last call
-  Call call;
-  int64_t place;   // where the data are that it shows in place; -1: in its windows
-  char what[192];  // it waits in
+  Call call;                                  // that one
+  int64_t desk;                               // of a group that is being made
+  int32_t group;                              // the same group's number, of the first of its ranks
+  char what[192];                             // it waits in
 };
 
 struct alignas(128) GroupRecord {
   std::atomic<int32_t> holders;
-  std::atomic<uint32_t> arrived, generation;
+  std::atomic<uint32_t> epoch;  // how many groups have had this record
+  struct alignas(128) Lane {
+    std::atomic<uint32_t> arrived, generation;
+  } lanes[kLanes];
+};
+
+// What a rank shows the others of one group.
+struct alignas(4096) Desk {
+  struct alignas(128) Lane {
+    std::atomic<uint32_t> meeting;  // that it came to last, plus 1
+    int64_t place;                  // where the data are that it shows in place; -1: in its windows
+    Call calls[2];
+  } lanes[kLanes];
+  std::byte small[kLanes][2][kSmallBytes];
+  std::byte windows[kLanes][2][kWindowBytes];
 };
 
 struct alignas(128) Stream {
@@ -64,7 +78,8 @@ class NodeMemory {
   RankRecord& rank(int r) const;
   GroupRecord& group(int g) const;
   Stream& stream(int from, int to) const;
-  std::byte* window(int r, int which) const;
+  Desk& desk(int64_t place) const { return *reinterpret_cast<Desk*>(at(place)); }
+  int64_t first_desk(int r) const;  // where that of the group of all ranks is
   std::byte* heap(int r) const;
   std::byte* at(int64_t place) const { return base_ + place; }
   int64_t place_of(const std::byte* p) const { return p - base_; }

@@ -29,6 +29,12 @@ void pause(int turn, double waited) {
   else std::this_thread::sleep_for(std::chrono::microseconds(waited < 1 ? 50 : 500));
 }
 
+struct Unlocked {
+  explicit Unlocked(std::mutex& mutex) : mutex(mutex) { mutex.unlock(); }
+  ~Unlocked() { mutex.lock(); }
+  std::mutex& mutex;
+};
+
 }  // namespace
 
 Post::Post(std::unique_ptr<MpiCalls> calls)
@@ -58,30 +64,34 @@ void Post::wait(Messages& m, const Wait& w) {
   double last = start;
   for (int turn = 0; !progress(m); turn++) {
     push();
+    w.meanwhile();
     const double at = now();
+    const Unlocked unlocked(mutex_);
     if (at - last > kLookSeconds) {
-      try {
-        look(m, w, at - start);
-      } catch (...) {
-        give_up(m);
-        throw;
-      }
+      (*w.poll)();
+      const std::lock_guard lock(mutex_);
+      look(m, w, at - start);
       last = at;
     }
     pause(turn, at - start);
   }
 }
 
-// Receives must not write into memory that goes away.
-void Post::give_up(Messages& m) {
+// Receives must not write into memory that goes away, sends must not read it: what `keep` holds stays until they are
+// done, other memory until the receives are.
+void Post::give_up(Messages& m, std::shared_ptr<void> keep) {
   for (Messages::One& one : m.all)
     if (one.comes) calls_->cancel(one.request);
+  Messages sends;
+  for (Messages::One& one : m.all)
+    if (!one.comes) sends.all.push_back(one);
   std::erase_if(m.all, [](const Messages::One& one) { return !one.comes; });
   for (int i = 0; i < 100 && !progress(m); i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  m.all.clear();
+  if (keep) given_up_.push_back({{}, std::move(sends), std::move(keep)});
 }
 
 void Post::look(const Messages& m, const Wait& w, double waited) {
-  (*w.poll)();
   listen();
   check();
   std::set<int> peers;
@@ -106,6 +116,7 @@ void Post::send_later(std::vector<std::byte> data, int to, int tag) {
 
 void Post::push() {
   std::erase_if(outbox_, [&](Outgoing& o) { return progress(o.messages); });
+  std::erase_if(given_up_, [&](Outgoing& o) { return progress(o.messages); });
 }
 
 void Post::check() const {
@@ -117,6 +128,7 @@ void Post::leave(const Wait& w) {
   while (!ended_ && (!outbox_.empty() || !all_left())) {
     push();
     listen();
+    const Unlocked unlocked(mutex_);
     (*w.poll)();
     std::this_thread::sleep_for(std::chrono::microseconds(200));
   }

@@ -1,7 +1,9 @@
 // post.h: messages of one rank under MPI, whatever group it acts in: it waits for them with a limit, learns what others
-// say of their end beside all data, and keeps what it sends until it has gone.
+// say of their end beside all data, and keeps what it sends until it has gone. One thread at a time uses it: whoever
+// holds its mutex, which a wait lets go between two looks.
 #pragma once
 #include <deque>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -26,15 +28,19 @@ class Post {
     std::string what;
     double limit;  // seconds
     const std::function<void()>* poll;
+    std::function<void()> meanwhile = [] {};  // what else can go on
   };
-  static constexpr int kLastGroup = 8000;  // tags are guaranteed up to 32767; a group takes two
+  static constexpr int kLastGroup = 8000;  // tags are guaranteed up to 32767; a group takes three
 
   explicit Post(std::unique_ptr<MpiCalls> calls);
   int rank() const { return calls_->rank(); }
   int size() const { return calls_->size(); }
   void send(Messages& m, const std::byte* data, int64_t bytes, int to, int tag);
   void receive(Messages& m, std::byte* data, int64_t bytes, int from, int tag);
-  void wait(Messages& m, const Wait& w);                          // until all are done
+  bool progress(Messages& m);             // whether all are done
+  void wait(Messages& m, const Wait& w);  // until all are done
+  void give_up(Messages& m, std::shared_ptr<void> keep);  // of a call that won't be finished; `keep`: what they write to
+  std::mutex& mutex() { return mutex_; }
   void send_later(std::vector<std::byte> data, int to, int tag);  // returns at once
   void check() const;                                             // throws Lost where the ranks were ended
   // Says so and waits for the others to, as MPI_Finalize would, but hears of their failures.
@@ -51,13 +57,12 @@ class Post {
   struct Outgoing {
     std::vector<std::byte> data;
     Messages messages;
+    std::shared_ptr<void> keep;
   };
   void say(const Word& word);
   void listen();
   bool all_left() const;
   void push();
-  bool progress(Messages& m);
-  void give_up(Messages& m);
   void look(const Messages& m, const Wait& w, double waited);
 
   std::unique_ptr<MpiCalls> calls_;
@@ -66,7 +71,8 @@ class Post {
   std::vector<Messages> hears_;  // the words under way, by rank
   bool ended_ = false;
   std::string why_;
-  std::deque<Outgoing> outbox_;
+  std::deque<Outgoing> outbox_, given_up_;
+  std::mutex mutex_;
 };
 
 }  // namespace thalweg

@@ -34,7 +34,6 @@ std::string list(const std::vector<int>& ranks) {
 void Seat::join(double limit, const std::function<void()>& poll) {
   memory_->lock(rank_);
   record().pid = int32_t(getpid());
-  record().group = kGroups;  // it has come to no meeting yet
   record().since = Clock::now().time_since_epoch().count();
   record().presence = Presence::joined;
   memory_->ring_all();
@@ -153,6 +152,12 @@ std::string Seat::out_of_time(const Wait& w, double waited) const {
 }
 
 int64_t Seat::take(int64_t bytes) {
+  std::erase_if(later_, [this](const Later& l) {
+    const GroupRecord& g = memory_->group(l.group);
+    const bool over = g.epoch.load() != l.epoch || g.holders.load() == 0;
+    if (over) give_back(l.place, l.bytes);
+    return over;
+  });
   const auto found = std::find_if(free_.begin(), free_.end(), [&](auto& part) { return part.second >= bytes; });
   if (found == free_.end()) return -1;
   const auto [place, size] = *found;
@@ -176,6 +181,10 @@ void Seat::give_back(int64_t place, int64_t bytes) {
     }
   }
   free_[place] = bytes;
+}
+
+void Seat::give_back_after(int group, uint32_t epoch, int64_t place, int64_t bytes) {
+  later_.push_back({group, epoch, place, bytes});
 }
 
 void Seat::send(int group, const std::byte* data, int64_t bytes, int64_t element_bytes, int to, const Wait& full) {

@@ -44,6 +44,7 @@ class Seat {
   // Part of this rank's heap, zeroed; -1 where it is used up.
   int64_t take(int64_t bytes);
   void give_back(int64_t place, int64_t bytes);
+  void give_back_after(int group, uint32_t epoch, int64_t place, int64_t bytes);  // once no rank holds that group
   void take_in();  // what has been written to this rank so far
 
  private:
@@ -56,7 +57,13 @@ class Seat {
 
   std::shared_ptr<NodeMemory> memory_;
   const int rank_;
+  struct Later {
+    int group;
+    uint32_t epoch;
+    int64_t place, bytes;
+  };
   std::map<int64_t, int64_t> free_;                         // parts of the heap: place, bytes
+  std::vector<Later> later_;                                // others may still read
   std::map<int, std::vector<std::byte>> arriving_;          // by sender: the beginning of a letter
   std::map<std::pair<int, int>, std::deque<Letter>> mail_;  // by group and sender
 };

@@ -12,24 +12,40 @@ namespace thalweg {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+constexpr int64_t kPage = 2 << 20;  // of the heap's parts
 
-// A group's record in the memory, given back when the last of its ranks has dropped it.
+// A group's record in the memory, given back when the last of its ranks has dropped it; then this rank's desk is too.
 class Membership {
  public:
-  Membership(std::shared_ptr<Seat> seat, int group, std::vector<int> members)
-      : seat(std::move(seat)), group(group), members(std::move(members)) {}
-  ~Membership() { record().holders.fetch_sub(1); }
+  Membership(std::shared_ptr<Seat> seat, int group, std::vector<int> members, std::vector<int64_t> desks)
+      : seat(std::move(seat)), group(group), members(std::move(members)), desks(std::move(desks)), epoch_(record().epoch) {}
+  ~Membership() {
+    record().holders.fetch_sub(1);
+    const size_t me = size_t(std::find(members.begin(), members.end(), seat->rank()) - members.begin());
+    if (group > 0) seat->give_back_after(group, epoch_, desks[me], kDeskBytes);
+  }
   GroupRecord& record() const { return seat->memory().group(group); }
 
+  static constexpr int64_t kDeskBytes = (int64_t(sizeof(Desk)) + kPage - 1) / kPage * kPage;
   const std::shared_ptr<Seat> seat;
   const int group;
-  const std::vector<int> members;  // their ranks in the memory
+  const std::vector<int> members;    // their ranks in the memory
+  const std::vector<int64_t> desks;  // of each of them
+
+ private:
+  const uint32_t epoch_;
 };
 
 class Shm final : public Visible {
  public:
-  Shm(std::shared_ptr<Membership> group, int rank, int spins)
-      : group_(std::move(group)), seat_(*group_->seat), memory_(seat_.memory()), rank_(rank), spins_(spins) {}
+  Shm(std::shared_ptr<Membership> group, int rank, int spins, std::shared_ptr<Beside> beside)
+      : Visible(std::move(beside)),
+        group_(std::move(group)),
+        seat_(*group_->seat),
+        memory_(seat_.memory()),
+        rank_(rank),
+        spins_(spins) {}
+  ~Shm() override { started_.drop(); }
   int rank() const override { return rank_; }
   int size() const override { return int(group_->members.size()); }
   double seconds_waiting() const override { return waiting_; }
@@ -46,9 +62,11 @@ class Shm final : public Visible {
     const int peer = member(from);
     std::deque<Letter>& box = seat_.box(group_->group, peer);
     seat_.take_in();
-    if (box.empty()) {
+    while (box.empty()) {
       seat_.check();
-      seat_.wait(wait_for([&box] { return !box.empty(); }, peer, text("recv from rank ", peer)));
+      const auto ready = [this, &box] { return !box.empty() || beside().can_go_on(); };
+      seat_.wait(wait_for(ready, peer, text("recv from rank ", peer)));
+      beside().progress();
     }
     const int64_t bytes = int64_t(box.front().data.size());
     if (bytes != elements * element_bytes || box.front().element_bytes != element_bytes)
@@ -59,84 +77,100 @@ class Shm final : public Visible {
   }
 
   std::shared_ptr<std::byte> take(int64_t bytes) override {
-    constexpr int64_t kPage = 2 << 20;
     bytes = (std::max<int64_t>(1, bytes) + kPage - 1) / kPage * kPage;
     const int64_t place = seat_.take(bytes);
     if (place < 0) return nullptr;
     return {memory_.at(place), [seat = group_->seat, place, bytes](std::byte*) { seat->give_back(place, bytes); }};
   }
-  void leave() override { seat_.leave(); }
   void abort(const std::string& why) override { memory_.end(why); }
 
  protected:
-  Call& call(int r) override { return memory_.rank(member(r)).call; }
+  Call& call(int lane, int parity, int r) override { return desk(r).lanes[lane].calls[parity]; }
+  std::byte* small(int lane, int parity, int r) override { return desk(r).small[lane][parity]; }
   int member(int r) const override { return group_->members[size_t(r)]; }
-  void show(const std::byte* data, int64_t bytes, int64_t piece) override {
+  void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>&) override {
     const bool in_place = sees(data, bytes);
-    seat_.record().place = in_place ? memory_.place_of(data) : -1;
-    if (bytes && !in_place) std::memcpy(own(piece), data, size_t(bytes));
+    desk(rank_).lanes[lane].place = in_place ? memory_.place_of(data) : -1;
+    if (bytes && !in_place) std::memcpy(own(lane, piece), data, size_t(bytes));
   }
-  const std::byte* shown(int r, int64_t piece) const override { return part_of(member(r), piece); }
-  std::byte* own(int64_t piece) override { return part_of(seat_.rank(), piece); }
+  const std::byte* shown(int lane, int r, int64_t piece) const override { return part_of(lane, r, piece); }
+  std::byte* own(int lane, int64_t piece) override { return part_of(lane, rank_, piece); }
   bool sees(const std::byte* data, int64_t bytes) const override {
     const std::byte* heap = memory_.heap(seat_.rank());
     return data >= heap && data + bytes <= heap + kHeapBytes;
   }
   int64_t window() const override { return kWindowBytes; }
+  void left() override { seat_.leave(); }
 
-  void meet(bool opens) override {
-    if (opens) seat_.check();
-    const auto start = Clock::now();
-    GroupRecord& g = group_->record();
-    RankRecord& me = seat_.record();
+  uint64_t come(int lane, bool opens) override {
+    if (opens) {
+      seat_.check();
+      seat_.record().call = called(lane);
+      seat_.record().since.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
+    }
+    GroupRecord::Lane& g = group_->record().lanes[lane];
     const uint32_t seen = g.generation.load(std::memory_order_relaxed);
-    me.group.store(uint32_t(group_->group), std::memory_order_relaxed);
-    me.meeting.store(seen, std::memory_order_relaxed);
-    if (opens) me.since.store(start.time_since_epoch().count(), std::memory_order_relaxed);
+    desk(rank_).lanes[lane].meeting.store(seen + 1, std::memory_order_relaxed);
     if (int(g.arrived.fetch_add(1, std::memory_order_acq_rel)) + 1 == size()) {
       g.arrived.store(0, std::memory_order_relaxed);
       g.generation.fetch_add(1, std::memory_order_release);
       for (int r : group_->members)
         if (r != seat_.rank()) memory_.ring(r);
-      return;
     }
-    for (int spin = 0; spin < spins_ && g.generation.load(std::memory_order_acquire) == seen; spin++) {
+    return seen;
+  }
+  bool came(int lane, uint64_t seen) const override {
+    return group_->record().lanes[lane].generation.load(std::memory_order_acquire) != uint32_t(seen);
+  }
+  void withdraw(int lane, uint64_t) override { group_->record().lanes[lane].arrived.fetch_sub(1); }
+
+  void wait_until_came(int lane, uint64_t seen, bool) override {
+    const auto start = Clock::now();
+    for (int spin = 0; spin < spins_ && !came(lane, seen); spin++) {
 #if defined(__x86_64__)
       __builtin_ia32_pause();
 #endif
+      if (spin % 64 == 63) beside().progress();
     }
-    if (g.generation.load(std::memory_order_acquire) == seen) sleep_past(seen);
+    while (!came(lane, seen)) {
+      sleep_past(lane, seen);
+      beside().progress();
+    }
     waiting_ += std::chrono::duration<double>(Clock::now() - start).count();
   }
 
   std::shared_ptr<Communicator> join(int, const std::vector<int>& ranks, int me) override {
-    RankRecord& leader = memory_.rank(member(ranks[0]));  // its call's root carries the group's number
+    RankRecord& leader = memory_.rank(member(ranks[0]));
     std::vector<int> members;
     for (int r : ranks) members.push_back(member(r));
-    meet(false);  // all have read the calls
-    if (me == 0) leader.call.root = take_group(int(members.size()));
-    meet(false);
-    const int group = leader.call.root;
-    meet(false);
+    seat_.record().desk = seat_.take(Membership::kDeskBytes);
+    if (me == 0) leader.group = take_group(int(members.size()));
+    meet();
+    const int group = leader.group;
+    std::vector<int64_t> desks;
+    for (int r : members) desks.push_back(memory_.rank(r).desk);
+    meet();  // all have read
     if (group < 0) fail("[split] ", kGroups, " groups are in use, which is all there can be");
-    return std::make_shared<Shm>(std::make_shared<Membership>(group_->seat, group, std::move(members)), me, spins_);
+    for (int64_t place : desks)
+      if (place < 0) fail("[split] no memory that the ranks share is left: ", kHeapBytes, " bytes of a rank are in use");
+    auto made = std::make_shared<Membership>(group_->seat, group, std::move(members), std::move(desks));
+    return std::make_shared<Shm>(std::move(made), me, spins_, started_.beside());
   }
 
  private:
-  std::byte* part_of(int r, int64_t piece) const {
-    const int64_t place = memory_.rank(r).place;
-    return place >= 0 ? memory_.at(place) : memory_.window(r, int(piece & 1));
+  Beside& beside() const { return *started_.beside(); }
+  Desk& desk(int r) const { return memory_.desk(group_->desks[size_t(r)]); }
+  std::byte* part_of(int lane, int r, int64_t piece) const {
+    Desk& d = desk(r);
+    const int64_t place = d.lanes[lane].place;
+    return place >= 0 ? memory_.at(place) : d.windows[lane][piece & 1];
   }
-  void sleep_past(uint32_t seen) {
-    GroupRecord& g = group_->record();
-    Seat::Wait w = wait_for([&] { return g.generation.load(std::memory_order_acquire) != seen; }, -1,
-                            memory_.rank(seat_.rank()).call.describe());
+  void sleep_past(int lane, uint64_t seen) {
+    Seat::Wait w = wait_for([&, this] { return came(lane, seen) || beside().can_go_on(); }, -1, called(lane).describe());
     w.missing = [&, this] {
       std::vector<int> found;
-      for (int r : group_->members) {
-        const RankRecord& other = memory_.rank(r);
-        if (int(other.group.load()) != group_->group || other.meeting.load() != seen) found.push_back(r);
-      }
+      for (int r = 0; r < size(); r++)
+        if (desk(r).lanes[lane].meeting.load() != uint32_t(seen) + 1) found.push_back(member(r));
       return found;
     };
     w.absent = [&, this] {
@@ -144,12 +178,7 @@ class Shm final : public Visible {
         if (seat_.has_left(r)) return r;
       return -1;
     };
-    try {
-      seat_.wait(w);
-    } catch (...) {
-      g.arrived.fetch_sub(1);
-      throw;
-    }
+    seat_.wait(w);
   }
   // Of one rank alone.
   Seat::Wait wait_for(std::function<bool()> ready, int peer, std::string what) {
@@ -165,7 +194,8 @@ class Shm final : public Visible {
       GroupRecord& record = memory_.group(g);
       int32_t free = 0;
       if (!record.holders.compare_exchange_strong(free, holders)) continue;
-      record.arrived = 0;
+      record.epoch.fetch_add(1);
+      for (GroupRecord::Lane& lane : record.lanes) lane.arrived = 0;
       return g;
     }
     return -1;
@@ -184,11 +214,16 @@ std::shared_ptr<Communicator> make_shm(std::shared_ptr<NodeMemory> memory, int r
                                        const std::function<void()>& poll) {
   if (rank < 0 || rank >= memory->size()) fail("[shm] rank ", rank, " is outside [0, ", memory->size(), ")");
   const int spins = memory->size() > int(std::thread::hardware_concurrency()) ? 0 : 4000;  // else a core is waited for
-  std::vector<int> members(static_cast<size_t>(memory->size()));
-  for (int r = 0; r < memory->size(); r++) members[size_t(r)] = r;
+  std::vector<int> members;
+  std::vector<int64_t> desks;
+  for (int r = 0; r < memory->size(); r++) {
+    members.push_back(r);
+    desks.push_back(memory->first_desk(r));
+  }
   auto seat = std::make_shared<Seat>(std::move(memory), rank);
   seat->join(limit, poll);
-  auto made = std::make_shared<Shm>(std::make_shared<Membership>(seat, 0, std::move(members)), rank, spins);
+  auto group = std::make_shared<Membership>(seat, 0, std::move(members), std::move(desks));
+  auto made = std::make_shared<Shm>(std::move(group), rank, spins, std::make_shared<Beside>());
   made->on_wait(poll);
   return made;
 }

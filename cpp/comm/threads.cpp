@@ -1,5 +1,6 @@
-// threads.cpp: ranks that are threads of this process: each shows its buffer itself. Once the ranks of a collective
-// have met, each stays until all have read, whatever fails elsewhere: no buffer goes away under a reader.
+// threads.cpp: ranks that are threads of this process: each shows its buffer itself. Once the ranks of a call that waits
+// have met, each stays until all have read, whatever fails elsewhere; what a started call works on is kept by the group:
+// no buffer goes away under a reader.
 #include <atomic>
 #include <chrono>
 #include <deque>
@@ -20,51 +21,74 @@ struct Letter {
   int64_t element_bytes;
 };
 
+struct Shown {
+  std::byte* data = nullptr;
+  std::shared_ptr<void> keep;
+};
+
+// The meetings of one lane, and what each rank shows in it.
+struct Meetings {
+  std::atomic<uint64_t> generation{0};
+  int arrived = 0;
+  std::vector<Call> calls[2];  // by parity
+  std::vector<Shown> shown;
+  std::vector<std::vector<std::byte>> small[2];
+};
+
 struct Group {
-  Group(std::shared_ptr<World> world, std::vector<int> members)
-      : world(std::move(world)),
-        members(std::move(members)),
-        calls(this->members.size()),
-        shown(this->members.size()) {}
+  Group(std::shared_ptr<World> world, std::vector<int> members) : world(std::move(world)), members(std::move(members)) {
+    for (Meetings& lane : lanes) {
+      lane.shown.resize(this->members.size());
+      for (int parity : {0, 1}) {
+        lane.calls[parity].resize(this->members.size());
+        lane.small[parity].resize(this->members.size());
+      }
+    }
+  }
   int size() const { return int(members.size()); }
 
   const std::shared_ptr<World> world;
   const std::vector<int> members;  // their ranks in the world
-  std::vector<Call> calls;         // of each rank
-  std::vector<std::byte*> shown;   // by each rank
-  std::atomic<uint64_t> generation{0};
-  int arrived = 0;
+  Meetings lanes[kLanes];
   std::map<std::pair<int, int>, std::deque<Letter>> mail;
   std::map<int, std::shared_ptr<Group>> children;
 };
 
 struct ForMeeting final : Wait {
-  ForMeeting(const Group& group, int rank, uint64_t seen) : group(group), rank(rank), seen(seen) {}
-  bool ready() const override { return group.generation.load(std::memory_order_relaxed) != seen; }
+  ForMeeting(const Group& group, int lane, uint64_t seen, const Call& call, const Beside& beside)
+      : group(group), lane(lane), seen(seen), call(call), beside(beside) {}
+  bool came() const { return group.lanes[lane].generation.load(std::memory_order_acquire) != seen; }
+  bool ready() const override { return came() || beside.can_go_on(); }
   int absent() const override {
     for (int r : group.members)
       if (group.world->has_left(r)) return r;
     return -1;
   }
-  std::string what() const override { return group.calls[rank].describe(); }
+  std::string what() const override { return call.describe(); }
   const Group& group;
-  const int rank;
+  const int lane;
   const uint64_t seen;
+  const Call& call;
+  const Beside& beside;
 };
 
 struct ForMail final : Wait {
-  ForMail(const Group& group, const std::deque<Letter>& box, int from) : group(group), box(box), from(from) {}
-  bool ready() const override { return !box.empty(); }
+  ForMail(const Group& group, const std::deque<Letter>& box, int from, const Beside& beside)
+      : group(group), box(box), from(from), beside(beside) {}
+  bool ready() const override { return !box.empty() || beside.can_go_on(); }
   int absent() const override { return group.world->has_left(group.members[from]) ? group.members[from] : -1; }
   std::string what() const override { return text("recv from rank ", group.members[from]); }
   const Group& group;
   const std::deque<Letter>& box;
   const int from;
+  const Beside& beside;
 };
 
 class Threads final : public Visible {
  public:
-  Threads(std::shared_ptr<Group> group, int rank) : group_(std::move(group)), rank_(rank) {}
+  Threads(std::shared_ptr<Group> group, int rank, std::shared_ptr<Beside> beside)
+      : Visible(std::move(beside)), group_(std::move(group)), rank_(rank) {}
+  ~Threads() override { started_.drop(); }
   int rank() const override { return rank_; }
   int size() const override { return group_->size(); }
   double seconds_waiting() const override { return waiting_; }
@@ -80,7 +104,12 @@ class Threads final : public Visible {
   void recv(std::byte* data, int64_t elements, int64_t element_bytes, int from) override {
     std::unique_lock lock(world().mutex);
     auto& box = group_->mail[{from, rank_}];
-    world().wait(lock, member(rank_), ForMail(*group_, box, from));
+    do {
+      world().wait(lock, member(rank_), ForMail(*group_, box, from, beside()));
+      lock.unlock();
+      beside().progress();
+      lock.lock();
+    } while (box.empty());
     const Letter& letter = box.front();
     const int64_t bytes = int64_t(letter.data.size());
     if (bytes != elements * element_bytes || letter.element_bytes != element_bytes)
@@ -90,26 +119,30 @@ class Threads final : public Visible {
     box.pop_front();
   }
 
-  void leave() override {
-    std::lock_guard lock(world().mutex);
-    world().leave(member(rank_));
-  }
-
   void abort(const std::string& why) override {
     std::lock_guard lock(world().mutex);
     world().end(why);
   }
 
  protected:
-  Call& call(int r) override { return group_->calls[size_t(r)]; }
-  int member(int rank) const override { return group_->members[size_t(rank)]; }
-  void show(const std::byte* data, int64_t, int64_t) override {
-    group_->shown[size_t(rank_)] = const_cast<std::byte*>(data);
+  Call& call(int lane, int parity, int r) override { return lanes(lane).calls[parity][size_t(r)]; }
+  std::byte* small(int lane, int parity, int r) override {
+    std::vector<std::byte>& bytes = lanes(lane).small[parity][size_t(r)];
+    if (bytes.empty() && r == rank_) bytes.resize(size_t(kSmallBytes));
+    return bytes.data();
   }
-  const std::byte* shown(int r, int64_t) const override { return group_->shown[size_t(r)]; }
-  std::byte* own(int64_t) override { return group_->shown[size_t(rank_)]; }
+  int member(int rank) const override { return group_->members[size_t(rank)]; }
+  void show(int lane, const std::byte* data, int64_t, int64_t, const std::shared_ptr<void>& keep) override {
+    lanes(lane).shown[size_t(rank_)] = {const_cast<std::byte*>(data), keep};
+  }
+  const std::byte* shown(int lane, int r, int64_t) const override { return lanes(lane).shown[size_t(r)].data; }
+  std::byte* own(int lane, int64_t) override { return lanes(lane).shown[size_t(rank_)].data; }
   bool sees(const std::byte*, int64_t) const override { return true; }
   int64_t window() const override { return std::numeric_limits<int64_t>::max(); }
+  void left() override {
+    std::lock_guard lock(world().mutex);
+    world().leave(member(rank_));
+  }
 
   std::shared_ptr<Communicator> join(int color, const std::vector<int>& ranks, int me) override {
     std::shared_ptr<Group> child;
@@ -123,48 +156,56 @@ class Threads final : public Visible {
       }
       child = made;
     }
-    meet(false);
+    meet();
     if (rank_ == 0) group_->children.clear();
-    meet(false);
-    return std::make_shared<Threads>(child, me);
+    meet();
+    return std::make_shared<Threads>(child, me, started_.beside());
   }
 
-  void meet(bool lost) override {
-    const auto start = Clock::now();
-    Group& g = *group_;
-    uint64_t seen;
-    {
-      std::lock_guard lock(world().mutex);
-      if (lost) world().check();
-      seen = g.generation.load(std::memory_order_relaxed);
-      if (++g.arrived == g.size()) {
-        g.arrived = 0;
-        g.generation.fetch_add(1, std::memory_order_release);
-        world().changed();
-        return;
-      }
+  uint64_t come(int lane, bool opens) override {
+    std::lock_guard lock(world().mutex);
+    if (opens) world().check();
+    Meetings& m = lanes(lane);
+    const uint64_t seen = m.generation.load(std::memory_order_relaxed);
+    if (++m.arrived == size()) {
+      m.arrived = 0;
+      m.generation.fetch_add(1, std::memory_order_release);
+      world().changed();
     }
-    for (int spin = 0; spin < 4000 && g.generation.load(std::memory_order_acquire) == seen; spin++) {
+    return seen;
+  }
+  bool came(int lane, uint64_t seen) const override {
+    return lanes(lane).generation.load(std::memory_order_acquire) != seen;
+  }
+  void withdraw(int lane, uint64_t seen) override {
+    std::lock_guard lock(world().mutex);
+    if (!came(lane, seen)) lanes(lane).arrived--;
+  }
+  void wait_until_came(int lane, uint64_t seen, bool opens) override {
+    const auto start = Clock::now();
+    for (int spin = 0; spin < 4000 && !came(lane, seen); spin++) {
 #if defined(__x86_64__)
       __builtin_ia32_pause();
 #endif
+      if (spin % 64 == 63) beside().progress();
     }
-    if (g.generation.load(std::memory_order_acquire) == seen) sleep_past(seen, lost);
+    while (!came(lane, seen)) {
+      sleep_past(lane, seen, opens);
+      beside().progress();
+    }
     waiting_ += std::chrono::duration<double>(Clock::now() - start).count();
   }
 
  private:
   World& world() const { return *group_->world; }
-  void sleep_past(uint64_t seen, bool lost) {
-    const ForMeeting meeting(*group_, rank_, seen);
+  Beside& beside() const { return *started_.beside(); }
+  Meetings& lanes(int lane) const { return group_->lanes[lane]; }
+  void sleep_past(int lane, uint64_t seen, bool opens) {
+    const bool sure = lane == 0 && !opens;
+    const ForMeeting meeting(*group_, lane, seen, called(lane), beside());
     std::unique_lock lock(world().mutex);
-    if (!lost) return world().sleep_until(lock, [&] { return meeting.ready(); });
-    try {
-      world().wait(lock, member(rank_), meeting);
-    } catch (...) {
-      group_->arrived--;
-      throw;
-    }
+    if (sure) world().sleep_until(lock, [&] { return meeting.ready(); });
+    else world().wait(lock, member(rank_), meeting);
   }
 
   std::shared_ptr<Group> group_;
@@ -179,7 +220,7 @@ std::vector<std::shared_ptr<Communicator>> make_threads(int size) {
   for (int r = 0; r < size; r++) members[r] = r;
   auto group = std::make_shared<Group>(std::make_shared<World>(size), std::move(members));
   std::vector<std::shared_ptr<Communicator>> all;
-  for (int r = 0; r < size; r++) all.push_back(std::make_shared<Threads>(group, r));
+  for (int r = 0; r < size; r++) all.push_back(std::make_shared<Threads>(group, r, std::make_shared<Beside>()));
   return all;
 }
 

@@ -5,158 +5,248 @@
 namespace thalweg {
 namespace {
 
-constexpr int64_t kWholeBytes = 16 << 10;  // up to here every rank folds the whole payload by itself: one copy less
+int64_t bytes_of(const Call& c) { return c.elements * c.element_bytes; }
+bool is_small(const Call& c) { return bytes_of(c) <= kSmallBytes; }
+// A sum of which every rank folds all.
+bool is_whole(const Call& c, int size) { return is_small(c) || c.elements < size; }
+int64_t bytes_of_sum(const Call& c, int rank, int size) {
+  return is_whole(c, size) ? bytes_of(c) * (size - 1) : bytes_reduced(c, rank, size);
+}
 
 }  // namespace
 
-// Meets the others at the start of a collective; afterwards their calls may be read until the next meeting.
-void Visible::open(const Call& c) {
-  call(rank()) = c;
-  call(rank()).context = context_;
-  flight_.begins(call(rank()));
-  meet(true);
-  flight_.all_came();
-  const std::string difference =
-      disagreement(size(), [&](int r) -> const Call& { return call(r); }, [&](int r) { return member(r); });
-  if (difference.empty()) return;
-  meet(false);  // every rank has found the same
-  throw ValueError(difference);
-}
-
-void Visible::enter(const Call& c, int64_t piece) {
-  if (piece == 0) open(c);
-  else meet(false);
+void Visible::Opening::result() {
+  Meeting::result();
+  all_.flight_.all_came(event_);
+  const std::string difference = disagreement(
+      all_.size(), [&](int r) -> const Call& { return all_.call(lane_, parity_, r); },
+      [&](int r) { return all_.member(r); });
+  if (!difference.empty()) throw ValueError(difference);  // every rank has found the same
 }
 
 Call Visible::call_of(Operation operation, const std::byte* data, int64_t elements, int64_t element_bytes,
                       int root) const {
   Call c(operation, elements, element_bytes, root);
-  c.in_place = sees(data, elements * element_bytes);
+  c.in_place = !is_small(c) && sees(data, bytes_of(c));
+  c.context = context_;
   return c;
 }
 
-// Calls body for each piece of at most window() bytes, or for all of what is seen in place; once for nothing at all.
-template <class Body>
-void Visible::each_piece(const Call& c, int64_t elements, int64_t element_bytes, const Body& body) {
+// Shows what this rank calls, and data that are small.
+uint64_t Visible::begin(Lane& lane, const Call& c, const std::byte* data) {
+  lane.calls++;
+  call(lane.number, lane.parity(), rank()) = c;
+  if (data && bytes_of(c) && is_small(c)) std::memcpy(small(lane.number, lane.parity(), rank()), data, size_t(bytes_of(c)));
+  return flight_.begins(c);
+}
+
+// Piece k: at most window() bytes, or all of what is seen in place; the first one may hold nothing at all.
+Visible::Piece Visible::piece_of(const Call& c, int64_t elements, int64_t element_bytes, int64_t k) const {
   const int64_t most = c.in_place ? std::max<int64_t>(1, elements)
                                   : std::max<int64_t>(1, window() / std::max<int64_t>(1, element_bytes));
-  int64_t k = 0, begin = 0;
-  do {
-    const int64_t count = std::min(most, elements - begin);
-    body(Piece{k++, begin, count});
-    begin += count;
-  } while (begin < elements);
+  const int64_t at = k * most;
+  return {k, at, std::min(most, elements - at)};
 }
 
-std::byte* Visible::whole(int64_t bytes) {
-  if (int64_t(whole_.size()) < bytes) whole_.resize(size_t(bytes));
-  return whole_.data();
+std::byte* Visible::memory(Lane& lane, int64_t bytes) {
+  if (int64_t(lane.all.size()) < bytes) lane.all.resize(size_t(bytes));
+  return lane.all.data();
 }
 
-void Visible::barrier() {
-  open(Call());
-  meet(false);
+void Visible::meet() {
+  Meeting m(*this, 0);
+  if (!m.ready()) m.wait();
+  m.result();
 }
+
+void Visible::barrier() { open(lanes_[0], call_of(Operation::barrier, nullptr, 0, 0)).run(); }
 
 void Visible::all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) {
-  const Call c = call_of(Operation::all_reduce, data, elements, element_bytes);
-  folder_.prepare(size(), element_bytes);
-  if (!c.in_place && element_bytes > window()) return reduce_gathered(c, data, merge);
-  each_piece(c, elements, element_bytes, [&](const Piece& p) {
-    const int64_t bytes = p.count * element_bytes;
-    std::byte* at = data + p.begin * element_bytes;
-    const bool small = bytes <= kWholeBytes || p.count < size();
-    std::byte* folded = small ? whole(bytes) : nullptr;
-    show(at, bytes, p.k);
-    enter(c, p.k);
-    if (small) {
-      fold_shown(p, 0, p.count, element_bytes, merge, folded);
-      meet(false);
-      if (bytes) std::memcpy(at, folded, size_t(bytes));
-      return;
-    }
-    const int64_t begin = share(p.count, rank(), size()), end = share(p.count, rank() + 1, size());
-    fold_shown(p, begin, end, element_bytes, merge, own(p.k) + begin * element_bytes);
-    meet(false);
-    take_shares(at, p, element_bytes);
-    if (p.begin + p.count == elements) meet(false);
-  });
+  reduce(lanes_[0], call_of(Operation::all_reduce, data, elements, element_bytes), data, merge, nullptr).run();
 }
 
+uint64_t Visible::start_all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, Merge merge, Keep keep) {
+  const Call c = call_of(Operation::start_all_reduce, data, elements, element_bytes);
+  return started_.add(std::move(merge), keep,
+                      [&](const Merge& kept) { return reduce(lanes_[1], c, data, kept, keep); });
+}
+
+bool Visible::poll() {
+  started_.progress();
+  started_.check();
+  return started_.empty();
+}
+
+void Visible::finish(uint64_t ticket) { started_.finish(ticket); }
+
 void Visible::reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) {
-  const Call c = call_of(Operation::reduce_scatter, data, elements, element_bytes);
-  folder_.prepare(size(), element_bytes);
-  if (!c.in_place && element_bytes > window()) return reduce_gathered(c, data, merge);
-  const int64_t first = share(elements, rank(), size()), last = share(elements, rank() + 1, size());
-  each_piece(c, elements, element_bytes, [&](const Piece& p) {
-    show(data + p.begin * element_bytes, p.count * element_bytes, p.k);
-    enter(c, p.k);
-    const int64_t begin = std::max(first, p.begin), end = std::min(last, p.begin + p.count);
-    if (begin < end) fold_shown(p, begin - p.begin, end - p.begin, element_bytes, merge, data + begin * element_bytes);
-  });
-  meet(false);
+  scatter(lanes_[0], call_of(Operation::reduce_scatter, data, elements, element_bytes), data, merge).run();
 }
 
 void Visible::all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes, std::byte* all) {
-  gather(call_of(Operation::all_gather, mine, elements, element_bytes), mine, all);
+  gather(lanes_[0], call_of(Operation::all_gather, mine, elements, element_bytes), mine, all).run();
 }
 
 void Visible::broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) {
-  const Call c = call_of(Operation::broadcast, data, elements, element_bytes, root);
-  each_piece(c, elements * element_bytes, 1, [&](const Piece& p) {
-    if (rank() == root) show(data + p.begin, p.count, p.k);
-    enter(c, p.k);
-    if (p.count && rank() != root) std::memcpy(data + p.begin, shown(root, p.k), size_t(p.count));
-  });
-  meet(false);
+  spread(lanes_[0], call_of(Operation::broadcast, data, elements, element_bytes, root), data).run();
 }
 
 std::shared_ptr<Communicator> Visible::split(int color, int key) {
   Call c(Operation::split);
+  c.context = context_;
   c.color = color;
   c.key = key;
-  open(c);
+  open(lanes_[0], c).run();
   std::vector<std::pair<int, int>> order;  // (key, rank) of my colour
-  for (int r = 0; r < size(); r++)
-    if (call(r).color == color) order.emplace_back(call(r).key, r);
+  for (int r = 0; r < size(); r++) {
+    const Call& other = call(0, lanes_[0].parity(), r);
+    if (other.color == color) order.emplace_back(other.key, r);
+  }
   std::sort(order.begin(), order.end());
   std::vector<int> members;
   for (auto& [k, r] : order) members.push_back(r);
   const auto me = std::find(members.begin(), members.end(), rank()) - members.begin();
-  return join(color, members, int(me));
+  auto made = join(color, members, int(me));
+  made->set_overlap(overlap());
+  return made;
 }
 
-void Visible::gather(const Call& c, const std::byte* mine, std::byte* all) {
-  const int64_t total = c.elements * c.element_bytes;
-  each_piece(c, total, 1, [&](const Piece& p) {
-    show(mine + p.begin, p.count, p.k);
-    enter(c, p.k);
-    for (int r = 0; p.count && r < size(); r++) std::memcpy(all + r * total + p.begin, shown(r, p.k), size_t(p.count));
-  });
-  meet(false);
+void Visible::leave() {
+  if (!started_.empty()) abort(text("rank ", member(rank()), " has left before what it had started was finished"));
+  left();
+}
+
+Going Visible::open(Lane& lane, Call c) { co_await Until<Opening>(*this, lane, begin(lane, c, nullptr)); }
+
+// Whoever has the folded share of a piece in its memory shows it there.
+Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep) {
+  const int64_t element = c.element_bytes;
+  lane.folder.prepare(size(), element);
+  bytes_sent_ += bytes_of_sum(c, rank(), size());
+  if (!is_small(c) && !c.in_place && element > window()) {
+    co_await Until<Part>(reduce_gathered(lane, c, data, merge));
+    co_return;
+  }
+  const uint64_t event = begin(lane, c, data);
+  if (is_small(c)) {
+    co_await Until<Opening>(*this, lane, event);
+    fold_small(lane, c, merge, data);
+    co_return;
+  }
+  for (Piece p = piece_of(c, c.elements, element, 0); p.count > 0; p = piece_of(c, c.elements, element, p.k + 1)) {
+    std::byte* at = data + p.begin * element;
+    show(lane.number, at, p.count * element, p.k, keep);
+    if (p.k == 0) co_await Until<Opening>(*this, lane, event);
+    else co_await Until<Meeting>(*this, lane.number);
+    if (p.count < size()) {  // fewer elements than ranks: each folds all of them
+      std::byte* folded = memory(lane, p.count * element);
+      fold_shown(lane, p, 0, p.count, element, merge, folded);
+      co_await Until<Meeting>(*this, lane.number);
+      std::memcpy(at, folded, size_t(p.count * element));
+    } else {
+      const int64_t begin = share(p.count, rank(), size()), end = share(p.count, rank() + 1, size());
+      fold_shown(lane, p, begin, end, element, merge, own(lane.number, p.k) + begin * element);
+      co_await Until<Meeting>(*this, lane.number);
+      take_shares(lane, at, p, element);
+    }
+  }
+  co_await Until<Meeting>(*this, lane.number);
 }
 
 // Elements that no piece can hold: every rank folds all of them by itself.
-void Visible::reduce_gathered(const Call& c, std::byte* data, const Merge& merge) {
-  const int64_t total = c.elements * c.element_bytes;
+Going Visible::reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge) {
+  const int64_t total = bytes_of(c);
   std::vector<std::byte> all(size_t(total * size()));
-  gather(c, data, all.data());
-  folder_.fold(size(), c.elements, c.element_bytes, merge, [&](int r) { return all.data() + r * total; }, data);
+  co_await Until<Part>(gather(lane, c, data, all.data()));
+  lane.folder.fold(size(), c.elements, c.element_bytes, merge, [&](int r) { return all.data() + r * total; }, data);
+}
+
+Going Visible::scatter(Lane& lane, Call c, std::byte* data, const Merge& merge) {
+  const int64_t element = c.element_bytes;
+  lane.folder.prepare(size(), element);
+  bytes_sent_ += bytes_of_sum(c, rank(), size());
+  if (!is_small(c) && !c.in_place && element > window()) {
+    co_await Until<Part>(reduce_gathered(lane, c, data, merge));
+    co_return;
+  }
+  const uint64_t event = begin(lane, c, data);
+  if (is_small(c)) {
+    co_await Until<Opening>(*this, lane, event);
+    fold_small(lane, c, merge, data);
+    co_return;
+  }
+  const int64_t first = share(c.elements, rank(), size()), last = share(c.elements, rank() + 1, size());
+  for (Piece p = piece_of(c, c.elements, element, 0); p.count > 0; p = piece_of(c, c.elements, element, p.k + 1)) {
+    show(lane.number, data + p.begin * element, p.count * element, p.k, nullptr);
+    if (p.k == 0) co_await Until<Opening>(*this, lane, event);
+    else co_await Until<Meeting>(*this, lane.number);
+    const int64_t begin = std::max(first, p.begin), end = std::min(last, p.begin + p.count);
+    if (begin < end)
+      fold_shown(lane, p, begin - p.begin, end - p.begin, element, merge, data + begin * element);
+  }
+  co_await Until<Meeting>(*this, lane.number);
+}
+
+Going Visible::gather(Lane& lane, Call c, const std::byte* mine, std::byte* all) {
+  const int64_t total = bytes_of(c);
+  bytes_sent_ += c.operation == Operation::all_gather ? total * (size() - 1) : 0;
+  const uint64_t event = begin(lane, c, mine);
+  if (is_small(c)) {
+    co_await Until<Opening>(*this, lane, event);
+    for (int r = 0; total && r < size(); r++)
+      std::memcpy(all + r * total, small(lane.number, lane.parity(), r), size_t(total));
+    co_return;
+  }
+  for (Piece p = piece_of(c, total, 1, 0); p.count > 0; p = piece_of(c, total, 1, p.k + 1)) {
+    show(lane.number, mine + p.begin, p.count, p.k, nullptr);
+    if (p.k == 0) co_await Until<Opening>(*this, lane, event);
+    else co_await Until<Meeting>(*this, lane.number);
+    for (int r = 0; r < size(); r++)
+      std::memcpy(all + r * total + p.begin, shown(lane.number, r, p.k), size_t(p.count));
+  }
+  co_await Until<Meeting>(*this, lane.number);
+}
+
+// From the root.
+Going Visible::spread(Lane& lane, Call c, std::byte* data) {
+  const int64_t total = bytes_of(c);
+  const bool root = rank() == c.root;
+  bytes_sent_ += root ? total * (size() - 1) : 0;
+  const uint64_t event = begin(lane, c, root ? data : nullptr);
+  if (is_small(c)) {
+    co_await Until<Opening>(*this, lane, event);
+    if (total && !root) std::memcpy(data, small(lane.number, lane.parity(), c.root), size_t(total));
+    co_return;
+  }
+  for (Piece p = piece_of(c, total, 1, 0); p.count > 0; p = piece_of(c, total, 1, p.k + 1)) {
+    if (root) show(lane.number, data + p.begin, p.count, p.k, nullptr);
+    if (p.k == 0) co_await Until<Opening>(*this, lane, event);
+    else co_await Until<Meeting>(*this, lane.number);
+    if (!root) std::memcpy(data + p.begin, shown(lane.number, c.root, p.k), size_t(p.count));
+  }
+  co_await Until<Meeting>(*this, lane.number);
+}
+
+void Visible::fold_small(Lane& lane, const Call& c, const Merge& merge, std::byte* out) {
+  lane.folder.fold(
+      size(), c.elements, c.element_bytes, merge, [&](int r) { return small(lane.number, lane.parity(), r); }, out);
 }
 
 // out = elements [begin, end) of a piece folded over the ranks.
-void Visible::fold_shown(const Piece& p, int64_t begin, int64_t end, int64_t element_bytes, const Merge& merge,
-                         std::byte* out) {
-  folder_.fold(
-      size(), end - begin, element_bytes, merge, [&](int r) { return shown(r, p.k) + begin * element_bytes; }, out);
+void Visible::fold_shown(Lane& lane, const Piece& p, int64_t begin, int64_t end, int64_t element_bytes,
+                         const Merge& merge, std::byte* out) {
+  lane.folder.fold(
+      size(), end - begin, element_bytes, merge,
+      [&](int r) { return shown(lane.number, r, p.k) + begin * element_bytes; }, out);
 }
 
 // Every rank shows its share of a piece, folded.
-void Visible::take_shares(std::byte* data, const Piece& p, int64_t element_bytes) {
+void Visible::take_shares(const Lane& lane, std::byte* data, const Piece& p, int64_t element_bytes) {
   for (int r = 0; r < size(); r++) {
     const int64_t begin = share(p.count, r, size()) * element_bytes,
                   end = share(p.count, r + 1, size()) * element_bytes;
-    if (shown(r, p.k) != data) std::memcpy(data + begin, shown(r, p.k) + begin, size_t(end - begin));
+    const std::byte* from = shown(lane.number, r, p.k);
+    if (from != data) std::memcpy(data + begin, from + begin, size_t(end - begin));
   }
 }
 

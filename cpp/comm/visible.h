@@ -1,55 +1,130 @@
 // visible.h: the collectives of ranks that see one another's memory: threads of a process, processes with common
 // memory. A rank shows its data piece by piece, meets the others, sees that all make the same call, and reads theirs.
+// There are two lanes, for calls that wait and for those that were started. What is shown in a call stays until all
+// ranks of the group have come to the next but one of the same lane: a small call is one meeting.
 #pragma once
 #include "call.h"
 #include "fold.h"
+#include "going.h"
 
 namespace thalweg {
 
 class Visible : public Communicator {
  public:
+  explicit Visible(std::shared_ptr<Beside> beside) : started_(std::move(beside)) { set_overlap(overlap()); }
   void barrier() final;
   void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) final;
+  uint64_t start_all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, Merge merge,
+                            std::shared_ptr<void> keep) final;
+  bool poll() final;
+  void finish(uint64_t ticket) final;
+  bool is_finished(uint64_t ticket) const final { return started_.done() >= ticket; }
   void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) final;
   void all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes, std::byte* all) final;
   void broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) final;
   std::shared_ptr<Communicator> split(int color, int key) final;
+  void leave() final;
   std::vector<std::string> flight() const final { return flight_.lines(); }
+  void set_overlap(Overlap overlap) final {
+    Communicator::set_overlap(overlap == Overlap::thread ? Overlap::nodes : overlap);
+  }
 
  protected:
-  // Waits until all ranks of the group have come. `opens`: throws Lost when one never will; else all but those that
-  // died are bound to come.
-  virtual void meet(bool opens) = 0;
-  virtual Call& call(int r) = 0;
-  virtual int member(int r) const = 0;  // rank r's name: its rank in the world
+  struct Lane {
+    int number;
+    uint64_t calls = 0;  // so far
+    Folder folder;
+    std::vector<std::byte> all;
+    int parity() const { return int(calls & 1); }
+  };
+
+  // Comes to the next meeting of the lane; returns which it is. `opens`: throws Lost where the ranks were ended.
+  virtual uint64_t come(int lane, bool opens) = 0;
+  virtual bool came(int lane, uint64_t meeting) const = 0;  // whether all have
+  // Throws Lost when one never will; of a call that waits and is open, all but those that died are bound to come.
+  virtual void wait_until_came(int lane, uint64_t meeting, bool opens) = 0;
+  virtual void withdraw(int lane, uint64_t meeting) = 0;  // this rank won't be there after all
+  virtual Call& call(int lane, int parity, int r) = 0;
+  virtual std::byte* small(int lane, int parity, int r) = 0;  // kSmallBytes that rank r shows
+  virtual int member(int r) const = 0;                        // rank r's name: its rank in the world
   // Lets the others see this piece of data from the next meeting on; of pieces k and k + 1 both stay.
-  virtual void show(const std::byte* data, int64_t bytes, int64_t piece) = 0;
-  virtual const std::byte* shown(int r, int64_t piece) const = 0;
-  virtual std::byte* own(int64_t piece) = 0;                          // what this rank shows, to put results in
+  virtual void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>& keep) = 0;
+  virtual const std::byte* shown(int lane, int r, int64_t piece) const = 0;
+  virtual std::byte* own(int lane, int64_t piece) = 0;                // what this rank shows, to put results in
   virtual bool sees(const std::byte* data, int64_t bytes) const = 0;  // whether the others see it where it is
   virtual int64_t window() const = 0;                                 // bytes that a piece of other data can have
   // The group of `members` (ranks of this group), me among them; made by all of them at a time.
   virtual std::shared_ptr<Communicator> join(int color, const std::vector<int>& members, int me) = 0;
+  virtual void left() = 0;
+  void meet();  // of calls that wait, all of which are in the same one
+  const Call& called(int lane) { return call(lane, lanes_[lane].parity(), rank()); }  // by this rank, last
+
+  Started started_;  // to be dropped before what a Meeting needs
 
  private:
   struct Piece {
     int64_t k, begin, count;
   };
-  void open(const Call& call);
-  void enter(const Call& call, int64_t piece);
-  template <class Body>
-  void each_piece(const Call& call, int64_t elements, int64_t element_bytes, const Body& body);
-  Call call_of(Operation operation, const std::byte* data, int64_t elements, int64_t element_bytes, int root = 0) const;
-  void gather(const Call& call, const std::byte* mine, std::byte* all);
-  void reduce_gathered(const Call& call, std::byte* data, const Merge& merge);
-  void fold_shown(const Piece& p, int64_t begin, int64_t end, int64_t element_bytes, const Merge& merge,
-                  std::byte* out);
-  void take_shares(std::byte* data, const Piece& p, int64_t element_bytes);
-  std::byte* whole(int64_t bytes);
+  // A rank's coming to a meeting.
+  class Meeting : public Awaited {
+   public:
+    Meeting(Visible& all, int lane, bool opens = false)
+        : all_(all), lane_(lane), opens_(opens), meeting_(all.come(lane, opens)) {}
+    Meeting(const Meeting&) = delete;
+    Meeting& operator=(const Meeting&) = delete;
+    ~Meeting() {
+      if (!over_ && !ready()) all_.withdraw(lane_, meeting_);
+    }
+    bool ready() final { return all_.came(lane_, meeting_); }
+    void wait() final { all_.wait_until_came(lane_, meeting_, opens_); }
+    void result() { over_ = true; }
 
-  Folder folder_;
+   protected:
+    Visible& all_;
+    const int lane_;
+
+   private:
+    const bool opens_;
+    bool over_ = false;
+    const uint64_t meeting_;
+  };
+  // The first one of a call: all see what the others call.
+  class Opening final : public Meeting {
+   public:
+    Opening(Visible& all, const Lane& lane, uint64_t event)
+        : Meeting(all, lane.number, true), parity_(lane.parity()), event_(event) {}
+    void result();
+
+   private:
+    const int parity_;
+    const uint64_t event_;
+  };
+  // A collective inside another one.
+  struct Part final : Awaited {
+    explicit Part(Going going) : going(std::move(going)) {}
+    bool ready() final { return going.poll(); }
+    void wait() final { going.run(); }
+    Going going;
+  };
+  uint64_t begin(Lane& lane, const Call& c, const std::byte* data);
+  Call call_of(Operation operation, const std::byte* data, int64_t elements, int64_t element_bytes, int root = 0) const;
+  Piece piece_of(const Call& c, int64_t elements, int64_t element_bytes, int64_t k) const;
+  std::byte* memory(Lane& lane, int64_t bytes);
+
+  using Keep = std::shared_ptr<void>;
+  Going reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep);
+  Going reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge);
+  Going scatter(Lane& lane, Call c, std::byte* data, const Merge& merge);
+  Going gather(Lane& lane, Call c, const std::byte* mine, std::byte* all);
+  Going spread(Lane& lane, Call c, std::byte* data);
+  Going open(Lane& lane, Call c);
+  void fold_small(Lane& lane, const Call& c, const Merge& merge, std::byte* out);
+  void fold_shown(Lane& lane, const Piece& p, int64_t begin, int64_t end, int64_t element_bytes, const Merge& merge,
+                  std::byte* out);
+  void take_shares(const Lane& lane, std::byte* data, const Piece& p, int64_t element_bytes);
+
+  Lane lanes_[kLanes] = {{0, 0, {}, {}}, {1, 0, {}, {}}};
   Flight flight_;
-  std::vector<std::byte> whole_;
 };
 
 }  // namespace thalweg

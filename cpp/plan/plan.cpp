@@ -52,11 +52,12 @@ Plan::Plan(const Recorded& recorded, const Layout& layout, Replica& replica, DTy
 StepReport Plan::step(const Batch& batch, const StepSettings& settings, Sums& carried) {
   const auto start = std::chrono::steady_clock::now();
   const double waited = replica_.comm->seconds_waiting();
+  const int64_t sent = replica_.comm->bytes_sent();
   StepReport report;
   bind();
   load(batch);                                             // rows of this rank -> its inputs
   run(0, backward_, settings.info);                        // activations, loss
-  run(backward_, program_.instructions(), settings.info);  // gradients; each bucket is exchanged when it is full
+  run(backward_, program_.instructions(), settings.info);  // gradients; the exchange of each bucket goes on beside
   accumulate(settings, sums(), carried);
   if (settings.last) {
     report.grad_norm = gradient_norm(carried.count);  // of the mean gradient, the same on every rank
@@ -70,7 +71,8 @@ StepReport Plan::step(const Batch& batch, const StepSettings& settings, Sums& ca
     }
   }
   report.sums = carried;
-  report_times(report);
+  report.seconds_comm = program_.seconds_comm();
+  report.bytes_comm = replica_.comm->bytes_sent() - sent;
   report.seconds_wait = replica_.comm->seconds_waiting() - waited;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
@@ -200,11 +202,6 @@ int Plan::find_bad_here(std::string& what, const StepInfo& info) {
   }
   const int found = program_.inspect(exec, *replica_.comm, {info.seed, info.step, row0_}, what);
   return found >= 0 ? found + 1 : -1;
-}
-
-void Plan::report_times(StepReport& report) const {
-  report.seconds_comm = program_.comm().seconds;
-  report.bytes_comm = program_.comm().bytes;
 }
 
 Sums Plan::gradients(const Batch& batch, const StepInfo& info) {

@@ -86,46 +86,61 @@ int Program::forward_end(int forward_nodes) const {
   return instructions();
 }
 
+// Between two kernels the sums that were started go on.
 void Program::run(int begin, int end, const Exec& exec, Communicator& comm, const StepInfo& step) {
-  if (begin == 0) comm_ = {};
+  if (begin == 0) seconds_comm_ = 0, exchanging_ = false;
   for (int k = begin; k < end; k++) {
     Instruction& i = code_[k];
-    if (i.kind == Instruction::Kind::kernel) i.kernel({exec, i.in.data(), i.out.data(), step, i.followers});
+    if (i.kind == Instruction::Kind::kernel) {
+      i.kernel({exec, i.in.data(), i.out.data(), step, i.followers});
+      if (!exchanging_) continue;
+    }
+    const auto start = std::chrono::steady_clock::now();
+    if (i.kind == Instruction::Kind::kernel) exchanging_ = !comm.poll();
     else collective(i, comm);
+    seconds_comm_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
 }
 
-void Program::reduce_sums(Communicator& comm, std::byte* data, int64_t elements) {
-  const DType t = dtype_of(spec_.number);
-  comm_.bytes += elements * bytes_of(t);
-  comm.all_reduce(data, elements, bytes_of(t),
-                  [t](std::byte* into, Ranks, const std::byte* from, Ranks, int64_t count) {
-                    kernels().merge_sums(t, into, from, 0, count);
-                  });
+Merge Program::sums() const {
+  return [t = dtype_of(spec_.number)](std::byte* into, Ranks, const std::byte* from, Ranks, int64_t count) {
+    kernels().merge_sums(t, into, from, 0, count);
+  };
 }
 
 void Program::collective(Instruction& i, Communicator& comm) {
-  const auto start = std::chrono::steady_clock::now();
-  const DType t = dtype_of(spec_.number);
-  if (i.kind == Instruction::Kind::bucket) {
-    for (const Range& r : i.ranges) reduce_sums(comm, gradients_ + r.begin * bytes_of(t), r.end - r.begin);
-  } else {
-    const int64_t bytes =
-        i.kind == Instruction::Kind::all_reduce ? i.elements * bytes_of(t) : 2 * i.elements * bytes_of(t);
-    if (i.in[0].data != i.out[0].data) std::memcpy(i.out[0].data, i.in[0].data, bytes);
-    if (i.kind == Instruction::Kind::all_reduce) {
-      reduce_sums(comm, i.out[0].data, i.elements);
-    } else {
-      comm_.bytes += bytes;
-      auto rows = [&](Ranks r) {
-        return double(spec_.cut.first_row[r.last] - spec_.cut.first_row[r.first]) * double(i.inner);
-      };
-      comm.all_reduce(i.out[0].data, 1, bytes, [&](std::byte* into, Ranks a, const std::byte* from, Ranks b, int64_t) {
-        kernels().merge_moments(t, into, rows(a), from, rows(b), i.elements);
-      });
-    }
+  switch (i.kind) {
+    case Instruction::Kind::bucket: return exchange(i, comm);
+    case Instruction::Kind::finish: return comm.finish();
+    case Instruction::Kind::merge_moments: return merge_moments(i, comm);
+    default: break;
   }
-  comm_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const int64_t element = bytes_of(dtype_of(spec_.number));
+  if (i.in[0].data != i.out[0].data) std::memcpy(i.out[0].data, i.in[0].data, size_t(i.elements * element));
+  comm.all_reduce(i.out[0].data, i.elements, element, sums());
+}
+
+void Program::exchange(const Instruction& i, Communicator& comm) {
+  const int64_t element = bytes_of(dtype_of(spec_.number));
+  const bool waits = comm.overlap() == Communicator::Overlap::off;
+  for (const Range& r : i.ranges) {
+    std::byte* at = gradients_ + r.begin * element;
+    if (waits) comm.all_reduce(at, r.end - r.begin, element, sums());
+    else comm.start_all_reduce(at, r.end - r.begin, element, sums());
+  }
+  exchanging_ = comm.overlap() == Communicator::Overlap::nodes;
+}
+
+void Program::merge_moments(Instruction& i, Communicator& comm) {
+  const DType t = dtype_of(spec_.number);
+  const int64_t bytes = 2 * i.elements * bytes_of(t);
+  if (i.in[0].data != i.out[0].data) std::memcpy(i.out[0].data, i.in[0].data, size_t(bytes));
+  auto rows = [&](Ranks r) {
+    return double(spec_.cut.first_row[r.last] - spec_.cut.first_row[r.first]) * double(i.inner);
+  };
+  comm.all_reduce(i.out[0].data, 1, bytes, [&](std::byte* into, Ranks a, const std::byte* from, Ranks b, int64_t) {
+    kernels().merge_moments(t, into, rows(a), from, rows(b), i.elements);
+  });
 }
 
 void Program::profile(const Exec& exec, Communicator& comm, const StepInfo& step, double* seconds) {
@@ -141,10 +156,12 @@ InstructionInfo Program::describe(int instruction) const {
   const Instruction& i = code_[instruction];
   const DType dtype = dtype_of(spec_.number);
   if (i.node < 0) {
-    const bool exchange = i.kind == Instruction::Kind::bucket;
     int64_t elements = 0;
     for (const Range& r : i.ranges) elements += r.end - r.begin;
-    return {exchange ? "all_reduce of gradients" : "copy of a gradient", "", Shape{elements}, name_of(dtype), {}};
+    const char* what = i.kind == Instruction::Kind::bucket   ? "all_reduce of gradients"
+                       : i.kind == Instruction::Kind::finish ? "end of the all_reduces"
+                                                             : "copy of a gradient";
+    return {what, "", Shape{elements}, name_of(dtype), {}};
   }
   const Node& n = nodes_[i.node];
   const Type& out = types_[n.out[0]];

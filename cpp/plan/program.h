@@ -48,7 +48,8 @@ struct Then {
 };
 
 struct Instruction {
-  enum class Kind : uint8_t { kernel, all_reduce, merge_moments, bucket } kind = Kind::kernel;
+  // bucket: the sum of some gradients over the ranks starts. finish: all of them are there.
+  enum class Kind : uint8_t { kernel, all_reduce, merge_moments, bucket, finish } kind = Kind::kernel;
   Kernel kernel;
   std::vector<int> in_block, out_block;  // memory blocks; -1: shape only
   std::vector<Buffer> in, out;           // resolved by bind()
@@ -64,11 +65,6 @@ struct InstructionInfo {
   Shape shape;           // of the first output, with the rows of this rank
   const char* stored;    // what its elements are stored as: "float32", "bf16", ...
   Cost cost;
-};
-
-struct CommTime {
-  double seconds = 0;
-  int64_t bytes = 0;
 };
 
 class Program {
@@ -92,7 +88,7 @@ class Program {
   int64_t external_bytes(Value v) const;  // of a bound buffer, all planes
   int64_t plane(Value v) const;           // elements from plane to plane
   const BuildSpec& spec() const { return spec_; }
-  const CommTime& comm() const { return comm_; }
+  double seconds_comm() const { return seconds_comm_; }  // that the last run spent on the exchange, or waited for it
   // Runs everything; instruction k took seconds[k].
   void profile(const Exec&, Communicator&, const StepInfo&, double* seconds);
   InstructionInfo describe(int instruction) const;
@@ -113,7 +109,9 @@ class Program {
   std::string bad_output(const Exec&, int node, const std::vector<Buffer>& out) const;
   std::string out_of_memory() const;
   Cost cost(const Node& n) const;  // of this rank's part
-  void reduce_sums(Communicator& comm, std::byte* data, int64_t elements);
+  Merge sums() const;
+  void exchange(const Instruction& i, Communicator& comm);
+  void merge_moments(Instruction& i, Communicator& comm);
 
   const Graph& graph_;
   BuildSpec spec_;
@@ -126,7 +124,8 @@ class Program {
   std::byte* gradients_ = nullptr;
   bool moved_ = true;  // some memory, since resolve()
   int64_t activation_bytes_ = 0;
-  CommTime comm_;
+  double seconds_comm_ = 0;
+  bool exchanging_ = false;  // sums were started that need this thread
 };
 
 }  // namespace thalweg

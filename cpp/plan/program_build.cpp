@@ -13,6 +13,8 @@
 namespace thalweg {
 namespace {
 
+constexpr int64_t kLeastPart = 16;  // of a bucket: less than this of one is left to the one before
+
 bool is_reshape(const Node& n) { return n.name == "reshape" || n.name == "reshape_like"; }
 
 }  // namespace
@@ -123,10 +125,33 @@ class ProgramBuilder {
   void emit_nodes() {
     p_.block_of_.assign(g_.values(), -1);
     made_at_.assign(g_.values(), -1);
-    for (size_t n = 0; n < live_.size(); n++)
-      if (live_[n]) emit(int(n));
+    for (int n : order()) emit(n);
     for (Value v : p_.spec_.outputs) source_if_unmade(v);
     for (auto& [value, offset] : p_.spec_.gradients) source_if_unmade(value);
+  }
+
+  // The nodes as they were recorded; among ranks a gradient that is exchanged comes before what needs it not, so that
+  // the exchange begins early.
+  std::vector<int> order() const {
+    std::set<Value> exchanged;
+    for (auto& [value, offset] : p_.spec_.gradients)
+      if (p_.spec_.cut.world > 1 && p_.types_[value].place == Placement::partial) exchanged.insert(value);
+    auto makes_one = [&](int n) {
+      return std::any_of(nodes_[n].out.begin(), nodes_[n].out.end(), [&](Value v) { return exchanged.count(v) > 0; });
+    };
+    auto needs = [&](int n, int before) {
+      const auto &in = nodes_[n].in, &out = nodes_[before].out;
+      return std::any_of(in.begin(), in.end(), [&](Value v) { return std::find(out.begin(), out.end(), v) != out.end(); });
+    };
+    std::vector<int> all;
+    for (int n = 0; n < int(live_.size()); n++) {
+      if (!live_[n]) continue;
+      auto at = all.end();
+      if (makes_one(n))
+        while (at != all.begin() && !makes_one(at[-1]) && !needs(n, at[-1])) --at;
+      all.insert(at, n);
+    }
+    return all;
   }
   void source_if_unmade(Value v) {
     if (g_.info(v).node < 0) source_block(v);
@@ -301,19 +326,39 @@ class ProgramBuilder {
       ready.push_back({at, {offset, offset + p_.types_[value].shape.size()}});
     }
     std::stable_sort(ready.begin(), ready.end(), [](auto& a, auto& b) { return a.first < b.first; });
+    const int64_t element = bytes_of(dtype_of(p_.spec_.number));
+    int64_t left = 0, bytes = 0;
+    for (auto& [at, range] : ready) left += (range.end - range.begin) * element;
     std::vector<std::pair<int, Instruction>> buckets;
     Instruction bucket;
-    int64_t bytes = 0;
-    for (size_t i = 0; i < ready.size(); i++) {
+    for (auto& [at, range] : ready) {
+      const int64_t more = (range.end - range.begin) * element;
       bucket.kind = Instruction::Kind::bucket;
-      bucket.ranges.push_back(ready[i].second);
-      bytes += (ready[i].second.end - ready[i].second.begin) * bytes_of(dtype_of(p_.spec_.number));
-      if (bytes < p_.spec_.bucket_bytes && i + 1 < ready.size()) continue;
-      buckets.emplace_back(ready[i].first, std::move(bucket));
+      bucket.ranges.push_back(range);
+      bytes += more;
+      left -= more;
+      if (left > 0 && (bytes < p_.spec_.bucket_bytes || left < p_.spec_.bucket_bytes / kLeastPart)) continue;
+      bucket.ranges = joined(std::move(bucket.ranges));
+      buckets.emplace_back(at, std::move(bucket));
       bucket = {};
       bytes = 0;
     }
     for (auto it = buckets.rbegin(); it != buckets.rend(); ++it) insert_after(it->first, std::move(it->second));
+    if (buckets.empty()) return;
+    Instruction finish;
+    finish.kind = Instruction::Kind::finish;
+    p_.code_.push_back(std::move(finish));
+  }
+
+  // Neighbours in the arena are one range, with the zeros that fill up the cache line between them.
+  static std::vector<Range> joined(std::vector<Range> ranges) {
+    std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+    std::vector<Range> all;
+    for (const Range& r : ranges) {
+      if (!all.empty() && r.begin - all.back().end < kAlign / 4) all.back().end = r.end;
+      else all.push_back(r);
+    }
+    return all;
   }
 
   void insert_after(int at, Instruction ins) {

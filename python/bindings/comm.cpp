@@ -39,6 +39,22 @@ void summed(Communicator& c, py::array a) {
   (c.*kCollective)(p.data, p.elements, bytes_of(p.dtype), sums(p.dtype));
 }
 
+// A call that was started: `done` and `finish()`.
+struct Ticket {
+  std::shared_ptr<Communicator> comm;
+  uint64_t number;
+};
+
+Ticket start_all_reduce(const std::shared_ptr<Communicator>& c, py::array a) {
+  const Payload p = payload(a);
+  const std::shared_ptr<void> keep(new py::array(std::move(a)), [](void* kept) {
+    const py::gil_scoped_acquire locked;
+    delete static_cast<py::array*>(kept);
+  });
+  const py::gil_scoped_release unlocked;
+  return {c, c->start_all_reduce(p.data, p.elements, bytes_of(p.dtype), sums(p.dtype), keep)};
+}
+
 // broadcast, send and recv: the array goes from or to one rank.
 template <auto kTransfer>
 void transfer(Communicator& c, py::array a, int rank) {
@@ -57,6 +73,28 @@ py::array all_gather(Communicator& c, py::array mine) {
   py::gil_scoped_release unlocked;
   c.all_gather(p.data, p.elements, bytes_of(p.dtype), to);
   return all;
+}
+
+// An array where the other ranks see it, if there is such memory.
+py::array make_array(Communicator& c, const std::vector<int64_t>& extents, const std::string& dtype) {
+  const DType type = parse_dtype(dtype);
+  for (int64_t n : extents)
+    if (n < 0) fail("[zeros] an extent is ", n, ", expected at least 0");
+  const Shape shape(extents);
+  check_size(shape);
+  std::shared_ptr<std::byte> memory;
+  {
+    const py::gil_scoped_release unlocked;
+    memory = c.take(shape.size() * bytes_of(type));
+  }
+  if (!memory) {
+    py::array own = empty(shape, type);
+    std::memset(address(own), 0, size_t(shape.size() * bytes_of(type)));
+    return own;
+  }
+  auto* kept = new std::shared_ptr<std::byte>(std::move(memory));
+  const py::capsule owner(kept, [](void* p) { delete static_cast<std::shared_ptr<std::byte>*>(p); });
+  return py::array(py::dtype(dtype), shape.vector(), kept->get(), owner);
 }
 
 void bind_shm(py::module_& m) {
@@ -81,8 +119,11 @@ void bind_shm(py::module_& m) {
 void bind_mpi(py::module_& m) {
   m.def(
       "make_mpi",
-      [](uint64_t handle, int handle_bytes) { return make_mpi(load_mpi(handle, handle_bytes), check_signals); },
-      py::arg("handle"), py::arg("handle_bytes"), "The communicator on a communicator of the MPI that is loaded.");
+      [](uint64_t handle, int handle_bytes, bool threads) {
+        return make_mpi(load_mpi(handle, handle_bytes), check_signals, threads);
+      },
+      py::arg("handle"), py::arg("handle_bytes"), py::arg("threads") = false,
+      "The communicator on a communicator of the MPI that is loaded. threads: whether it may be called by several.");
 }
 
 }  // namespace
@@ -94,13 +135,26 @@ void bind_comm(py::module_& m) {
       .def_property_readonly("rank", &Communicator::rank)
       .def_property_readonly("size", &Communicator::size)
       .def_property_readonly("seconds_waiting", &Communicator::seconds_waiting)
+      .def_property_readonly("bytes_sent", &Communicator::bytes_sent)
       .def_property("limit", &Communicator::limit, &Communicator::limit_waits)
-      .def("flight", &Communicator::flight, "The last collectives, as lines, the newest last.")
+      .def_property(
+          "overlap", [](const Communicator& c) { return name(c.overlap()); },
+          [](Communicator& c, const std::string& name) { c.set_overlap(parse_overlap(name)); },
+          "How training exchanges gradients: \"off\", between \"nodes\", or by a \"thread\".")
+      .def("flight", &Communicator::flight, Release(), "The last collectives, as lines, the newest last.")
       .def("barrier", &Communicator::barrier, Release())
       .def("leave", &Communicator::leave, Release(), "Say that this rank makes no further call.")
       .def("abort", &Communicator::abort, py::arg("why"), Release())
       .def("all_reduce", &summed<&Communicator::all_reduce>, py::arg("array"),
            "Sums the array over the ranks, in place; every rank ends with the same bits.")
+      .def("zeros", &make_array, py::arg("shape"), py::arg("dtype") = "float32",
+           "An array that the other ranks see where they have common memory: large collectives don't copy it.")
+      .def("start_all_reduce", &start_all_reduce, py::arg("array"),
+           "Starts all_reduce beside other work; the sum is there once `finish()` of what it returns has returned. Calls "
+           "are finished in the order in which they were started.")
+      .def("poll", &Communicator::poll, Release(),
+           "Goes on with what was started, without waiting; returns whether all of it is done.")
+      .def("finish", [](Communicator& c) { c.finish(); }, Release(), "Waits for all that was started.")
       .def("reduce_scatter", &summed<&Communicator::reduce_scatter>, py::arg("array"),
            "Sums the array over the ranks; rank r keeps its even share of the elements, in place.")
       .def("all_gather", &all_gather, py::arg("array"), "The arrays of all ranks, stacked.")
@@ -110,6 +164,15 @@ void bind_comm(py::module_& m) {
       .def("gather_texts", &gather_texts, py::arg("mine"), Release(), "The texts of all ranks.")
       .def("check_same", &check_same, py::arg("where"), py::arg("values"), Release())
       .def("split", &Communicator::split, py::arg("color"), py::arg("key") = 0, Release());
+  py::class_<Ticket>(m, "Ticket", "A call that was started.")
+      .def_property_readonly("done",
+                             [](const Ticket& t) {
+                               const py::gil_scoped_release unlocked;
+                               return t.comm->is_finished(t.number);
+                             })
+      .def(
+          "finish", [](const Ticket& t) { t.comm->finish(t.number); }, Release(),
+          "Waits until it is done. Raises as all_reduce, also for what was started before it.");
   m.def(
       "make_threads",
       [](int size) {

@@ -35,6 +35,12 @@ def fill_random(
 
 def permutation(n: int, seed: int, stream: str) -> np.ndarray: ...  # int64
 
+class Ticket:
+    """A call that was started."""
+    @property
+    def done(self) -> bool: ...
+    def finish(self) -> None: ...  # waits; raises what the call, or one that was started before it, raises
+
 class Communicator:
     """How the ranks of a world talk; each is used from its own thread. Arrays are contiguous float32 or float64. Where
     the calls of the ranks differ, or their arrays' lengths or dtypes, every rank gets the same ValueError."""
@@ -48,6 +54,12 @@ class Communicator:
     def limit(self) -> float: ...  # seconds that a call may wait for ranks of other processes; then all get a LostError
     @limit.setter
     def limit(self, seconds: float) -> None: ...
+    @property
+    def bytes_sent(self) -> int: ...  # payload of this rank that went to others so far
+    @property
+    def overlap(self) -> str: ...  # how training exchanges gradients: "off", between "nodes", by a "thread"
+    @overlap.setter
+    def overlap(self, name: str) -> None: ...
     def flight(
         self,
     ) -> list[str]: ...  # the last collectives, the newest last: what, when, how long others were awaited
@@ -55,6 +67,13 @@ class Communicator:
     def leave(self) -> None: ...  # no further call; who would wait for this rank in vain gets a LostError
     def abort(self, why: str) -> None: ...  # every rank's next or present call raises LostError
     def all_reduce(self, array: np.ndarray) -> None: ...  # sum; the same bits on every rank
+    # An array that the others see where the ranks have common memory: large collectives don't copy it.
+    def zeros(self, shape: Sequence[int], dtype: str = "float32") -> np.ndarray: ...
+    # The same beside other work: the array is not touched until `finish()` of the ticket, the sum is there then. Calls
+    # are finished in the order in which they were started; all ranks start the same.
+    def start_all_reduce(self, array: np.ndarray) -> Ticket: ...
+    def poll(self) -> bool: ...  # goes on with them without waiting; whether all are done
+    def finish(self) -> None: ...  # waits for all of them
     def reduce_scatter(self, array: np.ndarray) -> None: ...  # rank r keeps its even share of the elements
     def all_gather(self, array: np.ndarray) -> np.ndarray: ...
     def broadcast(self, array: np.ndarray, root: int = 0) -> None: ...
@@ -82,7 +101,7 @@ class NodeMemory:
 def make_shm(memory: NodeMemory, rank: int, limit: float) -> Communicator:
     """The communicator of a rank that is this process; returns when all ranks have come, LostError after `limit` s."""
 
-def make_mpi(handle: int, handle_bytes: int) -> Communicator:
+def make_mpi(handle: int, handle_bytes: int, threads: bool = False) -> Communicator:
     """The communicator on a communicator of the MPI library that this process has loaded, by its handle (the caller
     keeps it for this use alone). ValueError where no known MPI library is loaded."""
 

@@ -83,9 +83,9 @@ def run(argv, folder, **variables):
     return done
 
 
-def started(folder, n, body, *arguments, **variables):
+def started(folder, n, body, *arguments, options=(), **variables):
     """Starts the body on n ranks; the launcher's output is in a pipe. End it with `end`."""
-    return subprocess.Popen(command(n, write(folder, body), *arguments), cwd=folder, env=environment(**variables),
+    return subprocess.Popen(command(n, write(folder, body), *arguments, options=options), cwd=folder, env=environment(**variables),
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
 

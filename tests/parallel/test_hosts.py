@@ -1,9 +1,10 @@
-"""A job of two machines: hosts in namespaces, MPI over TCP on a throttled link. Skipped where the kernel refuses."""
+"""A job of several machines: hosts in namespaces, MPI over TCP on throttled links. Skipped where the kernel refuses."""
 
 import pytest
 
 from . import hosts, jobs
 from .test_bits import BODY, found
+from .test_overlap import BYTES as TRAINING
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -37,8 +38,9 @@ def across(n, script, *arguments, options=()):
     return hosts.command(n, "1gbit", argv)
 
 
-def test_two_hosts_have_the_bits_of_one_rank(tmp_path):
-    done = jobs.launch(tmp_path, 2, BODY, by=across)
+@pytest.mark.parametrize("n", [2, 4])
+def test_hosts_have_the_bits_of_one_rank(n, tmp_path):
+    done = jobs.launch(tmp_path, n, BODY, by=across)
     (tmp_path / "one").mkdir()
     assert found(done) == found(jobs.launch(tmp_path / "one", 1, BODY))
 
@@ -50,10 +52,18 @@ def test_a_failure_on_the_other_host_ends_all(tmp_path):
     assert done.seconds < 30
 
 
-def test_an_all_reduce_sends_what_it_must(tmp_path):
-    """2 (P - 1) / P of the payload from every rank; here half for the sums and half for the results."""
-    done = jobs.launch(tmp_path, 2, BYTES, by=across)
+def test_four_hosts_train_and_send_what_was_told(tmp_path):
+    done = jobs.launch(tmp_path, 4, TRAINING, by=across)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("bytes ") == 4
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_an_all_reduce_sends_what_it_must(n, tmp_path):
+    """2 (P - 1) / P of the payload from every rank: half of that for the sums, half for the results."""
+    done = jobs.launch(tmp_path, n, BYTES, by=across)
     assert done.returncode == 0, done.stdout + done.stderr
     words = next(line for line in done.stdout.splitlines() if line.startswith("hosts")).split()
     assert words[1] == "node0"
-    assert 4_000_004 < float(words[3]) < 1.08 * 4_000_004  # with the heads of packets
+    payload = 2 * (n - 1) / n * 4_000_004
+    assert payload - 8 < float(words[3]) < 1.08 * payload  # with the heads of packets

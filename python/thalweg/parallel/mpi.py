@@ -26,7 +26,8 @@ def connect(launch: Launch) -> Any:
         )
     ours = world.Dup()  # its messages can't meet those of the script
     _kept.append(ours)
-    return _core.make_mpi(mpi._handleof(ours), mpi._sizeof(ours))
+    threads = mpi.Query_thread() >= mpi.THREAD_SERIALIZED
+    return _core.make_mpi(mpi._handleof(ours), mpi._sizeof(ours), threads)
 
 
 _kept: list[Any] = []  # communicators in use
