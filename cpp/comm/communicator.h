@@ -52,6 +52,9 @@ class Communicator {
   virtual void leave() = 0;  // this rank makes no further call: what others would wait for in vain throws Lost
   virtual void abort(const std::string& why) = 0;  // every rank's next or present call throws Lost(why), in all groups
   virtual double seconds_waiting() const = 0;      // spent so far in collectives until the last rank arrived
+  // The same by the rank that came last (of this group; none beyond the end): each wait is a difference of this rank's
+  // own clock, and who came last is told by the order of coming, so clocks of different ranks are never compared.
+  std::span<const double> waited_for() const { return waited_for_; }
   // Zeroed memory that the others see, so that collectives on it copy nothing; null where there is none.
   virtual std::shared_ptr<std::byte> take(int64_t) { return nullptr; }
   virtual std::vector<std::string> flight() const { return {}; }  // the last collectives, as lines, the newest last
@@ -64,9 +67,17 @@ class Communicator {
   void on_wait(std::function<void()> poll) { poll_ = std::move(poll); }
 
  protected:
+  void note_wait(int last, double seconds) {
+    if (size_t(last) >= waited_for_.size()) waited_for_.resize(size_t(last) + 1);
+    waited_for_[size_t(last)] += seconds;
+  }
+
   Context context_;
   double limit_ = 60;
   std::function<void()> poll_ = [] {};
+
+ private:
+  std::vector<double> waited_for_;
 };
 
 std::shared_ptr<Communicator> make_self();

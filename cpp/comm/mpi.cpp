@@ -154,7 +154,9 @@ class Mpi final : public Communicator {
       if (r != rank_) post_->send(m, as_bytes(mine), sizeof(Block), member(r), tag());
     post_->wait(m, waits(mine.call.describe()));
     flight_.all_came();
-    waiting_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    waiting_ += waited;
+    if (m.last >= 0) note_wait(int(std::find(members_.begin(), members_.end(), m.last) - members_.begin()), waited);
     const std::string difference = disagreement(
         size(), [&](int r) -> const Call& { return blocks_[size_t(r)].call; }, [&](int r) { return member(r); });
     if (!difference.empty()) throw ValueError(difference);

@@ -37,6 +37,7 @@ struct alignas(128) RankRecord {
 struct alignas(128) GroupRecord {
   std::atomic<int32_t> holders;
   std::atomic<uint32_t> arrived, generation;
+  std::atomic<int32_t> last;  // who came last to the newest meeting: it stays until all have come to the next
 };
 
 struct alignas(128) Stream {

@@ -18,6 +18,7 @@ struct Messages {
     bool comes;  // to this rank
   };
   std::vector<One> all;
+  int last = -1;  // whose came last so far
 };
 
 class Post {

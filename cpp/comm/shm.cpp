@@ -95,6 +95,7 @@ class Shm final : public Visible {
     if (opens) me.since.store(start.time_since_epoch().count(), std::memory_order_relaxed);
     if (int(g.arrived.fetch_add(1, std::memory_order_acq_rel)) + 1 == size()) {
       g.arrived.store(0, std::memory_order_relaxed);
+      g.last.store(rank_, std::memory_order_relaxed);
       g.generation.fetch_add(1, std::memory_order_release);
       for (int r : group_->members)
         if (r != seat_.rank()) memory_.ring(r);
@@ -106,7 +107,9 @@ class Shm final : public Visible {
 #endif
     }
     if (g.generation.load(std::memory_order_acquire) == seen) sleep_past(seen);
-    waiting_ += std::chrono::duration<double>(Clock::now() - start).count();
+    const double waited = std::chrono::duration<double>(Clock::now() - start).count();
+    waiting_ += waited;
+    note_wait(g.last.load(std::memory_order_relaxed), waited);
   }
 
   std::shared_ptr<Communicator> join(int, const std::vector<int>& ranks, int me) override {

@@ -34,6 +34,7 @@ struct Group {
   std::vector<std::byte*> shown;   // by each rank
   std::atomic<uint64_t> generation{0};
   int arrived = 0;
+  int last = 0;  // who came last to the newest meeting: it stays until all have come to the next
   std::map<std::pair<int, int>, std::deque<Letter>> mail;
   std::map<int, std::shared_ptr<Group>> children;
 };
@@ -139,6 +140,7 @@ class Threads final : public Visible {
       seen = g.generation.load(std::memory_order_relaxed);
       if (++g.arrived == g.size()) {
         g.arrived = 0;
+        g.last = rank_;
         g.generation.fetch_add(1, std::memory_order_release);
         world().changed();
         return;
@@ -150,7 +152,9 @@ class Threads final : public Visible {
 #endif
     }
     if (g.generation.load(std::memory_order_acquire) == seen) sleep_past(seen, lost);
-    waiting_ += std::chrono::duration<double>(Clock::now() - start).count();
+    const double waited = std::chrono::duration<double>(Clock::now() - start).count();
+    waiting_ += waited;
+    note_wait(g.last, waited);
   }
 
  private:

@@ -10,6 +10,7 @@ RANK, SIZE, MEMORY = "THALWEG_RANK", "THALWEG_WORLD", "THALWEG_MEMORY_FD"
 TIMEOUT, START_TIMEOUT = "THALWEG_TIMEOUT", "THALWEG_START_TIMEOUT"  # seconds
 STEP_SECONDS, START_SECONDS = 60.0, 300.0  # that ranks wait for one another, unless these say otherwise
 FLIGHT = "THALWEG_FLIGHT"  # a folder for what each rank did last, should it lose the others
+DELAY = "THALWEG_DELAY"  # RANK:SECONDS, for tests: that rank sleeps in every step before it goes back
 
 
 class LaunchError(RuntimeError):
@@ -71,6 +72,21 @@ def seconds(name: str, otherwise: float) -> float:
     if not value > 0:
         raise LaunchError(f"{name} is {text!r}, expected seconds, a number above 0")
     return value
+
+
+def delay() -> dict[str, float]:
+    """Return the fields of a session's config that make a rank late. Raises: LaunchError for what is no delay."""
+    text = os.environ.get(DELAY)
+    if not text:
+        return {}
+    rank, _, length = text.partition(":")
+    try:
+        found = {"delayed_rank": int(rank), "seconds_delay": float(length)}
+    except ValueError:
+        found = {"seconds_delay": -1.0}
+    if not 0 <= found["seconds_delay"] < 3600:
+        raise LaunchError(f"{DELAY} is {text!r}, expected RANK:SECONDS")
+    return found
 
 
 def _numbers(rank_name: str, rank: str, size_name: str, size: str) -> tuple[int, int]:
