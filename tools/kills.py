@@ -41,6 +41,7 @@ trainer.fit(x, y, epochs=40, batch_size=16, callbacks=[saver], verbose=0)
 digest = trainer.digest()
 if rank == 0: tw.checkpoint.save_file("done", digest.encode())
 """
+START_SECONDS = 60.0
 END_SECONDS = 30.0  # after a kill all the rest must have ended
 MOST_KILLS = 6  # of one training, which then may reach its end
 LOST = 6
@@ -70,8 +71,7 @@ class Job:
 
     def pids(self) -> list[int]:
         """Return the ranks' processes once all have connected."""
-        limit = time.monotonic() + 60
-        while time.monotonic() < limit:
+        for _ in range(int(START_SECONDS / 0.005)):  # not by the clock: whoever paused the job has paused this too
             ended = self.process.poll() is not None
             texts = [p.read_text() for r in range(self.ranks) if (p := self.folder / f"pid{r}").exists()]
             if len(texts) == self.ranks and all(texts):
@@ -80,7 +80,7 @@ class Job:
             if ended:
                 break
             time.sleep(0.005)
-        raise Failure(f"the {self.kind} job never started: {self.said()}")
+        raise Failure(f"the {self.kind} job never started (exit code {self.process.poll()}): {self.said()}")
 
     def wait(self, seconds: float) -> bool:
         """Tell whether the job ends within that time."""
@@ -141,11 +141,11 @@ def kill(job: Job, moment: float, victim: int) -> tuple[str, float]:
     except ProcessLookupError:  # it has just ended
         return ("", 0.0) if job.wait(END_SECONDS) else ("nobody", END_SECONDS)
     start = time.monotonic()
-    while job.process.poll() is None or job.left():
-        if time.monotonic() - start > END_SECONDS:
-            raise Failure(f"processes {job.left()} are left {END_SECONDS:.0f} s after the kill: {job.said()}")
+    for _ in range(int(END_SECONDS / 0.01)):
+        if job.process.poll() is not None and not job.left():
+            return "launcher" if launcher else f"rank {victim % job.ranks}", time.monotonic() - start
         time.sleep(0.01)
-    return "launcher" if launcher else f"rank {victim % job.ranks}", time.monotonic() - start
+    raise Failure(f"processes {job.left()} are left {END_SECONDS:.0f} s after the kill: {job.said()}")
 
 
 def check(job: Job, victim: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
+import sys
 from functools import lru_cache
 from typing import Any
 
@@ -65,7 +66,10 @@ def communicator() -> Any:
     if _comm is None and size() > 1:
         launch = launched()
         assert launch is not None
+        before = sys.excepthook
+        ending.install_code()
         _comm = _connect(launch)
+        sys.excepthook = before
         _comm.limit = environment.seconds(environment.TIMEOUT, environment.STEP_SECONDS)
         ending.install(_comm, mpi.end_all if _by_mpi(launch) else None)
         atexit.register(_leave, os.getpid())
