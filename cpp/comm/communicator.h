@@ -63,15 +63,18 @@ class Communicator {
   virtual void leave() = 0;  // this rank makes no further call: what others would wait for in vain throws Lost
   virtual void abort(const std::string& why) = 0;  // every rank's next or present call throws Lost(why), in all groups
   virtual double seconds_waiting() const = 0;      // spent so far in collectives until the last rank arrived
+  // The same by the rank that came last (of this group; none beyond the end): each wait is a difference of this rank's
+  // own clock, and who came last is told by the order of coming, so clocks of different ranks are never compared.
+  std::span<const double> waited_for() const { return waited_for_; }
   // Zeroed memory that the others see, so that collectives on it copy nothing; null where there is none.
   virtual std::shared_ptr<std::byte> take(int64_t) { return nullptr; }
   virtual std::vector<std::string> flight() const { return {}; }  // the last collectives, as lines, the newest last
 
   int64_t bytes_sent() const { return bytes_sent_; }  // payload of this rank that went to others so far, copies counted
 
-  // How a training step exchanges gradients: in calls that wait (off), or in started ones, with which this rank's thread
-  // goes on between two nodes, or a thread of their own (ranks of one memory have none: the exchange is work of the
-  // ranks' cores). THALWEG_OVERLAP names one; without it the kind of ranks decides.
+  // How a training step exchanges gradients: in calls that wait (off), or in started ones, with which this rank's
+  // thread goes on between two nodes, or a thread of their own (ranks of one memory have none: the exchange is work of
+  // the ranks' cores). THALWEG_OVERLAP names one; without it the kind of ranks decides.
   enum class Overlap : uint8_t { off, nodes, thread };
   Overlap overlap() const { return overlap_; }
   virtual void set_overlap(Overlap overlap) { overlap_ = overlap; }
@@ -84,12 +87,20 @@ class Communicator {
   void on_wait(std::function<void()> poll) { poll_ = std::move(poll); }
 
  protected:
+  void note_wait(int last, double seconds) {
+    if (size_t(last) >= waited_for_.size()) waited_for_.resize(size_t(last) + 1);
+    waited_for_[size_t(last)] += seconds;
+  }
+
   Context context_;
   int64_t bytes_sent_ = 0;
   Overlap overlap_ = Overlap::nodes;
   bool overlap_is_given_ = false;
   double limit_ = 60;
   std::function<void()> poll_ = [] {};
+
+ private:
+  std::vector<double> waited_for_;
 };
 
 const char* name(Communicator::Overlap overlap);

@@ -71,8 +71,8 @@ class Mpi final : public Communicator {
   uint64_t start_all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, Merge merge, Keep keep) override {
     const Call c = called(Operation::start_all_reduce, elements, element_bytes);
     const Lock lock(post_->mutex());
-    const uint64_t ticket = started_.add(
-        std::move(merge), keep, [&](const Merge& kept) { return reduce(lanes_[1], c, data, kept, keep); });
+    const uint64_t ticket =
+        started_.add(std::move(merge), keep, [&](const Merge& kept) { return reduce(lanes_[1], c, data, kept, keep); });
     if (overlap() == Overlap::thread) wake_thread();
     return ticket;
   }
@@ -173,7 +173,8 @@ class Mpi final : public Communicator {
     void wait() final {
       const auto start = std::chrono::steady_clock::now();
       mpi.post_->wait(messages, mpi.waits(what));
-      if (opens) mpi.waiting_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      if (opens)
+        mpi.waited(messages.last, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
     bool opens = false;
     Mpi& mpi;
@@ -210,6 +211,11 @@ class Mpi final : public Communicator {
   void run(Going going) {
     const Lock lock(post_->mutex());
     going.run();
+  }
+
+  void waited(int member, double seconds) {
+    waiting_ += seconds;
+    if (member >= 0) note_wait(int(std::find(members_.begin(), members_.end(), member) - members_.begin()), seconds);
   }
 
   Going open(Lane& lane, Call c);

@@ -1,6 +1,6 @@
-// threads.cpp: ranks that are threads of this process: each shows its buffer itself. Once the ranks of a call that waits
-// have met, each stays until all have read, whatever fails elsewhere; what a started call works on is kept by the group:
-// no buffer goes away under a reader.
+// threads.cpp: ranks that are threads of this process: each shows its buffer itself. Once the ranks of a call that
+// waits have met, each stays until all have read, whatever fails elsewhere; what a started call works on is kept by the
+// group: no buffer goes away under a reader.
 #include <atomic>
 #include <chrono>
 #include <deque>
@@ -30,6 +30,7 @@ struct Shown {
 struct Meetings {
   std::atomic<uint64_t> generation{0};
   int arrived = 0;
+  int last = 0;                // who came last to the newest one: it stays until all have come to the next
   std::vector<Call> calls[2];  // by parity
   std::vector<Shown> shown;
   std::vector<std::vector<std::byte>> small[2];
@@ -169,6 +170,7 @@ class Threads final : public Visible {
     const uint64_t seen = m.generation.load(std::memory_order_relaxed);
     if (++m.arrived == size()) {
       m.arrived = 0;
+      m.last = rank_;
       m.generation.fetch_add(1, std::memory_order_release);
       world().changed();
     }
@@ -193,7 +195,9 @@ class Threads final : public Visible {
       sleep_past(lane, seen, opens);
       beside().progress();
     }
-    waiting_ += std::chrono::duration<double>(Clock::now() - start).count();
+    const double waited = std::chrono::duration<double>(Clock::now() - start).count();
+    waiting_ += waited;
+    note_wait(lanes(lane).last, waited);
   }
 
  private:

@@ -36,7 +36,8 @@ Call Visible::call_of(Operation operation, const std::byte* data, int64_t elemen
 uint64_t Visible::begin(Lane& lane, const Call& c, const std::byte* data) {
   lane.calls++;
   call(lane.number, lane.parity(), rank()) = c;
-  if (data && bytes_of(c) && is_small(c)) std::memcpy(small(lane.number, lane.parity(), rank()), data, size_t(bytes_of(c)));
+  if (data && bytes_of(c) && is_small(c))
+    std::memcpy(small(lane.number, lane.parity(), rank()), data, size_t(bytes_of(c)));
   return flight_.begins(c);
 }
 
@@ -181,8 +182,7 @@ Going Visible::scatter(Lane& lane, Call c, std::byte* data, const Merge& merge) 
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
     const int64_t begin = std::max(first, p.begin), end = std::min(last, p.begin + p.count);
-    if (begin < end)
-      fold_shown(lane, p, begin - p.begin, end - p.begin, element, merge, data + begin * element);
+    if (begin < end) fold_shown(lane, p, begin - p.begin, end - p.begin, element, merge, data + begin * element);
   }
   co_await Until<Meeting>(*this, lane.number);
 }

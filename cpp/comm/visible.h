@@ -48,7 +48,8 @@ class Visible : public Communicator {
   virtual std::byte* small(int lane, int parity, int r) = 0;  // kSmallBytes that rank r shows
   virtual int member(int r) const = 0;                        // rank r's name: its rank in the world
   // Lets the others see this piece of data from the next meeting on; of pieces k and k + 1 both stay.
-  virtual void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>& keep) = 0;
+  virtual void show(int lane, const std::byte* data, int64_t bytes, int64_t piece,
+                    const std::shared_ptr<void>& keep) = 0;
   virtual const std::byte* shown(int lane, int r, int64_t piece) const = 0;
   virtual std::byte* own(int lane, int64_t piece) = 0;                // what this rank shows, to put results in
   virtual bool sees(const std::byte* data, int64_t bytes) const = 0;  // whether the others see it where it is

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <thread>
 
 #include "../comm/same.h"
 #include "../formula/clip.h"
@@ -55,8 +56,10 @@ StepReport Plan::step(const Batch& batch, const StepSettings& settings, Sums& ca
   const int64_t sent = replica_.comm->bytes_sent();
   StepReport report;
   bind();
-  load(batch);                                             // rows of this rank -> its inputs
-  run(0, backward_, settings.info);                        // activations, loss
+  load(batch);                       // rows of this rank -> its inputs
+  run(0, backward_, settings.info);  // activations, loss
+  if (replica_.comm->rank() == settings.delayed_rank)
+    std::this_thread::sleep_for(std::chrono::duration<double>(settings.seconds_delay));
   run(backward_, program_.instructions(), settings.info);  // gradients; the exchange of each bucket goes on beside
   accumulate(settings, sums(), carried);
   if (settings.last) {

@@ -37,6 +37,8 @@ struct StepReport {
   // later. bytes_comm: payload that this rank sent.
   double seconds = 0, seconds_comm = 0, seconds_wait = 0;
   int64_t bytes_comm = 0;
+  int waited_for = -1;  // the rank that came last most, and for how long the others of this process waited for it
+  double seconds_waited_for = 0;
   bool skipped = false;
   int bad_rank = -1;  // not finite: the rank where the first instruction made it so, and what it is
   std::string bad;
@@ -50,6 +52,8 @@ struct StepSettings {
   double max_norm = 0, max_layer_norm = 0;  // 0: off
   bool first = true, last = true;           // of the micro-batches that make one update
   bool skip_nonfinite = false;
+  int delayed_rank = -1;  // which sleeps before it goes back, for tests of what the others say of it
+  double seconds_delay = 0;
 };
 
 class Plan {

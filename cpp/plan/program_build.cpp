@@ -141,7 +141,8 @@ class ProgramBuilder {
     };
     auto needs = [&](int n, int before) {
       const auto &in = nodes_[n].in, &out = nodes_[before].out;
-      return std::any_of(in.begin(), in.end(), [&](Value v) { return std::find(out.begin(), out.end(), v) != out.end(); });
+      return std::any_of(in.begin(), in.end(),
+                         [&](Value v) { return std::find(out.begin(), out.end(), v) != out.end(); });
     };
     std::vector<int> all;
     for (int n = 0; n < int(live_.size()); n++) {

@@ -27,6 +27,8 @@ Session::Session(std::shared_ptr<const Model> model, SessionConfig config, std::
   plans_.resize(size_t(here()));
   carried_.resize(size_t(here()));
   reports_.resize(size_t(here()));
+  waits_before_.resize(size_t(config_.world));
+  waits_after_.resize(size_t(config_.world));
   if (here() > 1) team_ = make_pool(here());
   connect();
 }
@@ -130,6 +132,8 @@ void Session::raise_if_bad() {
 StepReport Session::step(const Batch& batch, std::span<const Rates> rates) {
   check_not_forked();
   if (batch.rows < 1) fail("a batch needs at least one row");
+  if (config_.check_every && t % uint64_t(config_.check_every) == 0) check_replicas(false);
+  sum_waits(waits_before_);
   StepSettings s;
   s.update = {config_.rule, config_.has_momentum, t + 1, 1, config_.clip_value};
   s.rates = rates;
@@ -138,6 +142,8 @@ StepReport Session::step(const Batch& batch, std::span<const Rates> rates) {
   s.max_norm = config_.max_norm;
   s.max_layer_norm = config_.max_layer_norm;
   s.skip_nonfinite = config_.skip_nonfinite;
+  s.delayed_rank = config_.delayed_rank;
+  s.seconds_delay = config_.seconds_delay;
   const int64_t pieces = std::min<int64_t>(config_.accumulate, batch.rows);
   StepReport report, total;
   for (int64_t k = 0; k < pieces; k++) {
@@ -157,8 +163,29 @@ StepReport Session::step(const Batch& batch, std::span<const Rates> rates) {
   report.seconds_comm = total.seconds_comm;
   report.seconds_wait = total.seconds_wait;
   report.bytes_comm = total.bytes_comm;
+  report_waits(report);
   t++;
   return report;
+}
+
+void Session::sum_waits(std::vector<double>& sums) const {
+  std::fill(sums.begin(), sums.end(), 0.0);
+  for (auto& r : replicas_) {
+    const std::span<const double> waited = r->comm->waited_for();
+    for (size_t i = 0; i < waited.size(); i++) sums[i] += waited[i];
+  }
+}
+
+// For whom the ranks here waited in this step: seconds are the mean over those that did not hold the others up.
+void Session::report_waits(StepReport& report) {
+  if (config_.world == 1) return;
+  sum_waits(waits_after_);
+  for (size_t r = 0; r < waits_after_.size(); r++) {
+    const double seconds = (waits_after_[r] - waits_before_[r]) / (peers_ ? 1 : config_.world - 1);
+    if (seconds <= report.seconds_waited_for) continue;
+    report.waited_for = int(r);
+    report.seconds_waited_for = seconds;
+  }
 }
 
 void Session::run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates, double interval,

@@ -22,9 +22,16 @@ struct SessionConfig {
   double max_norm = 0, clip_value = 0, max_layer_norm = 0;
   bool skip_nonfinite = false;
   int accumulate = 1;
+  int check_every = 0;  // updates between comparisons of the ranks' parameters; 0: never
+  int delayed_rank = -1;
+  double seconds_delay = 0;  // of StepSettings
   int64_t bucket_bytes = 4 << 20;
   int labels = 1;  // how many of the last inputs predict() does without
 };
+
+struct ReplicasDiffer : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};  // ranks have other values than others; names the tensor and the ranks
 
 // How a parameter or buffer starts.
 struct Start {
@@ -79,7 +86,7 @@ class Session {
   int groups() const { return model_->groups; }
   int states() const { return config_.rule.states(config_.has_momentum); }
   std::atomic<uint64_t> t{0};                     // updates done
-  std::string digest();                           // throws where the replicas differ
+  std::string digest();                           // throws ReplicasDiffer
   std::map<std::string, int64_t> memory() const;  // bytes of each part, and how many plans are kept
   // Whoever uses a session holds it. Recursive: a signal's handler that runs at a step's edge may read and write.
   std::recursive_mutex& mutex() const { return mutex_; }
@@ -110,7 +117,11 @@ class Session {
   int here() const { return peers_ ? 1 : config_.world; }
   int first() const { return peers_ ? peers_->rank() : 0; }
   void connect();
-  Named digests(int here) const;
+  struct Digested;
+  std::vector<Digested> digests(int here, bool all) const;
+  void check_replicas(bool all);
+  void sum_waits(std::vector<double>& sums) const;
+  void report_waits(StepReport& report);
   void share_rows(const Batch& batch, std::span<std::byte* const> out);
   const StepReport& run_micro(const Batch& micro, const StepSettings& settings);
   void raise_if_bad();
@@ -123,6 +134,7 @@ class Session {
   std::unique_ptr<Pool> team_;       // one thread for each rank; the caller is rank 0
   std::vector<StepReport> reports_;  // of each rank here, of the last micro-batch
   std::vector<Sums> carried_;        // of each rank here, between micro-batches
+  std::vector<double> waits_before_, waits_after_;  // of the ranks here, for each rank
   mutable std::recursive_mutex mutex_;
 };
 

@@ -1,4 +1,4 @@
-// session_state.cpp: what a checkpoint reads and writes, and the digest that proves two runs equal.
+// session_state.cpp: what a checkpoint reads and writes.
 #include <algorithm>
 #include <cstring>
 
@@ -16,26 +16,6 @@ std::byte* address(Replica& r, Session::Part part, int64_t offset, int which, in
     default: return r.state.data() + (which * parameters + offset) * element;
   }
 }
-
-// FNV-1a over 8-byte words, two lanes with different offsets: 128 bits that any change of a bit changes.
-struct Digest {
-  uint64_t a = 1469598103934665603ull, b = 0x9E3779B97F4A7C15ull;
-  void add(const std::byte* p, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += 8) {
-      uint64_t w = 0;
-      std::memcpy(&w, p + i, size_t(std::min<int64_t>(8, bytes - i)));
-      a = (a ^ w) * 1099511628211ull;
-      b = (b ^ (w + uint64_t(i))) * 0xD6E8FEB86659FD93ull;
-      b ^= b >> 32;
-    }
-  }
-  std::string hex() const {
-    char s[33];
-    std::snprintf(s, sizeof s, "%016llx%016llx", static_cast<unsigned long long>(a),
-                  static_cast<unsigned long long>(b));
-    return s;
-  }
-};
 
 }  // namespace
 
@@ -67,38 +47,6 @@ void Session::start(Part part, const Layout::Entry& e, const Start& start) {
                             stream_key(e.name), to, n);
     first = to;
   }
-}
-
-// Of every tensor, by the name that messages have for it.
-Named Session::digests(int here) const {
-  const int64_t element = bytes_of(config_.dtype);
-  Named all;
-  auto add = [&](const std::string& what, Part part, const Layout::Entry& e, int which) {
-    Digest d;
-    d.add(address(*replicas_[size_t(here)], part, e.offset, which, layout().parameter_elements, element),
-          e.shape.size() * element);
-    all[text(what, " '", e.name, "'")] = d.hex();
-  };
-  for (auto& e : layout().parameters) add("parameter", Part::parameters, e, 0);
-  for (auto& e : layout().buffers) add("buffer", Part::buffers, e, 0);
-  for (int k = 0; k < states(); k++)
-    for (auto& e : layout().parameters) add(text("optimizer state ", k, " of"), Part::state, e, k);
-  return all;
-}
-
-std::string Session::digest() {
-  const Named first = digests(0);
-  for (int r = 1; r < here(); r++)
-    for (auto& [name, value] : digests(r))
-      if (value != first.at(name)) throw std::runtime_error(text(name, " of rank ", r, " is not that of rank 0"));
-  if (peers_) {
-    try {
-      check_same(*peers_, "Trainer", first);
-    } catch (const ValueError& e) { throw std::runtime_error(e.what()); }
-  }
-  Digest all;
-  for (auto& [name, value] : first) all.add(reinterpret_cast<const std::byte*>(value.data()), int64_t(value.size()));
-  return all.hex();
 }
 
 std::map<std::string, int64_t> Session::memory() const {

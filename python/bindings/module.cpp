@@ -12,6 +12,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("__version__") = THALWEG_VERSION;
   py::register_exception<NonFinite>(m, "DivergedError", PyExc_RuntimeError);
   py::register_exception<Lost>(m, "LostError", PyExc_RuntimeError);
+  py::register_exception<ReplicasDiffer>(m, "ReplicaError", PyExc_RuntimeError);
   py::register_exception_translator([](std::exception_ptr p) {
     try {
       if (p) std::rethrow_exception(p);

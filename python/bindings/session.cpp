@@ -41,8 +41,9 @@ std::vector<double> means(const Sums& s) {
 
 py::dict to_dict(const StepReport& r, uint64_t t) {
   // Made once (and never destroyed): a step of a small network takes a few microseconds in all.
-  static const auto& keys = *new std::array<py::str, 10>{
-      "loss", "count", "metrics", "grad_norm", "seconds", "seconds_comm", "seconds_wait", "bytes_comm", "skipped", "t"};
+  static const auto& keys = *new std::array<py::str, 12>{
+      "loss",         "count",      "metrics",    "grad_norm",          "seconds", "seconds_comm",
+      "seconds_wait", "bytes_comm", "waited_for", "seconds_waited_for", "skipped", "t"};
   const py::object values[] = {py::float_(r.sums.loss / r.sums.count),
                                py::float_(r.sums.count),
                                py::cast(means(r.sums)),
@@ -51,9 +52,11 @@ py::dict to_dict(const StepReport& r, uint64_t t) {
                                py::float_(r.seconds_comm),
                                py::float_(r.seconds_wait),
                                py::int_(r.bytes_comm),
+                               py::int_(r.waited_for),
+                               py::float_(r.seconds_waited_for),
                                py::bool_(r.skipped),
                                py::int_(t)};
-  static_assert(std::size(values) == 10);
+  static_assert(std::size(values) == 12);
   py::dict d;
   for (size_t i = 0; i < keys.size(); i++) d[keys[i]] = values[i];
   return d;
@@ -92,6 +95,9 @@ py::dict to_columns(const std::vector<StepReport>& reports, size_t metrics) {
   d["grad_norm"] = column(reports, [](const StepReport& r) { return r.grad_norm; });
   d["seconds"] = column(reports, [](const StepReport& r) { return r.seconds; });
   d["seconds_comm"] = column(reports, [](const StepReport& r) { return r.seconds_comm; });
+  d["seconds_wait"] = column(reports, [](const StepReport& r) { return r.seconds_wait; });
+  d["waited_for"] = column(reports, [](const StepReport& r) { return double(r.waited_for); });
+  d["seconds_waited_for"] = column(reports, [](const StepReport& r) { return r.seconds_waited_for; });
   d["skipped"] = column(reports, [](const StepReport& r) { return double(r.skipped); });
   py::array_t<double> m({reports.size(), metrics});
   for (size_t i = 0; i < reports.size(); i++)
@@ -217,6 +223,9 @@ SessionConfig parse_config(const py::dict& d) {
   c.clip_value = get(d, "clip_value", c.clip_value);
   c.max_layer_norm = get(d, "max_layer_norm", c.max_layer_norm);
   c.accumulate = get(d, "accumulate", c.accumulate);
+  c.check_every = get(d, "check_every", c.check_every);
+  c.delayed_rank = get(d, "delayed_rank", c.delayed_rank);
+  c.seconds_delay = get(d, "seconds_delay", c.seconds_delay);
   c.bucket_bytes = get(d, "bucket_bytes", c.bucket_bytes);
   const auto policy = get<std::string>(d, "on_nonfinite", "raise");
   if (policy != "raise" && policy != "skip") fail("on_nonfinite = '", policy, "', expected 'raise' or 'skip'");

@@ -11,7 +11,7 @@ history = trainer.fit(x, y, epochs=15, batch_size=128)
 from typing import Any
 
 from . import arrays, callbacks, init, losses, metrics, models, nn, ops, optim, parallel, schedules
-from ._core import DivergedError, LostError, __version__
+from ._core import DivergedError, LostError, ReplicaError, __version__
 from .history import History
 from .sweep import SweepResult, SweepRun, sweep
 from .trainer import Trainer
@@ -22,6 +22,7 @@ __all__ = [
     "DivergedError",
     "History",
     "LostError",
+    "ReplicaError",
     "SweepResult",
     "SweepRun",
     "Trainer",

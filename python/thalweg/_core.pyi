@@ -10,6 +10,7 @@ Attr = bool | int | float | str | Sequence[int]
 
 class DivergedError(RuntimeError): ...
 class LostError(RuntimeError): ...
+class ReplicaError(RuntimeError): ...  # ranks hold other values than others
 
 def isa() -> str: ...  # "avx512", "avx2" or "generic": the kernels in use
 def isas() -> list[str]: ...  # those that this processor can run
@@ -198,13 +199,15 @@ class Session:
                "bias_correction", "decoupled", "momentum": bool},
       "max_norm": float (0: off), "clip_value": float (0: off), "max_layer_norm": float (0: off),
       "on_nonfinite": "raise" | "skip", "accumulate": 1, "bucket_bytes": int,
+      "check_every": updates between comparisons of the ranks' parameters (0: never),
+      "delayed_rank", "seconds_delay": a rank that sleeps in each step before it goes back, for tests,
       "peers": Communicator of ranks in other processes, of which this session is one (instead of "world"),
       "same": {name: text} that must be equal on all of them}"""
     def __init__(self, model: Model, config: dict) -> None: ...
     def step(self, inputs: Sequence[np.ndarray], rates: np.ndarray) -> dict[str, Any]:
         """One update from one global batch (rows = inputs[0].shape[0]). rates: (groups, len(RATE_FIELDS)) float64.
         Returns loss, metrics (list of means), count, grad_norm, seconds, seconds_comm, seconds_wait, bytes_comm,
-        skipped, t."""
+        waited_for, seconds_waited_for, skipped, t. Raises ReplicaError where ranks hold other parameters."""
     def run_epoch(
         self,
         inputs: Sequence[np.ndarray],
@@ -219,7 +222,7 @@ class Session:
         they stand; the last batch may be short). rates: (steps, groups, fields). Calls progress(steps done, last
         report) about every `interval` seconds; an exception in it (KeyboardInterrupt too) ends the run at that
         step's edge with the state whole. Returns one row per finished step: loss, count, metrics (steps, m),
-        grad_norm, seconds, skipped. Where an exception ends the run, unfinished(the same of the steps that were
+        grad_norm, seconds, seconds_comm, seconds_wait, waited_for, seconds_waited_for, skipped. Where an exception ends the run, unfinished(the same of the steps that were
         done) is called before it is raised."""
     def evaluate(self, inputs: Sequence[np.ndarray], batch_size: int) -> dict[str, Any]: ...  # loss, metrics, count
     def predict(self, inputs: Sequence[np.ndarray], batch_size: int) -> list[np.ndarray]: ...

@@ -1,5 +1,5 @@
-"""Exit codes: 0 done, 2 usage, 3 bad data, 4 bad checkpoint, 5 diverged, 6 a rank was lost, 7 out of memory or disk,
-75 preempted and saved, 130 interrupted and saved."""
+"""Exit codes: 0 done, 2 usage, 3 bad data, 4 bad checkpoint, 5 diverged, 6 a rank was lost or has other values than the
+others, 7 out of memory or disk, 75 preempted and saved, 130 interrupted and saved."""
 
 from __future__ import annotations
 
@@ -13,5 +13,11 @@ def exit_code(error: BaseException) -> int | None:
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
         return code
-    kinds = {_core.DivergedError: 5, _core.LostError: 6, MemoryError: OUT_OF_RESOURCES, OSError: OUT_OF_RESOURCES}
+    kinds = {
+        _core.DivergedError: 5,
+        _core.LostError: 6,
+        _core.ReplicaError: 6,
+        MemoryError: OUT_OF_RESOURCES,
+        OSError: OUT_OF_RESOURCES,
+    }
     return next((number for kind, number in kinds.items() if isinstance(error, kind)), None)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from .waits import Waits
+
 
 class History:
     """The course of a training, in Keras's form: one for the trainer's life, which all calls of fit add to.
 
     epoch: the numbers of the finished epochs, from 0. history: for each logged quantity its values, one an epoch.
     steps: loss, grad_norm and lr of every update of fit since the trainer was made or loaded (a checkpoint keeps the
-    epochs only).
+    epochs only); on several ranks also seconds, seconds_comm, seconds_wait, waited_for and seconds_waited_for. waits:
+    where the time of several ranks went, to be printed; None on one rank.
     """
 
     def __init__(self) -> None:
         self.epoch: list[int] = []
         self.history: dict[str, list[float]] = {}
         self.steps: dict[str, list[float]] = {"loss": [], "grad_norm": [], "lr": []}
+        self.waits: Waits | None = None
 
     def add(self, epoch: int, logs: dict[str, Any]) -> None:
         """Append one epoch."""

@@ -1,4 +1,5 @@
-"""Scripts that run as several processes. Each job has a limit of time: a hang is a failure."""
+"""Scripts that run as several processes. Each job has a limit of time: a hang is a failure, and so is a process that is
+left when its launcher has ended."""
 
 import importlib.util
 import os
@@ -7,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
+from pathlib import Path
 
 import pytest
 
 SECONDS = 60
+LEFT_SECONDS = 10  # after a launcher has ended its processes are gone
 PRELUDE = '''
 import os, signal, sys, time
 import numpy as np
@@ -69,18 +73,34 @@ def launch(folder, n, body, *arguments, options=(), by=command, **variables):
 
 
 def run(argv, folder, **variables):
-    start = time.monotonic()
+    start, mark = time.monotonic(), f"THALWEG_JOB={uuid.uuid4().hex}"
     done = subprocess.run(
         argv,
         cwd=folder,
-        env=environment(**variables),
+        env=environment(**variables) | dict([mark.split("=")]),
         capture_output=True,
         text=True,
         timeout=SECONDS,
         check=False,
     )
     done.seconds = time.monotonic() - start
+    limit = time.monotonic() + LEFT_SECONDS
+    while left := marked(mark):
+        assert time.monotonic() < limit, f"processes {left} outlive their launcher"
+        time.sleep(0.02)
     return done
+
+
+def marked(variable):
+    """The processes that have this variable, NAME=value, in their environment."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if variable.encode() in Path(f"/proc/{pid}/environ").read_bytes() and is_running(int(pid)):
+                found.append(int(pid))
+        except OSError:
+            continue
+    return found
 
 
 def started(folder, n, body, *arguments, options=(), **variables):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from thalweg.parallel import doctor
+from thalweg.parallel import doctor, environment
 
 from . import jobs
 
@@ -36,6 +36,51 @@ def test_quotas_of_containers_are_named(tmp_path):
 def test_a_folder_that_cannot_be_written_is_bad():
     found = doctor.output(doctor.Path("/proc/nowhere"))
     assert found.state == doctor.BAD and "/proc can't be written" in found.text and "--out" in found.fix
+
+
+def test_more_ranks_than_cores_are_pointed_out(monkeypatch):
+    monkeypatch.setattr(doctor._core, "cpu_threads", lambda: 4)
+    assert doctor.places(4) == doctor.Finding("ranks", doctor.GOOD, "4 on 4 cores, 1 thread each")
+    assert doctor.places(2).text == "2 on 4 cores, 2 threads each"
+    many = doctor.places(6)
+    assert many.state == doctor.NOTE and many.text == "6 ranks on 4 cores" and many.fix.startswith("start 4, or on more")
+    monkeypatch.setattr(doctor._core, "cpu_threads", lambda: 1)
+    one = doctor.places(2)
+    assert one.state == doctor.NOTE and one.text == "2 ranks on 1 core" and one.fix.startswith("train on one rank")
+
+
+def test_a_job_of_slurm_that_srun_did_not_start(monkeypatch):
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    assert list(doctor.batch()) == []
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert [f.fix for f in doctor.batch()] == ["start with srun"]
+
+
+@pytest.mark.parametrize("by", [jobs.command, jobs.mpi_command])
+def test_a_launcher_is_looked_at_by_its_ranks(by, tmp_path):
+    done = jobs.launch(tmp_path, 2, "from thalweg_command import main; sys.argv = ['thalweg', 'doctor']; main()", by=by)
+    found = re.search(r"^ok +launcher +.*(launch|mpirun|mpiexec).*, 2 ranks: all-reduce of 1 KB", done.stdout, re.MULTILINE)
+    assert found, done.stdout + done.stderr
+    assert done.stdout.count("processor") == 1 and done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_launcher_of_another_mpi_is_named_before_its_library_starts(monkeypatch):
+    monkeypatch.setattr(doctor.connect, "launched", lambda: environment.Launch("mpirun (Open MPI)", 0, 2))
+    monkeypatch.setattr(doctor, "_run", lambda argv: (0, "MPICH 5.0.2\n"))
+    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    found = doctor.started()
+    assert found.state == doctor.BAD and found.text == "mpirun (Open MPI), but mpi4py has MPICH 5.0.2"
+    assert found.fix.startswith("start with the mpiexec of MPICH 5.0.2")
+
+
+def test_a_launcher_whose_library_is_missing(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import sys; sys.modules['mpi4py'] = None\nfrom thalweg_command import main; main()")
+    done = jobs.run([sys.executable, script, "doctor"], tmp_path, PMI_RANK="0", PMI_SIZE="2")
+    missing = r"this process is rank 0 of 2 of mpiexec \(MPICH\), which needs mpi4py.*\n +-> pip install 'thalweg\[mpich\]'"
+    other = r"mpiexec \(MPICH\), but mpi4py has Open MPI"  # where that is installed
+    assert re.search(rf"^bad  launcher +({missing}|{other})", done.stdout, re.MULTILINE), done.stdout
+    assert done.returncode == 1
 
 
 @pytest.mark.parametrize(

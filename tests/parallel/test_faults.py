@@ -1,11 +1,22 @@
-"""Whatever happens to one rank, all end soon, with a message that names it and the exit code of FAULTS."""
+"""Whatever happens to one rank, all end soon, with a message that names it and an exit code; no process is left, and the
+checkpoints go on with the bits of a run to which nothing happened."""
 
 import pytest
+import thalweg as tw
+from thalweg import checkpoint
 
 from . import jobs
 
 pytestmark = pytest.mark.timeout(120)
 
+# A rank's memory changes by one bit.
+FLIP = """
+def flip(t=None):
+    t = t or trainer
+    values = t.parameters()
+    values["4.weight"].view("u4")[2, 7] ^= 1 << 31
+    t.set_parameters(values)
+"""
 CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing rank says
     "kill": (
         "fit(make(), callbacks=[At(1, 4, lambda: os.kill(os.getpid(), signal.SIGKILL))])",
@@ -38,7 +49,7 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
         ["rank 0 calls all_reduce of", "(update 0, batch of 16 rows), rank 1 calls all_reduce of", "batch of 17 rows)"],
     ),
     "order": (
-        "t = make(); t.build(x, y); t.step(x, y) if rank == 0 else t.evaluate(x, y)",
+        "t = make(check_every=0); t.build(x, y); t.step(x, y) if rank == 0 else t.evaluate(x, y)",
         1,
         ["rank 0 calls all_reduce of", ", rank 1 calls all_reduce of"],
     ),
@@ -57,8 +68,8 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
     "rows": ("make().build(x[:, :20 - rank], y)", 1, ["inputs is ", "network is "]),
     "weights": (
         "t = make(); t.build(x, y); t.set_parameters({k: v + rank for k, v in t.parameters().items()}); t.save('a')",
-        1,
-        ["the ranks differ: parameter '0.bias' is ", "; 2 more differ"],
+        6,
+        ["the ranks differ after update 0: parameter '0.weight' of rank 1 is not that of rank 0; ", "; 2 more differ"],
     ),
     "data": ("x = x + rank\nfit(make())", 1, ["[fit] the ranks differ: input 0 is float32 (45, 20), rows with the "]),
     "size": ("fit(make(), batch_size=16 - rank)", 1, ["[fit] the ranks differ: batch_size is 16 on rank 0 and 15 on"]),
@@ -87,18 +98,82 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
         6,
         ["rank 0 has waited 1 s in all_reduce of", "for rank 1, the limit is 1 s", "rank 1 did not end by itself"],
     ),
+    "shards": ("make(shards=[8, 4][rank]).build(x, y)", 1, ["the ranks differ: shards is 8 on rank 0 and 4 on rank 1"]),
+    "model": (
+        "net = nn.Sequential(nn.Linear(3 + rank), nn.ReLU(), nn.Linear(5))\n"
+        "tw.Trainer(net, loss=tw.losses.CrossEntropy(), optimizer=tw.optim.SGD(lr=0.1)).build(x, y)",
+        1,
+        ['[Trainer] the ranks differ: network is', '"0.bias": [3]', "on rank 0 and", '"0.bias": [4]'],
+    ),
+    "flipped": (
+        FLIP + "fit(make(check_every=1), callbacks=[At(1, 3, flip)])",
+        6,
+        [
+            "ReplicaError: the ranks differ after update 3: parameter '4.weight' of rank 1 is not that of rank 0: ",
+            "go on from the last checkpoint",
+        ],
+    ),
+    "flipped before a save": (
+        FLIP + "t = make(check_every=0); t.step(x, y)\nif rank == 0: flip(t)\nt.save('run')",
+        6,
+        ["ReplicaError: the ranks differ after update 1: parameter '4.weight' of rank 1 is not that of rank 0: "],
+    ),
+    "full disk": (
+        "fit(make(), callbacks=[At(0, 5, lambda: os.environ.update(THALWEG_FAULT='write:3:ENOSPC'))])",
+        7,
+        ["No space left on device", "saving run/step-00000006 failed at", "OSError: [Errno 28] rank 0 failed: OSError"],
+    ),
 }
+# What fit and make do here beside: they save every second step, and keep the trainer where flip finds it.
+SAVING = """
+fit_, make_ = fit, make
+def fit(trainer, epochs=3, callbacks=(), **options):
+    return fit_(trainer, epochs, callbacks=[*callbacks, tw.callbacks.ModelCheckpoint("run", save_freq=2)], **options)
+def make(**options):
+    global trainer
+    trainer = make_(**options)
+    return trainer
+"""
+# Those that strike a training which has saved already: it can go on.
+STRUCK = ("kill", "exit", "hard exit", "exception", "late", "stopped", "flipped", "full disk")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_one_rank_ends_all(case, tmp_path):
+def test_one_rank_ends_all(case, tmp_path, whole):
     body, code, messages = CASES[case]
     slow = case in ("late", "stopped")
-    done = jobs.launch(tmp_path, 2, body, **({"THALWEG_TIMEOUT": "1"} if slow else {}))
+    done = jobs.launch(tmp_path, 2, SAVING + body, **({"THALWEG_TIMEOUT": "1"} if slow else {}))
     text = done.stdout + done.stderr
     assert not [m for m in messages if m not in text], text
     assert done.returncode == code, text
     assert done.seconds < 30
+    if case in STRUCK:
+        assert checkpoint.verify(tmp_path / "run")["step"] in (2, 4)
+        assert end_of(tw.Trainer.load(tmp_path / "run")) == whole
+    else:
+        assert not list(tmp_path.glob("run/step-*"))
+
+
+def end_of(trainer=None):
+    """The digest of a training at its end, as the scripts run it."""
+    names = {}
+    exec(jobs.PRELUDE, names)
+    trainer = trainer or names["make"]()
+    names["fit"](trainer, verbose=0)
+    return trainer.digest()
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Of the training to which nothing happens."""
+    return end_of()
+
+
+def test_the_rank_with_other_values_is_the_one_that_most_differ_from(tmp_path):
+    body = FLIP + "trainer = make(check_every=1)\nfit(trainer, callbacks=[At(0, 2, flip)])"
+    done = jobs.launch(tmp_path, 3, body)
+    assert done.returncode == 6
+    assert "parameter '4.weight' of rank 0 is not that of ranks 1 and 2: unless" in done.stderr
 
 
 def test_lost_ranks_leave_a_record_of_what_they_did(tmp_path):

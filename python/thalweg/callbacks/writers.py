@@ -135,7 +135,9 @@ class Progress(Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._screen.end_epoch()
-        self._screen.line(f"epoch {epoch + 1:>3}/{self.params['epochs']}  {self._screen.progress(logs or {})}")
+        waits = self.trainer.history.waits
+        text = [self._screen.progress(logs or {}), waits.line() if waits else ""]
+        self._screen.line(f"epoch {epoch + 1:>3}/{self.params['epochs']}  {'  '.join(filter(None, text))}")
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._screen.end_epoch()

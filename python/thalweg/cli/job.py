@@ -186,6 +186,8 @@ class Job(Callback):
     def _save(self, *, again: bool = False) -> None:
         if self.trainer.t == self._saved and not again:
             return
+        if self.config.world > 1:
+            self.trainer.digest()  # which finds replicas that differ
         self.folder.save(self.trainer.state_dict(), self.config.asdict())
         self._saved = self.trainer.t
 

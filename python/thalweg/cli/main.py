@@ -207,19 +207,25 @@ def launch(
 
 
 @app.command()
-def doctor(out: Annotated[Path, typer.Option(help="The folder that runs will be written to.")] = Path("runs")) -> None:
+def doctor(
+    out: Annotated[Path, typer.Option(help="The folder that runs will be written to.")] = Path("runs"),
+    ranks: Annotated[int, typer.Option("-n", "--ranks", help="Ranks meant to run on this machine.", min=1)] = 2,
+) -> None:
     """Look at what ranks need here: processor, threads, launchers, MPI, the output folder; say how to mend it.
 
-    Ends with 1 if something is bad.
+    Under a launcher (mpiexec -n 4 thalweg doctor) its ranks are looked at. Ends with 1 if something is bad.
     """
+    from .. import parallel
     from ..parallel import doctor as examiner
 
     bad = False
-    for found in examiner.examine(out):
+    for found in examiner.examine(out, ranks):
+        bad |= found.state == examiner.BAD
+        if parallel.rank():
+            continue
         typer.echo(f"{found.state:5}{found.name:16}{found.text}")
         if found.fix:
             typer.echo(f"{'':21}-> {found.fix}")
-        bad |= found.state == examiner.BAD
     raise typer.Exit(int(bad))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
+import sys
 from functools import lru_cache
 from typing import Any
 
 from .. import _core, fork
-from . import ending, environment, mpi
+from . import ending, environment, meet, mpi
 from .environment import Launch, LaunchError
 
 _comm: Any = None
@@ -40,12 +42,16 @@ def size() -> int:
 def threads() -> int:
     """Return how many threads this rank gets: the cores of its machine, shared evenly, or those that it is bound to.
 
-    Under MPI all ranks call it for the first time together.
+    Unless `thalweg launch` started them, all ranks call it for the first time together.
     """
     launch = launched()
     if launch is None or launch.size == 1:
         return int(_core.cpu_threads())
-    return max(1, _core.cpu_threads() // launch.size) if launch.own else mpi.threads(launch)
+    if launch.own:
+        return max(1, _core.cpu_threads() // launch.size)
+    cores = sorted(os.sched_getaffinity(0))
+    here = communicator().gather_texts(f"{os.uname().nodename} {hash(tuple(cores))}")
+    return max(1, len(cores) // here.count(here[launch.rank]))
 
 
 def communicator() -> Any:
@@ -60,23 +66,35 @@ def communicator() -> Any:
     if _comm is None and size() > 1:
         launch = launched()
         assert launch is not None
+        before = sys.excepthook
+        ending.install_code()
         _comm = _connect(launch)
+        sys.excepthook = before
         _comm.limit = environment.seconds(environment.TIMEOUT, environment.STEP_SECONDS)
-        ending.install(_comm, None if launch.own else mpi.end_all)
+        ending.install(_comm, mpi.end_all if _by_mpi(launch) else None)
         atexit.register(_leave, os.getpid())
     return _comm
 
 
 def _connect(launch: Launch) -> Any:
     limit = environment.seconds(environment.START_TIMEOUT, environment.START_SECONDS)
+    if _by_mpi(launch):
+        return mpi.connect(launch)
     if launch.own:
         return _core.make_shm(_memory(launch), launch.rank, limit)
-    if launch.launcher == environment.TORCHRUN:
-        raise LaunchError(
-            f"this process is rank {launch.rank} of {launch.size} of torchrun, which connects none: start ranks "
-            f"of one machine by `thalweg launch -n {launch.size}`, of several by mpirun"
-        )
-    return mpi.connect(launch)
+    if launch.job:
+        return _core.make_shm(meet.memory(launch.job, launch.rank, launch.size, limit), launch.rank, limit)
+    raise LaunchError(
+        f"this process is rank {launch.rank} of {launch.size} of torchrun on several machines, which only MPI connects: "
+        f"start with mpirun -n {launch.size}, or all ranks on one machine"
+    )
+
+
+def _by_mpi(launch: Launch) -> bool:
+    """Tell whether MPI connects the ranks; the same on all of them. Ranks of srun on one machine need none."""
+    if launch.own or launch.launcher == environment.TORCHRUN:
+        return False
+    return not launch.job or importlib.util.find_spec("mpi4py") is not None
 
 
 def _memory(launch: Launch) -> Any:

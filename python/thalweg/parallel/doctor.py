@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import _core
-from . import environment
+from . import bench, connect, environment
 
 SECONDS = 60.0  # for two ranks to answer one another
 FREE_BYTES = 1 << 30  # less on the disk of checkpoints is pointed out
 GOOD, NOTE, BAD = "ok", "note", "bad"
+DIFFERENT = "belong to different MPIs"
+_OF_LAUNCHERS = ("PMI", "OMPI_COMM_", "PRTE", "MPI_LOCAL", "HYDI", "SLURM_STEP", "SLURM_PROCID")  # variables
 _VENDOR = "from mpi4py import MPI; print(*MPI.get_vendor()[0].split(), '.'.join(map(str, MPI.get_vendor()[1])))"
 
 
@@ -31,13 +33,64 @@ class Finding:
     fix: str = ""
 
 
-def examine(folder: Path) -> Iterator[Finding]:
-    """Yield what is found: the processor, threads, ranks without and with MPI, the output folder."""
+def examine(folder: Path, ranks: int = 2) -> Iterator[Finding]:
+    """Yield what is found: the processor, threads, ranks without and with MPI, the output folder.
+
+    ranks: how many are meant to run on this machine. In a process that a launcher started as a rank, what connects it
+    with the others takes the place of what could be started.
+    """
     yield processor()
     yield threads()
-    yield shared_memory()
-    yield from mpi()
+    job = started()
+    if job is not None:
+        yield job
+    else:
+        yield places(ranks)
+        yield from batch()
+        yield shared_memory()
+        yield from mpi()
     yield output(folder)
+
+
+def started() -> Finding | None:
+    """Look at the launcher of this process, and let its ranks answer one another; None without one."""
+    try:
+        launch = connect.launched()
+        if launch is None or launch.size == 1:
+            return None
+        if other := _other_library(launch):  # which might end this process when it starts
+            return Finding("launcher", BAD, f"{launch.launcher}, but {other}", advice(DIFFERENT, other.split("has ")[1]))
+        os.environ.setdefault(environment.START_TIMEOUT, str(SECONDS))
+        text = bench.ping(connect.communicator())
+    except (environment.LaunchError, _core.LostError) as error:
+        what, _, fix = str(error).replace(". ", ": ").rpartition(": ")
+        return Finding("launcher", BAD, what or fix, fix if what else advice(fix, ""))
+    return Finding("launcher", GOOD, f"{launch.launcher}, {text}")
+
+
+def _other_library(launch: environment.Launch) -> str:
+    """Tell of a library that is not of the MPI that started this process."""
+    known = family(launch.launcher)
+    if known == "unknown" or "SLURM_PROCID" in os.environ:  # srun speaks with libraries of every MPI
+        return ""
+    code, text = _run([sys.executable, "-c", _VENDOR])
+    return f"mpi4py has {text.strip()}" if code == 0 and family(text) not in (known, "unknown") else ""
+
+
+def places(ranks: int) -> Finding:
+    cores = int(_core.cpu_threads())
+    if ranks > cores:
+        few = f"start {cores}" if cores > 1 else "train on one rank"
+        fix = f"{few}, or on more machines by MPI: ranks that share a core wait for one another in every step"
+        return Finding("ranks", NOTE, f"{ranks} ranks on {cores} core{'s' if cores > 1 else ''}", fix)
+    return Finding("ranks", GOOD, f"{ranks} on {cores} cores, {cores // ranks} thread{'s' if cores // ranks > 1 else ''} each")
+
+
+def batch() -> Iterator[Finding]:
+    """Point out a job of several tasks whose launcher has started none of them yet."""
+    tasks = os.environ.get("SLURM_NTASKS", "")
+    if tasks.isdecimal() and int(tasks) > 1:
+        yield Finding("SLURM", NOTE, f"the job has {tasks} tasks, this process is none of them", "start with srun")
 
 
 def processor() -> Finding:
@@ -141,7 +194,7 @@ def advice(text: str, library: str) -> str:
         return "Open MPI refuses root: mpirun --allow-run-as-root, or don't run as root"
     if "not enough slots" in text.lower():
         return "more ranks than cores: mpirun --oversubscribe"
-    if "belong to different MPIs" in text:
+    if DIFFERENT in text:
         return f"start with the mpiexec of {library}, or install mpi4py for this one"
     if "memory" in text.lower():
         return "this system allows no shared memory without a name (memfd_create): use MPI"
@@ -150,7 +203,8 @@ def advice(text: str, library: str) -> str:
 
 def _run(argv: Sequence[str]) -> tuple[int, str]:
     """Run a command that is no rank of this process's launcher; return its exit code and all it said."""
-    variables = {k: v for k, v in os.environ.items() if k not in environment.every_variable()}
+    ours = environment.every_variable()
+    variables = {k: v for k, v in os.environ.items() if k not in ours and not k.startswith(_OF_LAUNCHERS)}
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -18,6 +18,19 @@ UNKNOWN = 1  # the exit code of a mistake in a script
 SHOWN_EVENTS = 3
 
 
+def install_code() -> None:
+    """Let an exception that nobody catches end this process with its exit code, while there is nobody to tell."""
+    before, pid = sys.excepthook, os.getpid()
+
+    def hook(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+        before(kind, error, at)
+        code = exit_code(error)
+        if code is not None and os.getpid() == pid:
+            _leave(code)
+
+    sys.excepthook = hook
+
+
 def install(comm: Any, end_all: Any) -> None:
     """Let an exception that nobody catches end this process and, by what it says, all others too.
 

@@ -10,6 +10,7 @@ RANK, SIZE, MEMORY = "THALWEG_RANK", "THALWEG_WORLD", "THALWEG_MEMORY_FD"
 TIMEOUT, START_TIMEOUT = "THALWEG_TIMEOUT", "THALWEG_START_TIMEOUT"  # seconds
 STEP_SECONDS, START_SECONDS = 60.0, 300.0  # that ranks wait for one another, unless these say otherwise
 FLIGHT = "THALWEG_FLIGHT"  # a folder for what each rank did last, should it lose the others
+DELAY = "THALWEG_DELAY"  # RANK:SECONDS, for tests: that rank sleeps in every step before it goes back
 
 
 class LaunchError(RuntimeError):
@@ -25,6 +26,7 @@ class Launch:
     launcher: str
     rank: int
     size: int
+    job: str = ""  # by which the ranks of one machine find one another without MPI; empty: they can't
 
     @property
     def own(self) -> bool:
@@ -32,7 +34,7 @@ class Launch:
         return self.launcher == OURS
 
 
-OURS, TORCHRUN = "thalweg launch", "torchrun"
+OURS, TORCHRUN, SRUN = "thalweg launch", "torchrun", "srun"
 # The variables of (rank, number of ranks) by launcher. Several may be set, by a launcher inside another one: the
 # innermost comes first.
 _VARIABLES = (
@@ -40,23 +42,37 @@ _VARIABLES = (
     (TORCHRUN, "RANK", "WORLD_SIZE"),
     ("mpirun (Open MPI)", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("mpiexec (MPICH)", "PMI_RANK", "PMI_SIZE"),
-    ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    (SRUN, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
-_NEEDED = {TORCHRUN: "TORCHELASTIC_RUN_ID"}  # without which others may have set them
+_NEEDED = {TORCHRUN: ("TORCHELASTIC_RUN_ID", "MASTER_PORT")}  # one of them; else others may have set the two
+# What names a job on its machine, by launcher; and the ranks, or the machines, that tell whether that is the only one.
+_JOB = {
+    TORCHRUN: ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT"),
+    SRUN: ("SLURM_JOB_ID", "SLURM_STEP_ID"),
+}
+_LOCAL_SIZE, _MACHINES = "LOCAL_WORLD_SIZE", "SLURM_STEP_NUM_NODES"
 
 
 def detect(variables: Mapping[str, str] | None = None) -> Launch | None:
     """Return who started this process as a rank; None for nobody. Raises: LaunchError for what is no rank."""
     found = os.environ if variables is None else variables
     for launcher, rank, size in _VARIABLES:
-        if rank in found and size in found and _NEEDED.get(launcher, rank) in found:
-            return Launch(launcher, *_numbers(rank, found[rank], size, found[size]))
+        if rank in found and size in found and any(name in found for name in _NEEDED.get(launcher, (rank,))):
+            return Launch(launcher, *_numbers(rank, found[rank], size, found[size]), _job(launcher, size, found))
     return None
+
+
+def _job(launcher: str, size: str, found: Mapping[str, str]) -> str:
+    """Return a name of the job where all its ranks are on this machine."""
+    alone = found.get(_MACHINES, "") == "1" if launcher == SRUN else found.get(_LOCAL_SIZE, found[size]) == found[size]
+    parts = [found.get(name, "") for name in _JOB.get(launcher, ())]
+    return "-".join([launcher, *parts]) if alone and any(parts) else ""
 
 
 def every_variable() -> set[str]:
     """Return the names of all variables that make a process a rank."""
-    return {name for _, rank, size in _VARIABLES for name in (rank, size)} | {MEMORY, *_NEEDED.values()}
+    ranks = {name for _, rank, size in _VARIABLES for name in (rank, size)}
+    return ranks.union([MEMORY, _LOCAL_SIZE, _MACHINES], *_NEEDED.values(), *_JOB.values())
 
 
 def seconds(name: str, otherwise: float) -> float:
@@ -71,6 +87,21 @@ def seconds(name: str, otherwise: float) -> float:
     if not value > 0:
         raise LaunchError(f"{name} is {text!r}, expected seconds, a number above 0")
     return value
+
+
+def delay() -> dict[str, float]:
+    """Return the fields of a session's config that make a rank late. Raises: LaunchError for what is no delay."""
+    text = os.environ.get(DELAY)
+    if not text:
+        return {}
+    rank, _, length = text.partition(":")
+    try:
+        found = {"delayed_rank": int(rank), "seconds_delay": float(length)}
+    except ValueError:
+        found = {"seconds_delay": -1.0}
+    if not 0 <= found["seconds_delay"] < 3600:
+        raise LaunchError(f"{DELAY} is {text!r}, expected RANK:SECONDS")
+    return found
 
 
 def _numbers(rank_name: str, rank: str, size_name: str, size: str) -> tuple[int, int]:

@@ -6,8 +6,6 @@ import os
 import time
 from typing import Any
 
-import numpy as np
-
 from .. import _core
 from .environment import Launch, LaunchError
 
@@ -50,18 +48,6 @@ def vendor(mpi: Any) -> str:
     """Return the library's name and version."""
     name, version = mpi.get_vendor()
     return f"{name} {'.'.join(map(str, version))}"
-
-
-def threads(launch: Launch) -> int:
-    """Return the cores of this rank: those that it is bound to, or its share of those that the node's ranks have."""
-    mpi = library(launch)
-    cores = sorted(os.sched_getaffinity(0))
-    node = mpi.COMM_WORLD.Split_type(mpi.COMM_TYPE_SHARED)
-    mine = np.array([hash(tuple(cores))], "i8")
-    everybody = np.empty(node.size, "i8")
-    node.Allgather(mine, everybody)
-    node.Free()
-    return max(1, len(cores) // int((everybody == mine[0]).sum()))
 
 
 def end_all(code: int, *, by_itself: bool) -> None:

@@ -19,14 +19,22 @@ STEPS = 20  # that ranks wait for one another at least
 SAMPLED_ROWS = 64
 
 
-def agree(comm: Any, asked: int, stop: bool, pace: float) -> tuple[float, float, float]:
-    """Return the largest signal number that came to any rank, whether any wants to stop, and rank 0's pace.
+def agree(
+    comm: Any, asked: int, stop: bool, pace: float, waits: np.ndarray
+) -> tuple[float, float, float, np.ndarray]:
+    """Return the largest signal number that came to any rank, whether any wants to stop, rank 0's pace, and the waits
+    of all ranks. waits (2, steps): for whom this rank waited in each step, and how long.
 
     Slow steps may take ranks longer to come: the limit follows them.
     """
-    found = comm.all_gather(np.array([asked, stop, pace], "f8"))
+    found = comm.all_gather(np.concatenate([[asked, stop, pace], waits.ravel()]).astype("f8"))
     comm.limit = max(environment.seconds(environment.TIMEOUT, environment.STEP_SECONDS), STEPS * float(found[0, 2]))
-    return float(found[:, 0].max()), float(found[:, 1].max()), float(found[0, 2])
+    return (
+        float(found[:, 0].max()),
+        float(found[:, 1].max()),
+        float(found[0, 2]),
+        found[:, 3:].reshape(comm.size, *waits.shape),
+    )
 
 
 def check_fit(comm: Any, arrays: Sequence[np.ndarray], choices: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _core, fork, parallel
 from ..nn.module import Module
 from ..optim import Optimizer
+from ..parallel import environment
 from .batch import Door
 from .record import DataSpec, Recorded, complete, initial_buffers, initial_parameters, record
 
@@ -125,4 +126,6 @@ def native_config(trainer: Trainer, seed: int, shards: int, optimizer: Optimizer
         "clip_value": trainer.clip_value or 0.0,
         "on_nonfinite": trainer.on_nonfinite,
         "accumulate": trainer.accumulate,
+        "check_every": trainer.check_every,
+        **environment.delay(),
     }

@@ -16,12 +16,14 @@ import numpy as np
 from .. import _core
 from ..callbacks import Callback, TerminateOnNaN
 from ..parallel import together
+from ..waits import TIMES, Waits
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 _CHUNK_SECONDS = 0.05  # steps run natively for about this long before signals and callbacks are looked at
 _PROGRESS_SECONDS = 0.1
+_NO_STEPS = np.empty((2, 0))
 
 
 class Sums:
@@ -105,13 +107,19 @@ class Interrupt:
         if asked:
             raise Preempted if asked == signal.SIGTERM else KeyboardInterrupt
 
-    def agree(self, trainer: Trainer) -> None:
-        """Let ranks that are processes take the same decisions: end, stop, and how many steps go before the next."""
+    def agree(self, trainer: Trainer, waits: np.ndarray = _NO_STEPS) -> np.ndarray:
+        """Let ranks that are processes take the same decisions: end, stop, and how many steps go before the next.
+
+        Returns: what each of them waited in the last steps, where there are others; else the own alone.
+        """
         if self._peers is None:
-            return
+            return waits[np.newaxis]
         # A signal may come meanwhile: it stays noted and is agreed on the next time.
-        asked, stop, pace = together.agree(self._peers, self._noted, trainer.stop_training, trainer._pace)
+        asked, stop, pace, all_waits = together.agree(
+            self._peers, self._noted, trainer.stop_training, trainer._pace, waits
+        )
         self._agreed, trainer.stop_training, trainer._pace = int(asked), bool(stop), pace
+        return all_waits
 
     def _note(self, number: int, _: Any) -> None:
         again = self._noted == number == signal.SIGINT
@@ -200,8 +208,20 @@ class EpochRunner:
                 self._call("on_train_batch_end", done - 1, logs)
             self._call("on_progress", done, self.steps, logs)
             self._shown = now
-        self.interrupt.agree(self.trainer)
+        self._share_waits(columns)
         self.interrupt.check()
+
+    def _share_waits(self, columns: dict[str, np.ndarray]) -> None:
+        trainer = self.trainer
+        found = self.interrupt.agree(trainer, np.stack([columns["waited_for"], columns["seconds_waited_for"]]))
+        if trainer.world == 1:
+            return
+        history = trainer.history
+        history.waits = history.waits or Waits(trainer.world)
+        ranks, seconds = history.waits.add(columns, found)
+        times = {name: columns[name] for name in TIMES}
+        for name, values in {**times, "waited_for": ranks, "seconds_waited_for": seconds}.items():
+            history.steps.setdefault(name, []).extend(values.tolist())
 
     def _last(self, columns: dict[str, np.ndarray], rates: np.ndarray) -> dict[str, Any]:
         metrics = dict(zip(self.trainer._position.sums.names, columns["metrics"][-1].tolist(), strict=True))

@@ -79,7 +79,7 @@ def save(trainer: Trainer, path: Any) -> Path:
     """Write a checkpoint, of ranks that are processes by rank 0 after all were found to hold the same."""
     from .. import checkpoint
 
-    if trainer.peers is not None:
+    if trainer.world > 1:
         trainer.digest()
     return together.once(trainer.peers, lambda: checkpoint.save(path, collect(trainer)))
 

@@ -43,7 +43,8 @@ class Trainer:
     are the same on 1, 2, 4, ... up to `shards` ranks. threads: of each rank, 0 for the cores shared evenly.
     max_norm: limit of the whole gradient's norm; max_layer_norm: then of each parameter's; clip_value: then of every element.
     on_nonfinite: "raise" (DivergedError) or "skip" the update. accumulate: pieces that a batch is computed in, to
-    save memory. The network is recorded when the first data come (or by build), which fixes the shapes of rows.
+    save memory. check_every: updates from one comparison of the ranks' parameters to the next (ReplicaError names the
+    tensor and the ranks that differ), 0 for none but at checkpoints. The network is recorded when the first data come (or by build), which fixes the shapes of rows.
     Raises: TypeError and ValueError for arguments of other types or outside their ranges.
     """
 
@@ -65,6 +66,7 @@ class Trainer:
         clip_value: float | None = None,
         on_nonfinite: str = "raise",
         accumulate: int = 1,
+        check_every: int = 100,
     ) -> None:
         fork.check()
         checks.parts(net, loss)
@@ -85,6 +87,7 @@ class Trainer:
             raise ValueError(f"[Trainer] on_nonfinite is {on_nonfinite!r}, expected 'raise' or 'skip'")
         self.on_nonfinite = on_nonfinite
         self.accumulate = integer(accumulate, "Trainer", "accumulate", 1)
+        self.check_every = integer(check_every, "Trainer", "check_every", 0)
         self.history = History()
         self.stop_training = False
         self._position = Position(list(self.metrics))
@@ -164,7 +167,7 @@ class Trainer:
 
         Returns: a report with the attributes loss, grad_norm, lr, t, count, skipped, seconds, metrics and each metric.
         Raises: TypeError, ValueError for data that don't fit (nothing has changed then); DivergedError when the loss or
-        the gradient is not finite (the parameters are those before the step).
+        the gradient is not finite (the parameters are those before the step); ReplicaError where ranks differ.
         """
         if self._built is None:
             with self._first_call(x, y):
@@ -205,8 +208,8 @@ class Trainer:
         fit(epochs=trainer.epoch + 5). The order of rows depends on the seed and the epoch only; the last batch may be
         short. verbose: 1 shows progress, a bar on a terminal and a line for each epoch elsewhere; 0 shows nothing.
         Returns: the history (one for the trainer's life).
-        Raises: TypeError, ValueError for data or arguments that don't fit; DivergedError as step; KeyboardInterrupt
-        at a step's edge.
+        Raises: TypeError, ValueError for data or arguments that don't fit; DivergedError and ReplicaError as step;
+        KeyboardInterrupt at a step's edge.
         """
         epochs, batch_size = integer(epochs, "fit", "epochs", 0), integer(batch_size, "fit", "batch_size", 1)
         used = [*checks.callbacks(callbacks, "fit"), *([Progress()] if verbose else [])]
@@ -318,7 +321,7 @@ class Trainer:
         self._session.set_buffers(state.ready(values, self.dtype, "buffer"))
 
     def digest(self) -> str:
-        """Return a hash of parameters, buffers and optimizer state. Raises: RuntimeError if ranks disagree."""
+        """Return a hash of parameters, buffers and optimizer state. Raises: ReplicaError if ranks disagree."""
         return self._session.digest()
 
     def summary(self) -> Summary:
@@ -349,7 +352,7 @@ class Trainer:
     def save(self, path: str | os.PathLike[str]) -> Any:
         """Write a checkpoint into a folder, whole at every instant. Returns its path. Raises: OSError.
 
-        Of ranks that are processes all call this, and rank 0 writes. Raises: RuntimeError if they disagree.
+        Of ranks that are processes all call this, and rank 0 writes. Raises: ReplicaError if ranks disagree.
         """
         return state.save(self, path)
 
