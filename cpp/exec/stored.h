@@ -12,6 +12,9 @@ inline constexpr int64_t kStoredPart = 1024;  // elements: three operands and a 
 
 void load_stored(const Bf16* from, int64_t n, float* to);
 void store_stored(const float* from, int64_t n, Bf16* to);  // rounded to nearest
+// The same of `rows` runs of n, `step` apart there and dense here; at most kStoredPart in all are stored.
+void load_runs(const Bf16* from, int64_t step, int64_t rows, int64_t n, float* to);
+void store_runs(const float* from, int64_t rows, int64_t n, Bf16* to, int64_t step);
 
 // K tensors of one shape that a loop reads, all of them numbers or all of them stored as bf16 (where N is float).
 template <class N, int K>
@@ -50,17 +53,13 @@ void for_stored(const Buffer* in, const Buffer& out, const Block& b, const F& f)
   alignas(64) float memory[(K + 1) * kStoredPart];
   std::array<Buffer, K + 1> at;
   for (int k = 0; k <= K; k++) at[size_t(k)] = {reinterpret_cast<std::byte*>(memory + k * kStoredPart)};
-  const int64_t most = std::max<int64_t>(1, kStoredPart / std::max<int64_t>(1, b.n)),
-                width = std::min(b.n, kStoredPart);
+  const int64_t width = std::min(b.n, kStoredPart), most = kStoredPart / std::max<int64_t>(1, width);
   for (int64_t r = 0; r < b.rows; r += most)
     for (int64_t j = 0; j < b.n; j += width) {
-      const int64_t rows = std::min(most, b.rows - r), n = std::min(width, b.n - j);
-      auto place = [&](int64_t i) { return b.begin + (r + i) * b.step + j; };
-      for (int k = 0; k < K; k++)
-        for (int64_t i = 0; i < rows; i++)
-          load_stored(in[k].as<Bf16>() + place(i), n, memory + k * kStoredPart + i * n);
+      const int64_t rows = std::min(most, b.rows - r), n = std::min(width, b.n - j), begin = b.begin + r * b.step + j;
+      for (int k = 0; k < K; k++) load_runs(in[k].as<Bf16>() + begin, b.step, rows, n, memory + k * kStoredPart);
       f(at.data(), at[K], Block{0, 0, 1, rows * n});
-      for (int64_t i = 0; i < rows; i++) store_stored(memory + K * kStoredPart + i * n, n, out.as<Bf16>() + place(i));
+      store_runs(memory + K * kStoredPart, rows, n, out.as<Bf16>() + begin, b.step);
     }
 }
 

@@ -71,15 +71,15 @@ void pool_row(const Exec& exec, int worker, const Window& w, View<N> x, View<N> 
   });
 }
 
-// An image that is stored as bf16, and what becomes of it, are floats in memory of the worker's.
+// The same of an image that is stored as bf16: what the row reads, and the row, are floats in memory of the worker's.
 template <bool kMax>
-void pool_stored_image(const Launch& l, int worker, const Window& w, int64_t image) {
-  const int64_t in = w.h * w.w * w.c, out = w.out_h * w.out_w * w.c;
-  float* memory = l.exec.scratch<float>(worker, Slot::tile, in + out);
-  load_stored(l.in[0].as<Bf16>() + image * in, in, memory);
-  for (int64_t p = 0; p < w.out_h; p++)
-    pool_row<float, kMax>(l.exec, worker, w, View<float>(memory), View<float>(memory + in), p);
-  store_stored(memory + in, out, l.out[0].as<Bf16>() + image * out);
+void pool_stored_row(const Launch& l, int worker, const Window& w, int64_t image, int64_t p) {
+  const int64_t in_row = w.w * w.c, row = w.out_w * w.c;
+  const int64_t h0 = std::max<int64_t>(0, p * w.sh - w.top), h1 = std::min(w.h, p * w.sh - w.top + w.kh);
+  float *memory = l.exec.scratch<float>(worker, Slot::tile, w.kh * in_row + row), *made = memory + w.kh * in_row;
+  load_stored(l.in[0].as<Bf16>() + (image * w.h + h0) * in_row, (h1 - h0) * in_row, memory);
+  pool_row<float, kMax>(l.exec, worker, w, View<float>(memory - h0 * in_row), View<float>(made - p * row), p);
+  store_stored(made, row, l.out[0].as<Bf16>() + (image * w.out_h + p) * row);
 }
 
 template <bool kMax>
@@ -88,7 +88,9 @@ Kernel kernel(const Site& s) {
   const double ns = 0.2 * double(w.n * w.out_h * w.out_w) * double(w.c * w.kh * w.kw);
   if (s.in[0].kind == Kind::bf16)
     return [w, ns](const Launch& l) {
-      l.exec.parallel(w.n, ns, [&](int64_t image, int worker) { pool_stored_image<kMax>(l, worker, w, image); });
+      l.exec.parallel(w.n * w.out_h, ns, [&](int64_t task, int worker) {
+        pool_stored_row<kMax>(l, worker, w, task / w.out_h, task % w.out_h);
+      });
     };
   return with_number(s.number, [&](auto zero) -> Kernel {
     using N = decltype(zero);

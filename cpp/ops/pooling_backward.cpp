@@ -1,6 +1,6 @@
 // pooling_backward.cpp: gradients of the pooling of pooling.cpp. The first pixel, in window order, that equals y
-// receives its gradient; a mean spreads it. Images that are stored as bf16 are floats in memory of a worker's, one at a
-// time.
+// receives its gradient; a mean spreads it. Images that are stored as bf16 are floats in memory of a worker's, part by
+// part.
 #include <utility>
 
 #include "pooling.h"
@@ -89,37 +89,45 @@ void max_row_backward(const Window& w, View<N> d_y, View<N> x, View<N> y, View<N
     merge_pixels(dense.at((1 + h * w.kw) * row).p, row, w.kw, w.out_w, w.c, d_x.at(h * w.w * w.c).p);
 }
 
-// f(worker, in, d_x) for every image of the K operands, whose images have so many elements. d_x is zeroed before where
-// windows leave pixels out or share them.
+// f(worker, in, d_x, p0, p1) for rows [p0, p1) of outputs of every image, whose K operands have so many elements an
+// image. d_x is zeroed before where windows leave pixels out or share them.
 template <class N, int K, class F>
 void each_image(const Launch& l, bool stored, const Window& w, const std::array<int64_t, K>& sizes, F f) {
   const int64_t size = w.h * w.w * w.c, zeros = w.covers_all() ? 0 : size;
+  const int64_t parts = w.covers_all() ? w.out_h : 1;  // a row of outputs has pixels of its own
   const double ns = 0.5 * double(w.n * size) + 0.3 * double(w.n * w.out_h * w.out_w) * double(w.c * w.kh * w.kw);
-  auto run = [&](int worker, const std::array<View<N>, K>& in, View<N> d_x) {
-#pragma omp simd
-    for (int64_t i = 0; i < zeros; i++) d_x.set(i, N(0));
-    f(worker, in, d_x);
-  };
   auto views = [&](auto of) {
     return [&]<size_t... k>(std::index_sequence<k...>) {
       return std::array<View<N>, K>{of(k)...};
     }(std::make_index_sequence<K>{});
   };
+  auto run = [&](int worker, const std::array<View<N>, K>& in, View<N> d_x, int64_t p0, int64_t p1) {
+#pragma omp simd
+    for (int64_t i = 0; i < zeros; i++) d_x.set(i, N(0));
+    f(worker, in, d_x, p0, p1);
+  };
+  // Part p of an image, in memory that is indexed as the image is.
+  [[maybe_unused]] auto run_stored = [&](int worker, int64_t image, int64_t p) {
+    int64_t all = size / parts;
+    for (int64_t n : sizes) all += n / parts;
+    float *memory = l.exec.scratch<float>(worker, Slot::tile, all), *free = memory + size / parts;
+    const auto in = views([&](size_t k) {
+      const int64_t n = sizes[k] / parts;
+      load_stored(l.in[k].as<Bf16>() + image * sizes[k] + p * n, n, free);
+      return View<N>(Buffer{reinterpret_cast<std::byte*>(std::exchange(free, free + n) - p * n)});
+    });
+    const View<N> d_x(Buffer{reinterpret_cast<std::byte*>(memory - p * (size / parts))});
+    run(worker, in, d_x, p * w.out_h / parts, (p + 1) * w.out_h / parts);
+    store_stored(memory, size / parts, l.out[0].as<Bf16>() + image * size + p * (size / parts));
+  };
   l.exec.parallel(w.n, ns, [&](int64_t image, int worker) {
     if constexpr (std::is_same_v<N, float>)
       if (stored) {
-        int64_t all = size;
-        for (int64_t n : sizes) all += n;
-        float *memory = l.exec.scratch<float>(worker, Slot::tile, all), *free = memory + size;
-        const auto in = views([&](size_t k) {
-          load_stored(l.in[k].as<Bf16>() + image * sizes[k], sizes[k], free);
-          return View<N>(std::exchange(free, free + sizes[k]));
-        });
-        run(worker, in, View<N>(memory));
-        return store_stored(memory, size, l.out[0].as<Bf16>() + image * size);
+        for (int64_t p = 0; p < parts; p++) run_stored(worker, image, p);
+        return;
       }
     run(worker, views([&](size_t k) { return View<N>(l.in[k]).at(image * sizes[k]); }),
-        View<N>(l.out[0]).at(image * size));
+        View<N>(l.out[0]).at(image * size), 0, w.out_h);
   });
 }
 
@@ -127,32 +135,33 @@ template <class N, bool kAdd>
 Kernel max_kernel(const Window& w, bool stored) {
   return [w, stored](const Launch& l) {
     const int64_t in = w.h * w.w * w.c, row = w.out_w * w.c, out = w.out_h * row;
-    each_image<N, 3>(l, stored, w, {out, in, out}, [&](int worker, const std::array<View<N>, 3>& image, View<N> d_x) {
+    auto rows = [&](int worker, const std::array<View<N>, 3>& image, View<N> d_x, int64_t p0, int64_t p1) {
       const View<N> d_y = image[0], x = image[1], y = image[2];
       if constexpr (!kAdd && !kIsDual<N>)
         if (w.tiles() && by_rows<N>(w)) {
           const View<N> dense = dense_rows<N>(l.exec, worker, row, 1 + w.kh * w.kw);
-          for (int64_t p = 0; p < w.out_h; p++) {
+          for (int64_t p = p0; p < p1; p++) {
             const int64_t at = p * w.sh * w.w * w.c;
             max_row_backward<N>(w, d_y.at(p * row), x.at(at), y.at(p * row), d_x.at(at), dense);
           }
           return;
         }
-      each_window(w, 0, w.out_h, [&](const Span& s, int64_t at) {
+      each_window(w, p0, p1, [&](const Span& s, int64_t at) {
         max_window_backward<N, kAdd>(w, s, d_y.at(at * w.c), x, y.at(at * w.c), d_x);
       });
-    });
+    };
+    each_image<N, 3>(l, stored, w, {out, in, out}, rows);
   };
 }
 
 template <class N, bool kAdd>
 Kernel mean_kernel(const Window& w, bool stored) {
   return [w, stored](const Launch& l) {
-    const int64_t out = w.out_h * w.out_w * w.c;
-    each_image<N, 1>(l, stored, w, {out}, [&](int, const std::array<View<N>, 1>& d_y, View<N> d_x) {
-      each_window(w, 0, w.out_h,
+    auto rows = [&](int, const std::array<View<N>, 1>& d_y, View<N> d_x, int64_t p0, int64_t p1) {
+      each_window(w, p0, p1,
                   [&](const Span& s, int64_t at) { mean_window_backward<N, kAdd>(w, s, d_y[0].at(at * w.c), d_x); });
-    });
+    };
+    each_image<N, 1>(l, stored, w, {w.out_h * w.out_w * w.c}, rows);
   };
 }
 

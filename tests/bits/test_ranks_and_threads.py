@@ -44,13 +44,16 @@ def test_training_has_the_same_bits(world, threads, dtype, optimizer, tw, on_one
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("rows, batch", [(3, 3), (5, 3), (9, 8), (2, 2), (17, 16)])
 @pytest.mark.parametrize("world", [2, 4, 8])
-def test_fewer_rows_than_shards(rows, batch, world, tw, on_one_rank):
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+def test_fewer_rows_than_shards(rows, batch, world, dtype, tw, on_one_rank):
     """Empty shards, ranks without a row in a step; (9, 8) and (17, 16) leave one row over, which batch norm on one row
     of a 4x4 image can take but not the dense batch norm: such batches must be at least 2 rows here."""
     if rows % batch == 1:
         rows += 1
-    expected = on_one_rank(rows=rows, batch=batch)
-    found = training.run(tw, rows=rows, batch=batch, world=world)
+    if dtype == "bf16" and world == 4:
+        pytest.skip("covered by 2 and 8 ranks")
+    expected = on_one_rank(rows=rows, batch=batch, dtype=dtype)
+    found = training.run(tw, rows=rows, batch=batch, world=world, dtype=dtype)
     assert found[:2] == expected[:2]
 
 

@@ -32,6 +32,18 @@ def test_a_sweep_has_the_runs_of_train(tmp_path):
     ]
 
 
+def test_precisions_can_be_compared(tmp_path):
+    result = thalweg(tmp_path, "sweep", "--model", "mlp", "--precision", "float32,bf16", "--epochs", "1")
+    assert result.returncode == 0, result.stderr
+    plain, rounded = rows(tmp_path / "runs" / "sweep")
+    assert (plain["precision"], rounded["precision"]) == ("float32", "bf16")
+    assert plain["loss"] != rounded["loss"] and abs(float(plain["loss"]) - float(rounded["loss"])) < 0.05
+    one = thalweg(tmp_path, "sweep", "--model", "mlp", "--precision", "bf16", "--epochs", "1", "--out", "one")
+    assert one.returncode == 0 and rows(tmp_path / "one")[0]["loss"] == rounded["loss"]
+    wrong = thalweg(tmp_path, "sweep", "--precision", "half")
+    assert wrong.returncode == 2 and "--precision is 'half', expected one of float32, bf16" in wrong.stderr
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_a_signal_leaves_what_is_finished(tmp_path, number, code):
     process = started(tmp_path, "sweep", "--model", "mlp", "--seeds", "3000", "--out", "some", "--epochs", "2")
