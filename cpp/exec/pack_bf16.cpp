@@ -221,6 +221,12 @@ void put(const float* sum, int rows, int n, const float* bias, bool accumulate, 
 
 #endif
 
+void put_far(const float* sum, int rows, const float* bias, float* to, int64_t step) {
+  constexpr int W = kLanes<float>;
+  for (int i = 0; i < rows; i++, sum += kSide, to += step)
+    for (int j = 0; j < kSide; j += W) store_far(to + j, bias ? load(bias + j) + load(sum + j) : load(sum + j));
+}
+
 }  // namespace
 
 void pack_bf16(const OperandBf16& o, int64_t k, int64_t count, int64_t j, int n, PackForm form, Bf16* to) {
@@ -235,7 +241,9 @@ void spread_bf16(const Bf16* from, int64_t step, int64_t count, int64_t n, int64
   spread(from, step, count, n, room, to);
 }
 void pair_bf16(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to) { pair(from, k_step, pairs, n, to); }
-void put_tile(const float* sum, int rows, int n, const float* bias, bool accumulate, const OutBf16& to, int64_t step) {
+void put_tile(const float* sum, int rows, int n, const float* bias, bool accumulate, const OutBf16& to, int64_t step,
+              bool far) {
+  if (far && to.is_float && n == kSide && !accumulate) return put_far(sum, rows, bias, static_cast<float*>(to.p), step);
   with_type(to, [&](auto* p) { put(sum, rows, n, bias, accumulate, p, step); });
 }
 
