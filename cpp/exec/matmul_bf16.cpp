@@ -170,10 +170,8 @@ class Product {
     const int64_t i = block * kBlock, j = panel * kBlock;
     const int rows = int(std::min<int64_t>(kBlock, p_.m - i)), n = int(std::min<int64_t>(kBlock, p_.n - j));
     for (int r = 0; r < rows; r += kSide)
-      for (int c = 0; c < n; c += kSide)
-        put_tile(sum + (kBlockSide * (r / kSide) + c / kSide) * kSumTile, std::min(kSide, rows - r),
-                 std::min(kSide, n - c), o_.bias ? o_.bias + j + c : nullptr, p_.accumulate,
-                 o_.c.from((i + r) * p_.c_row + j + c), p_.c_row, far_);
+      put_tile(sum + kBlockSide * (r / kSide) * kSumTile, std::min(kSide, rows - r), n, o_.bias ? o_.bias + j : nullptr,
+               p_.accumulate, o_.c.from((i + r) * p_.c_row + j), p_.c_row, far_);
     if (follow_) follow_({i * p_.c_row + j, p_.c_row, rows, n});
   }
 
