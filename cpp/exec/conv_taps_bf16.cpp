@@ -28,6 +28,7 @@ class TapRun {
     int64_t rows = v.rows;
     while (rows > 1 && ImageBf16(v, rows, own_runs_).count() > kUnitCount) rows = divide_up(rows, 2);
     bands_ = std::max(divide_up(v.rows, rows), std::min(v.rows, divide_up(kMinUnits, v.n)));
+    images_ = bands_ > 1 ? 1 : std::max<int64_t>(1, v.n / (2 * kMinUnits));
   }
 
   int64_t memory_bytes() const {
@@ -44,23 +45,27 @@ class TapRun {
     pack_weights(reinterpret_cast<float*>(packed_ + v_.groups * tiles_ * stride_));
   }
 
-  int64_t units() const { return v_.n * bands_; }
+  int64_t units() const { return divide_up(v_.n, images_) * bands_; }
   int64_t sum_count() const {
     return depthwise_ ? v_.cols * kSide : kBlockSums * (groups_ > kChunk ? divide_up(most_pixels(), kBlock) : 1);
   }
   int64_t image_count() const { return ImageBf16(v_, band_rows(), own_runs_).count(); }
   void run(int64_t unit, Bf16* window, float* sums) const {
-    const int64_t image = unit / bands_, band = unit % bands_;
+    const int64_t first = unit / bands_ * images_, band = unit % bands_;
     const int64_t begin = band * v_.rows / bands_, end = (band + 1) * v_.rows / bands_;
     const ImageBf16 layout(v_, band_rows(), own_runs_);
-    const Work work{layout, end - begin, image * v_.out_image + begin * v_.out_row, window, sums};
-    if (depthwise_) return run_depthwise(work, source_.from(image * v_.in_h * v_.in_w * v_.in_c), begin);
     const TileScope scope;
-    for (int64_t g = 0; g < v_.groups; g++) {
-      if (groups_ > 0) layout.build(source_.from(image * v_.in_h * v_.in_w * v_.in_c), begin, g, window);
-      for (int64_t tile = 0; tile < tiles_; tile += kBlockSide) run_columns(work, g, tile);
+    for (int64_t image = first; image < std::min(v_.n, first + images_); image++) {
+      const NumbersBf16 source = source_.from(image * v_.in_h * v_.in_w * v_.in_c);
+      const Work work{layout, end - begin, image * v_.out_image + begin * v_.out_row, window, sums};
+      for (int64_t g = 0; g < (depthwise_ ? 1 : v_.groups); g++) {
+        if (groups_ > 0) layout.build(source, begin, g, window);
+        if (depthwise_) run_depthwise(work);
+        else
+          for (int64_t tile = 0; tile < tiles_; tile += kBlockSide) run_columns(work, g, tile);
+      }
+      if (follow_) follow_({work.out, 0, 1, work.rows * v_.out_row});
     }
-    if (follow_) follow_({work.out, 0, 1, work.rows * v_.out_row});
   }
 
  private:
@@ -119,8 +124,7 @@ class TapRun {
     }
     *++start = v_.taps();
   }
-  void run_depthwise(const Work& work, const NumbersBf16& source, int64_t first) const {
-    if (groups_ > 0) work.image.build(source, first, 0, work.window);
+  void run_depthwise(const Work& work) const {
     for (int64_t row = 0; row < work.rows; row++)
       for (int64_t j = 0; j < v_.groups; j += kSide) {
         run_lanes({.a = work.window + row * work.image.row_step() + j,
@@ -135,7 +139,6 @@ class TapRun {
         put_tile(work.sums, int(v_.cols), int(std::min<int64_t>(kSide, v_.groups - j)), bias_ ? bias_ + j : nullptr,
                  false, out_.from(work.out + row * v_.out_row + j), v_.out_col);
       }
-    if (follow_) follow_({work.out, 0, 1, work.rows * v_.out_row});
   }
 
   // Outputs of two tiles, all pixels.
@@ -163,22 +166,22 @@ class TapRun {
         run_block(block);
         if (!last) continue;
         for (int t = 0; t < block.tall; t++)
-          put(work, group, tile, pixel + t * kSide, block.wide, block.sum + kBlockSide * t * kSumTile);
+          put(work, group, tile, pixel + t * kSide, block.sum + kBlockSide * t * kSumTile);
       }
       for (const Bf16*& b : block.b) b += chunk * kOperandTile;
     }
   }
   // kSide pixels of the grid; those beyond the last column belong to nobody.
-  void put(const Work& work, int64_t group, int64_t tile, int64_t pixel, int wide, const float* sum) const {
+  void put(const Work& work, int64_t group, int64_t tile, int64_t pixel, const float* sum) const {
     const int64_t grid = work.image.grid(), last = std::min((work.rows - 1) * grid + v_.cols, pixel + kSide);
+    const int64_t channel = group * v_.group_out + tile * kSide;
+    const int n = int(std::min<int64_t>(kBlock, v_.group_out - tile * kSide));
     for (int64_t at = pixel; at < last;) {
       const int64_t row = at / grid, col = at % grid, end = std::min(last, (row + 1) * grid);
       const int64_t rows = std::min(end, row * grid + v_.cols) - at;
-      const int64_t to = work.out + row * v_.out_row + col * v_.out_col + group * v_.group_out + tile * kSide;
-      for (int u = 0; u < wide && rows > 0; u++)
-        put_tile(sum + u * kSumTile + (at - pixel) * kSide, int(rows), columns(tile + u),
-                 bias_ ? bias_ + group * v_.group_out + (tile + u) * kSide : nullptr, false, out_.from(to + u * kSide),
-                 v_.out_col);
+      if (rows > 0)
+        put_tile(sum + (at - pixel) * kSide, int(rows), n, bias_ ? bias_ + channel : nullptr, false,
+                 out_.from(work.out + row * v_.out_row + col * v_.out_col + channel), v_.out_col);
       at = end;
     }
   }
@@ -188,7 +191,7 @@ class TapRun {
   const float *weight_, *bias_;
   const OutBf16 out_;
   const Follow follow_;
-  int64_t run_, run_groups_, groups_, stride_, tiles_, bands_;
+  int64_t run_, run_groups_, groups_, stride_, tiles_, bands_, images_;
   bool own_runs_, depthwise_;
   int64_t* offset_ = nullptr;
   Bf16* packed_ = nullptr;

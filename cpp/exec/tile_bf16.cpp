@@ -205,8 +205,11 @@ bool bf16_conversion() {
 
 TileScope::TileScope() {
   if (!amx_used()) return;
-  TileShapes shapes;
-  for (int t = 0; t < 8; t++) shapes.bytes[t] = 4 * kSide, shapes.rows[t] = kSide;
+  static constexpr TileShapes shapes = [] {
+    TileShapes s;
+    for (int t = 0; t < 8; t++) s.bytes[t] = 4 * kSide, s.rows[t] = kSide;
+    return s;
+  }();
   asm volatile("ldtilecfg %0" ::"m"(shapes));
 }
 TileScope::~TileScope() {
