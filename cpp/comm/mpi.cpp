@@ -173,7 +173,11 @@ class Mpi final : public Communicator {
     void wait() final {
       const auto start = std::chrono::steady_clock::now();
       mpi.post_->wait(messages, mpi.waits(what));
-      if (opens) mpi.waiting_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      if (!opens) return;
+      const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      mpi.waiting_ += waited;
+      const std::vector<int>& all = mpi.members_;
+      if (messages.last >= 0) mpi.note_wait(int(std::find(all.begin(), all.end(), messages.last) - all.begin()), waited);
     }
     bool opens = false;
     Mpi& mpi;

@@ -39,6 +39,7 @@ struct alignas(128) GroupRecord {
   std::atomic<uint32_t> epoch;  // how many groups have had this record
   struct alignas(128) Lane {
     std::atomic<uint32_t> arrived, generation;
+    std::atomic<int32_t> last;  // who came last to the newest meeting: it stays until all have come to the next
   } lanes[kLanes];
 };
 

@@ -55,7 +55,11 @@ void Post::receive(Messages& m, std::byte* data, int64_t bytes, int from, int ta
 }
 
 bool Post::progress(Messages& m) {
-  std::erase_if(m.all, [&](Messages::One& one) { return calls_->test(one.request); });
+  std::erase_if(m.all, [&](Messages::One& one) {
+    const bool done = calls_->test(one.request);
+    if (done && one.comes) m.last = one.peer;
+    return done;
+  });
   return m.all.empty();
 }
 

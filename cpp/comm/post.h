@@ -20,6 +20,7 @@ struct Messages {
     bool comes;  // to this rank
   };
   std::vector<One> all;
+  int last = -1;  // whose came last so far
 };
 
 class Post {

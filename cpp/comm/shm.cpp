@@ -99,6 +99,8 @@ class Shm final : public Visible {
     const std::byte* heap = memory_.heap(seat_.rank());
     return data >= heap && data + bytes <= heap + kHeapBytes;
   }
+  int64_t place_of(const std::byte* mine) const override { return memory_.place_of(mine); }
+  std::byte* at_place(int64_t place) const override { return memory_.at(place); }
   int64_t window() const override { return kWindowBytes; }
   void left() override { seat_.leave(); }
 
@@ -113,6 +115,7 @@ class Shm final : public Visible {
     desk(rank_).lanes[lane].meeting.store(seen + 1, std::memory_order_relaxed);
     if (int(g.arrived.fetch_add(1, std::memory_order_acq_rel)) + 1 == size()) {
       g.arrived.store(0, std::memory_order_relaxed);
+      g.last.store(rank_, std::memory_order_relaxed);
       g.generation.fetch_add(1, std::memory_order_release);
       for (int r : group_->members)
         if (r != seat_.rank()) memory_.ring(r);
@@ -136,7 +139,9 @@ class Shm final : public Visible {
       sleep_past(lane, seen);
       beside().progress();
     }
-    waiting_ += std::chrono::duration<double>(Clock::now() - start).count();
+    const double waited = std::chrono::duration<double>(Clock::now() - start).count();
+    waiting_ += waited;
+    note_wait(group_->record().lanes[lane].last.load(std::memory_order_relaxed), waited);
   }
 
   std::shared_ptr<Communicator> join(int, const std::vector<int>& ranks, int me) override {

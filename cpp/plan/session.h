@@ -110,6 +110,7 @@ class Session {
   int here() const { return peers_ ? 1 : config_.world; }
   int first() const { return peers_ ? peers_->rank() : 0; }
   void connect();
+  void share_update();
   Named digests(int here) const;
   void share_rows(const Batch& batch, std::span<std::byte* const> out);
   const StepReport& run_micro(const Batch& micro, const StepSettings& settings);
