@@ -3,8 +3,8 @@
   python bench/ranks.py train [--rounds 9]
   python bench/ranks.py all_reduce [--mpi PYTHON]        (of an environment with mpi4py and its mpiexec)
 
-Contenders are groups of processes that are all there from the start and take turns, in a rotating order; ratios are
-medians over the rounds. Efficiency is the time of one rank over twice that of two, with the same global batch. Torch
+Contenders are groups of processes that are all there from the start and take turns, in a rotating order; a turn's time
+is the median of its calls, and ratios are medians over the rounds. Efficiency is the time of one rank over twice that of two, with the same global batch. Torch
 trains by DistributedDataParallel over gloo, with its fused optimizer. "copy" is one thread's copy of as many bytes.
 """
 
@@ -36,8 +36,8 @@ class Group:
         one = {k: "1" for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
         self.processes = [
-            subprocess.Popen([word.replace("RANK", str(r)) for word in start] + worker, env={**os.environ, **one, **root})
-            for r in range(ranks if "RANK" in " ".join(start) else 1)
+            subprocess.Popen([word.replace("{rank}", str(r)) for word in start] + worker, env={**os.environ, **one, **root})
+            for r in range(ranks if "{rank}" in " ".join(start) else 1)
         ]
 
     def run(self, what: int, times: int) -> float:
@@ -110,7 +110,7 @@ def all_reduce(options: argparse.Namespace) -> None:
 
 
 def torch_command() -> list[str]:
-    return ["env", "THALWEG_BENCH_RANK=RANK", sys.executable]
+    return ["env", "THALWEG_BENCH_RANK={rank}", sys.executable]
 
 
 def main() -> int:
