@@ -3,6 +3,7 @@
 // the continuation of the tree over the shards (exec/shards.h). For other numbers of ranks the tree is that of
 // fold_tree over 0..size-1. merge must be bitwise commutative.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -24,6 +25,19 @@ struct Ranks {
 // into = merge(into, from) for `count` elements.
 using Merge =
     std::function<void(std::byte* into, Ranks into_ranks, const std::byte* from, Ranks from_ranks, int64_t count)>;
+
+// Elements dealt out among ranks: number i is that of rank i / length % size. length 0: they are not.
+struct Stripes {
+  int64_t length = 0;
+  int64_t first = 0;  // the number of the first element of an array
+
+  // f(begin, end) for the runs of rank r among `count` elements of the array.
+  template <class F>
+  void each(int r, int size, int64_t count, const F& f) const {
+    for (int64_t k = first / length; k * length < first + count; k++)
+      if (k % size == r) f(std::max(k * length - first, int64_t(0)), std::min((k + 1) * length - first, count));
+  }
+};
 
 // What the ranks are at: the updates done and the rows of the batch. -1: nothing in particular.
 struct Context {
@@ -47,6 +61,11 @@ class Communicator {
   // stays and is not touched until finish() of the ticket returns or is_finished(); `keep` is held until then.
   virtual uint64_t start_all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, Merge merge,
                                     std::shared_ptr<void> keep = nullptr) = 0;
+  // As start_all_reduce, but rank r may get the sum of its own stripes alone, where that is less to do.
+  virtual uint64_t start_reduce_stripes(std::byte* data, int64_t elements, int64_t element_bytes, const Stripes&,
+                                        Merge merge) {
+    return start_all_reduce(data, elements, element_bytes, std::move(merge));
+  }
   // Goes on with what was started as far as that needs no waiting; whether all of it is done. Throws as finish().
   virtual bool poll() = 0;
   // Waits for the started calls up to this one, by the rules of the others. Throws the first error of any of them.
@@ -68,9 +87,14 @@ class Communicator {
   std::span<const double> waited_for() const { return waited_for_; }
   // Zeroed memory that the others see, so that collectives on it copy nothing; null where there is none.
   virtual std::shared_ptr<std::byte> take(int64_t) { return nullptr; }
+  // Where each rank's memory lies in this process, this rank's being `mine`; empty where they don't see all of it. A
+  // collective.
+  virtual std::vector<std::byte*> see(std::byte*, int64_t) { return {}; }
   virtual std::vector<std::string> flight() const { return {}; }  // the last collectives, as lines, the newest last
 
   int64_t bytes_sent() const { return bytes_sent_; }  // payload of this rank that went to others so far, copies counted
+
+  void count_sent(int64_t bytes) { bytes_sent_ += bytes; }  // that others read beside collectives
 
   // How a training step exchanges gradients: in calls that wait (off), or in started ones, with which this rank's
   // thread goes on between two nodes, or a thread of their own (ranks of one memory have none: the exchange is work of

@@ -173,8 +173,12 @@ class Mpi final : public Communicator {
     void wait() final {
       const auto start = std::chrono::steady_clock::now();
       mpi.post_->wait(messages, mpi.waits(what));
-      if (opens)
-        mpi.waited(messages.last, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+      if (!opens) return;
+      const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      mpi.waiting_ += waited;
+      const std::vector<int>& all = mpi.members_;
+      if (messages.last >= 0)
+        mpi.note_wait(int(std::find(all.begin(), all.end(), messages.last) - all.begin()), waited);
     }
     bool opens = false;
     Mpi& mpi;
@@ -211,11 +215,6 @@ class Mpi final : public Communicator {
   void run(Going going) {
     const Lock lock(post_->mutex());
     going.run();
-  }
-
-  void waited(int member, double seconds) {
-    waiting_ += seconds;
-    if (member >= 0) note_wait(int(std::find(members_.begin(), members_.end(), member) - members_.begin()), seconds);
   }
 
   Going open(Lane& lane, Call c);

@@ -103,6 +103,8 @@ class Shm final : public Visible {
     const std::byte* heap = memory_.heap(seat_.rank());
     return data >= heap && data + bytes <= heap + kHeapBytes;
   }
+  int64_t place_of(const std::byte* mine) const override { return memory_.place_of(mine); }
+  std::byte* at_place(int64_t place) const override { return memory_.at(place); }
   int64_t window() const override { return kWindowBytes; }
   void left() override { seat_.leave(); }
 

@@ -30,7 +30,7 @@ struct Shown {
 struct Meetings {
   std::atomic<uint64_t> generation{0};
   int arrived = 0;
-  int last = 0;                // who came last to the newest one: it stays until all have come to the next
+  int last = 0;                // who came last to the newest meeting: it stays until all have come to the next
   std::vector<Call> calls[2];  // by parity
   std::vector<Shown> shown;
   std::vector<std::vector<std::byte>> small[2];
@@ -139,6 +139,8 @@ class Threads final : public Visible {
   const std::byte* shown(int lane, int r, int64_t) const override { return lanes(lane).shown[size_t(r)].data; }
   std::byte* own(int lane, int64_t) override { return lanes(lane).shown[size_t(rank_)].data; }
   bool sees(const std::byte*, int64_t) const override { return true; }
+  int64_t place_of(const std::byte* mine) const override { return reinterpret_cast<int64_t>(mine); }
+  std::byte* at_place(int64_t place) const override { return reinterpret_cast<std::byte*>(place); }
   int64_t window() const override { return std::numeric_limits<int64_t>::max(); }
   void left() override {
     std::lock_guard lock(world().mutex);

@@ -13,6 +13,12 @@ int64_t bytes_of_sum(const Call& c, int rank, int size) {
   return is_whole(c, size) ? bytes_of(c) * (size - 1) : bytes_reduced(c, rank, size);
 }
 
+int64_t bytes_of_stripes(const Call& c, int rank, int size, const Stripes& stripes) {
+  int64_t mine = 0;
+  stripes.each(rank, size, c.elements, [&](int64_t begin, int64_t end) { mine += end - begin; });
+  return (c.elements - mine) * c.element_bytes;
+}
+
 }  // namespace
 
 void Visible::Opening::result() {
@@ -72,6 +78,26 @@ uint64_t Visible::start_all_reduce(std::byte* data, int64_t elements, int64_t el
                       [&](const Merge& kept) { return reduce(lanes_[1], c, data, kept, keep); });
 }
 
+uint64_t Visible::start_reduce_stripes(std::byte* data, int64_t elements, int64_t element_bytes, const Stripes& stripes,
+                                       Merge merge) {
+  Call c = call_of(Operation::start_all_reduce, data, elements, element_bytes);
+  if (c.in_place) c.root = int32_t(stripes.length);
+  return started_.add(std::move(merge), nullptr,
+                      [&](const Merge& kept) { return reduce(lanes_[1], c, data, kept, nullptr, stripes); });
+}
+
+std::vector<std::byte*> Visible::see(std::byte* mine, int64_t bytes) {
+  const int64_t place = sees(mine, bytes) ? place_of(mine) : -1;
+  std::vector<int64_t> places(static_cast<size_t>(size()));
+  all_gather(reinterpret_cast<const std::byte*>(&place), 1, sizeof place, reinterpret_cast<std::byte*>(places.data()));
+  std::vector<std::byte*> all;
+  for (int64_t p : places) {
+    if (p == -1) return {};
+    all.push_back(at_place(p));
+  }
+  return all;
+}
+
 bool Visible::poll() {
   started_.progress();
   started_.check();
@@ -120,10 +146,11 @@ void Visible::leave() {
 Going Visible::open(Lane& lane, Call c) { co_await Until<Opening>(*this, lane, begin(lane, c, nullptr)); }
 
 // Whoever has the folded share of a piece in its memory shows it there.
-Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep) {
+Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes) {
   const int64_t element = c.element_bytes;
   lane.folder.prepare(size(), element);
-  bytes_sent_ += bytes_of_sum(c, rank(), size());
+  bytes_sent_ +=
+      stripes.length && c.in_place ? bytes_of_stripes(c, rank(), size(), stripes) : bytes_of_sum(c, rank(), size());
   if (!is_small(c) && !c.in_place && element > window()) {
     co_await Until<Part>(reduce_gathered(lane, c, data, merge));
     co_return;
@@ -139,7 +166,11 @@ Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, K
     show(lane.number, at, p.count * element, p.k, keep);
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
-    if (p.count < size()) {  // fewer elements than ranks: each folds all of them
+    if (stripes.length && c.in_place) {
+      stripes.each(rank(), size(), c.elements, [&](int64_t begin, int64_t end) {
+        fold_shown(lane, p, begin, end, element, merge, own(lane.number, p.k) + begin * element);
+      });
+    } else if (p.count < size()) {  // fewer elements than ranks: each folds all of them
       std::byte* folded = memory(lane, p.count * element);
       fold_shown(lane, p, 0, p.count, element, merge, folded);
       co_await Until<Meeting>(*this, lane.number);

@@ -16,6 +16,8 @@ class Visible : public Communicator {
   void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) final;
   uint64_t start_all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, Merge merge,
                             std::shared_ptr<void> keep) final;
+  uint64_t start_reduce_stripes(std::byte* data, int64_t elements, int64_t element_bytes, const Stripes& stripes,
+                                Merge merge) final;
   bool poll() final;
   void finish(uint64_t ticket) final;
   bool is_finished(uint64_t ticket) const final { return started_.done() >= ticket; }
@@ -24,6 +26,7 @@ class Visible : public Communicator {
   void broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) final;
   std::shared_ptr<Communicator> split(int color, int key) final;
   void leave() final;
+  std::vector<std::byte*> see(std::byte* mine, int64_t bytes) final;
   std::vector<std::string> flight() const final { return flight_.lines(); }
   void set_overlap(Overlap overlap) final {
     Communicator::set_overlap(overlap == Overlap::thread ? Overlap::nodes : overlap);
@@ -53,7 +56,9 @@ class Visible : public Communicator {
   virtual const std::byte* shown(int lane, int r, int64_t piece) const = 0;
   virtual std::byte* own(int lane, int64_t piece) = 0;                // what this rank shows, to put results in
   virtual bool sees(const std::byte* data, int64_t bytes) const = 0;  // whether the others see it where it is
-  virtual int64_t window() const = 0;                                 // bytes that a piece of other data can have
+  virtual int64_t place_of(const std::byte* mine) const = 0;          // as other ranks can be told, and find it by at()
+  virtual std::byte* at_place(int64_t place) const = 0;
+  virtual int64_t window() const = 0;  // bytes that a piece of other data can have
   // The group of `members` (ranks of this group), me among them; made by all of them at a time.
   virtual std::shared_ptr<Communicator> join(int color, const std::vector<int>& members, int me) = 0;
   virtual void left() = 0;
@@ -113,7 +118,7 @@ class Visible : public Communicator {
   std::byte* memory(Lane& lane, int64_t bytes);
 
   using Keep = std::shared_ptr<void>;
-  Going reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep);
+  Going reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes = {});
   Going reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge);
   Going scatter(Lane& lane, Call c, std::byte* data, const Merge& merge);
   Going gather(Lane& lane, Call c, const std::byte* mine, std::byte* all);

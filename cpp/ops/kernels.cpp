@@ -40,6 +40,8 @@ Kernels make_kernels() {
           .operators = all_operators(),
           .update = update,
           .sum_of_squares = sum_of_squares,
+          .squares_of_blocks = squares_of_blocks,
+          .fold_blocks = fold_blocks,
           .add = add,
           .first_non_finite = first_non_finite,
           .merge_sums = merge_sums,

@@ -24,6 +24,8 @@ struct Kernels {
   UpdateFn update;
   // Sum of squares of n elements in the fixed tree (block sums in double).
   double (*sum_of_squares)(const Exec&, DType, const std::byte* x, int64_t n);
+  void (*squares_of_blocks)(const Exec&, DType, const std::byte* x, int64_t n, double* sums);
+  double (*fold_blocks)(const double* sums, int64_t n);
   void (*add)(const Exec&, DType, std::byte* into, const std::byte* from, int64_t n);    // into += from
   int64_t (*first_non_finite)(const Exec&, DType, Kind, const std::byte* x, int64_t n);  // -1: all finite
   // Merge two ranks' values: elements [begin, end) of sums, or moments (2, C) over n_into and n_from rows.

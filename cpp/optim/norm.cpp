@@ -12,7 +12,6 @@
 namespace thalweg {
 namespace {
 
-constexpr int64_t kBlock = 4096;
 constexpr int kLanes = 64;  // several vectors: one chain of fma would wait for itself
 
 template <class F>
@@ -28,8 +27,8 @@ T* typed(std::byte* p) {
   return reinterpret_cast<T*>(p);
 }
 
-// The sum of squares of up to kBlock elements, accumulated in A: element i goes to lane i mod 64, the lanes fold in
-// pairs.
+// The sum of squares of up to kSquaresBlock elements, accumulated in A: element i goes to lane i mod 64, the lanes fold
+// in pairs.
 template <class A, class T>
 A block_squares(const T* x, int64_t n) {
   A lane[kLanes] = {};
@@ -50,24 +49,28 @@ double squares_of_block(const T* x, int64_t n) {
   return in_range ? sum : block_squares<double>(x, n);
 }
 
-// The fold of sums [first, first + n) of an aligned run, in the tree of shards.h.
-double fold(const double* sums, int64_t n) {
+}  // namespace
+
+double fold_blocks(const double* sums, int64_t n) {
   double slot[64] = {};
   fold_tree(n, [&](int64_t i, int level) { slot[level] = sums[i]; }, [&](int a, int b) { slot[a] += slot[b]; });
   return slot[0];
 }
 
-}  // namespace
-
-double sum_of_squares(const Exec& exec, DType t, const std::byte* x, int64_t n) {
-  const int64_t blocks = (n + kBlock - 1) / kBlock;
-  double* sums = exec.scratch<double>(0, Slot::shared, std::max<int64_t>(blocks, 1));
+void squares_of_blocks(const Exec& exec, DType t, const std::byte* x, int64_t n, double* sums) {
+  const int64_t blocks = (n + kSquaresBlock - 1) / kSquaresBlock;
   with_type(t, [&]<class T>(T) {
     exec.parallel(blocks, double(n) * 0.1, [&](int64_t b, int) {
-      sums[b] = squares_of_block(typed<T>(x) + b * kBlock, std::min(kBlock, n - b * kBlock));
+      sums[b] = squares_of_block(typed<T>(x) + b * kSquaresBlock, std::min(kSquaresBlock, n - b * kSquaresBlock));
     });
   });
-  return fold(sums, blocks);
+}
+
+double sum_of_squares(const Exec& exec, DType t, const std::byte* x, int64_t n) {
+  const int64_t blocks = (n + kSquaresBlock - 1) / kSquaresBlock;
+  double* sums = exec.scratch<double>(0, Slot::shared, std::max<int64_t>(blocks, 1));
+  squares_of_blocks(exec, t, x, n, sums);
+  return fold_blocks(sums, blocks);
 }
 
 void add(const Exec& exec, DType t, std::byte* into, const std::byte* from, int64_t n) {
@@ -78,14 +81,14 @@ void add(const Exec& exec, DType t, std::byte* into, const std::byte* from, int6
 
 int64_t first_non_finite(const Exec& exec, DType t, Kind kind, const std::byte* x, int64_t n) {
   std::atomic<int64_t> found = n;
-  const int64_t blocks = (n + kBlock - 1) / kBlock;
+  const int64_t blocks = (n + kSquaresBlock - 1) / kSquaresBlock;
   with_type(t, [&]<class T>(T) {
     exec.parallel(blocks, double(n) * 0.1, [&](int64_t b, int worker) {
-      const int64_t size = std::min(kBlock, n - b * kBlock);
-      const T* block = typed<T>(x) + b * kBlock;
+      const int64_t size = std::min(kSquaresBlock, n - b * kSquaresBlock);
+      const T* block = typed<T>(x) + b * kSquaresBlock;
       if (kind == Kind::bf16) {  // of a plan in float32
-        float* numbers = exec.scratch<float>(worker, Slot::local, kBlock);
-        load_stored(typed<Bf16>(x) + b * kBlock, size, numbers);
+        float* numbers = exec.scratch<float>(worker, Slot::local, kSquaresBlock);
+        load_stored(typed<Bf16>(x) + b * kSquaresBlock, size, numbers);
         block = reinterpret_cast<const T*>(numbers);
       }
       std::conditional_t<sizeof(T) == 4, int32_t, int64_t> bad = 0;  // as wide as T, so that vectors stay whole
@@ -95,7 +98,7 @@ int64_t first_non_finite(const Exec& exec, DType t, Kind kind, const std::byte* 
       int64_t i = 0;
       while (abs(block[i]) < Format<T>::kInf) i++;
       int64_t seen = found.load();
-      while (b * kBlock + i < seen && !found.compare_exchange_weak(seen, b * kBlock + i)) {}
+      while (b * kSquaresBlock + i < seen && !found.compare_exchange_weak(seen, b * kSquaresBlock + i)) {}
     });
   });
   return found < n ? found.load() : -1;

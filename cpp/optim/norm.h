@@ -8,6 +8,10 @@ namespace thalweg {
 // whose sum overflows or nearly vanishes is added again in double, so that only non-finite elements (or squares beyond
 // double) show.
 double sum_of_squares(const Exec&, DType, const std::byte* x, int64_t n);
+// The same in two parts, so that ranks can share the blocks.
+inline constexpr int64_t kSquaresBlock = 4096;
+void squares_of_blocks(const Exec&, DType, const std::byte* x, int64_t n, double* sums);
+double fold_blocks(const double* sums, int64_t n);
 void add(const Exec&, DType, std::byte* into, const std::byte* from, int64_t n);    // into += from
 int64_t first_non_finite(const Exec&, DType, Kind, const std::byte* x, int64_t n);  // its index; -1: all are finite
 

@@ -56,6 +56,8 @@ StepReport Plan::step(const Batch& batch, const StepSettings& settings, Sums& ca
   const int64_t sent = replica_.comm->bytes_sent();
   StepReport report;
   bind();
+  program_.exchange_stripes(shares_update(settings) ? replica_.shared.stripes : Stripes());
+  seconds_shared_ = 0;
   load(batch);                       // rows of this rank -> its inputs
   run(0, backward_, settings.info);  // activations, loss
   if (replica_.comm->rank() == settings.delayed_rank)
@@ -74,7 +76,7 @@ StepReport Plan::step(const Batch& batch, const StepSettings& settings, Sums& ca
     }
   }
   report.sums = carried;
-  report.seconds_comm = program_.seconds_comm();
+  report.seconds_comm = program_.seconds_comm() + seconds_shared_;
   report.bytes_comm = replica_.comm->bytes_sent() - sent;
   report.seconds_wait = replica_.comm->seconds_waiting() - waited;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -152,7 +154,9 @@ void Plan::accumulate(const StepSettings& settings, const Sums& fresh, Sums& car
 
 double Plan::gradient_norm(double count) {
   const double squares =
-      kernels().sum_of_squares(replica_.exec(), dtype_, replica_.gradients.data(), layout_.parameter_elements);
+      program_.stripes().length
+          ? squares_of_stripes()
+          : kernels().sum_of_squares(replica_.exec(), dtype_, replica_.gradients.data(), layout_.parameter_elements);
   return std::sqrt(squares) / count;
 }
 
@@ -168,8 +172,11 @@ void Plan::update(const StepSettings& settings, double count, double norm) {
     }
     segments = clipped_;
   }
+  const bool shared = program_.stripes().length > 0;
+  if (shared) segments = replica_.shared.segments;
   kernels().update(replica_.exec(), dtype_, u, settings.rates, segments, replica_.parameters.data(),
-                   replica_.gradients.data(), replica_.state.data(), layout_.parameter_elements);
+                   replica_.gradients.data(), replica_.state.own(), layout_.parameter_elements);
+  if (shared) take_parameters();
 }
 
 void Plan::commit_buffers() {
@@ -203,12 +210,14 @@ int Plan::find_bad_here(std::string& what, const StepInfo& info) {
     what = text("parameter '", p.name, "' is not finite at element ", bad);
     return 0;
   }
+  program_.exchange_stripes({});
   const int found = program_.inspect(exec, *replica_.comm, {info.seed, info.step, row0_}, what);
   return found >= 0 ? found + 1 : -1;
 }
 
 Sums Plan::gradients(const Batch& batch, const StepInfo& info) {
   bind();
+  program_.exchange_stripes({});
   load(batch);
   run(0, program_.instructions(), info);
   return sums();
@@ -218,6 +227,7 @@ Sums Plan::evaluate(const Batch& batch, const StepInfo& info) { return gradients
 
 void Plan::profile(const Batch& batch, const StepInfo& info, std::vector<double>& seconds) {
   bind();
+  program_.exchange_stripes({});
   load(batch);
   seconds.resize(size_t(program_.instructions()));
   program_.profile(replica_.exec(), *replica_.comm, {info.seed, info.step, row0_}, seconds.data());

@@ -33,8 +33,8 @@ struct Sums {  // over the rows of a batch, on all ranks
 struct StepReport {
   Sums sums;
   double grad_norm = 0;
-  // seconds_comm: of the exchange between ranks, what no computation hid; part of it is seconds_wait, for ranks that came
-  // later. bytes_comm: payload that this rank sent.
+  // seconds_comm: of the exchange between ranks, what no computation hid; part of it is seconds_wait, for ranks that
+  // came later. bytes_comm: payload that this rank sent.
   double seconds = 0, seconds_comm = 0, seconds_wait = 0;
   int64_t bytes_comm = 0;
   int waited_for = -1;  // the rank that came last most, and for how long the others of this process waited for it
@@ -80,6 +80,9 @@ class Plan {
   double read(Value v) const;
   void accumulate(const StepSettings& settings, const Sums& fresh, Sums& carried);
   double gradient_norm(double count);
+  bool shares_update(const StepSettings& settings) const;
+  double squares_of_stripes();
+  void take_parameters();
   void update(const StepSettings& settings, double count, double norm);
   void commit_buffers();
   void find_bad(StepReport& report, const StepInfo& info);
@@ -95,6 +98,8 @@ class Plan {
   int64_t input_bytes_ = 0;
   uint64_t bound_ = ~uint64_t(0);
   int64_t row0_ = 0;              // of this rank in the global batch
+  double seconds_shared_ = 0;     // of the exchange that the shared update needs
+  std::vector<double> squares_;   // of the blocks of the gradients
   std::vector<Segment> clipped_;  // segments of one parameter each, for clipping per layer
 };
 

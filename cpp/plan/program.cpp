@@ -125,8 +125,9 @@ void Program::exchange(const Instruction& i, Communicator& comm) {
   const bool waits = comm.overlap() == Communicator::Overlap::off;
   for (const Range& r : i.ranges) {
     std::byte* at = gradients_ + r.begin * element;
-    if (waits) comm.all_reduce(at, r.end - r.begin, element, sums());
+    if (stripes_.length) comm.start_reduce_stripes(at, r.end - r.begin, element, {stripes_.length, r.begin}, sums());
     else comm.start_all_reduce(at, r.end - r.begin, element, sums());
+    if (waits) comm.finish();
   }
   exchanging_ = comm.overlap() == Communicator::Overlap::nodes;
 }

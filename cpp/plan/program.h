@@ -72,6 +72,9 @@ class Program {
   Program(const Graph& graph, BuildSpec spec);
   void bind(const Memory& memory);  // call again when an arena moved
   void bind_external(Value v, Buffer b);
+  // From now on the rank gets the sums of its own stripes of the gradients alone; length 0: all of them.
+  void exchange_stripes(const Stripes& stripes) { stripes_ = stripes; }
+  const Stripes& stripes() const { return stripes_; }
   void resolve();  // after bind or bind_external
   void run(int begin, int end, const Exec&, Communicator&, const StepInfo&);
   int instructions() const { return int(code_.size()); }
@@ -125,6 +128,7 @@ class Program {
   bool moved_ = true;  // some memory, since resolve()
   int64_t activation_bytes_ = 0;
   double seconds_comm_ = 0;
+  Stripes stripes_;
   bool exchanging_ = false;  // sums were started that need this thread
 };
 

@@ -31,6 +31,13 @@ Session::Session(std::shared_ptr<const Model> model, SessionConfig config, std::
   waits_after_.resize(size_t(config_.world));
   if (here() > 1) team_ = make_pool(here());
   connect();
+  share_update();
+}
+
+// Clipping by layer and sums of micro-batches need all gradients on every rank.
+void Session::share_update() {
+  if (config_.world == 1 || config_.accumulate > 1 || config_.max_layer_norm > 0) return;
+  run_ranks([&](int rank) { replicas_[size_t(rank)]->share_update(layout(), config_.dtype, states()); });
 }
 
 void Session::restart(const SessionConfig& config) {
@@ -42,7 +49,11 @@ void Session::restart(const SessionConfig& config) {
   config_.max_layer_norm = config.max_layer_norm;
   config_.skip_nonfinite = config.skip_nonfinite;
   config_.accumulate = config.accumulate;
-  for (auto& r : replicas_) r->clear_state(layout(), config_.dtype, states());
+  for (auto& r : replicas_) {
+    r->shared = {};
+    r->clear_state(layout(), config_.dtype, states());
+  }
+  share_update();
   t = 0;
 }
 

@@ -1,0 +1,127 @@
+"""Two ranks of one thread on two cores: how much faster they train than one, and how fast they add arrays.
+
+  python bench/ranks.py train [--rounds 9]
+  python bench/ranks.py all_reduce [--mpi PYTHON]        (of an environment with mpi4py and its mpiexec)
+
+Contenders are groups of processes that are all there from the start and take turns, in a rotating order; a turn's time
+is the median of its calls, and ratios are medians over the rounds. Efficiency is the time of one rank over twice that of two, with the same global batch. Torch
+trains by DistributedDataParallel over gloo, with its fused optimizer. "copy" is one thread's copy of as many bytes.
+"""
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BLOCK_SECONDS = 0.4
+SIZES = (1 << 10, 1 << 20, 16 << 20, 100 << 20)
+
+
+class Group:
+    """Processes that do the same, on command: each reads numbers from a pipe of its own, rank 0 answers with seconds."""
+
+    def __init__(self, folder: Path, name: str, ranks: int, start: list[str], *arguments: str) -> None:
+        self.name = name
+        self.ranks = [folder / f"{name}-{r}" for r in range(ranks)]
+        self.answer = folder / f"{name}-answer"
+        for path in [*self.ranks, self.answer]:
+            os.mkfifo(path)
+        worker = [str(HERE / "ranks_worker.py"), *arguments, str(folder), name]
+        one = {k: "1" for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        self.processes = [
+            subprocess.Popen([word.replace("{rank}", str(r)) for word in start] + worker, env={**os.environ, **one, **root})
+            for r in range(ranks if "{rank}" in " ".join(start) else 1)
+        ]
+
+    def run(self, what: int, times: int) -> float:
+        """Seconds of one of `times` calls of the job with this number."""
+        for path in self.ranks:
+            path.write_text(f"{what} {times}\n")
+        return float(self.answer.read_text())
+
+    def end(self) -> None:
+        for path in self.ranks:
+            path.write_text("end\n")
+        for process in self.processes:
+            process.wait(20)
+
+
+@contextlib.contextmanager
+def groups(*wanted: tuple) -> Iterator[list[Group]]:
+    with tempfile.TemporaryDirectory() as folder:
+        made = [Group(Path(folder), *w) for w in wanted]
+        try:
+            yield made
+        finally:
+            for group in made:
+                group.end()
+
+
+def interleave(contenders: list[Group], what: int, rounds: int) -> dict[str, list[float]]:
+    times = {}
+    for group in contenders:
+        group.run(what, 2)
+        times[group.name] = max(1, round(BLOCK_SECONDS / group.run(what, 3)))
+    seconds: dict[str, list[float]] = {group.name: [] for group in contenders}
+    for k in range(rounds):
+        for group in contenders[k % len(contenders) :] + contenders[: k % len(contenders)]:
+            seconds[group.name].append(group.run(what, times[group.name]))
+    return seconds
+
+
+def ratio(over: list[float], of: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(over, of, strict=True))
+
+
+PYTHON = [sys.executable]
+LAUNCH = [sys.executable, "-c", "from thalweg_command import main; main()", "launch", "-n", "2"]
+
+
+def train(options: argparse.Namespace) -> None:
+    for network, rows in (("mlp", 256), ("resnet20", 128)):
+        wanted = [("one", 1, PYTHON, "train", network, str(rows)), ("two", 2, LAUNCH, "train", network, str(rows)),
+                  ("ddp", 2, torch_command(), "ddp", network, str(rows))]  # fmt: skip
+        with groups(*wanted) as made:
+            seconds = interleave(made, 0, options.rounds)
+        ms = {name: 1e3 * statistics.median(s) for name, s in seconds.items()}
+        efficiency = ratio(seconds["one"], seconds["two"]) / 2
+        print(f"{network} b{rows}: one rank {ms['one']:.2f} ms, two {ms['two']:.2f} ms, torch DDP {ms['ddp']:.2f} ms; "
+              f"efficiency {efficiency:.3f}, {ratio(seconds['ddp'], seconds['two']):.2f} times DDP", flush=True)  # fmt: skip
+
+
+def all_reduce(options: argparse.Namespace) -> None:
+    wanted = [("own", 2, LAUNCH, "own"), ("shared", 2, LAUNCH, "shared"), ("gloo", 2, torch_command(), "gloo"),
+              ("copy", 1, PYTHON, "copy")]  # fmt: skip
+    if options.mpi:
+        wanted.insert(2, ("mpi4py", 2, [str(Path(options.mpi).parent / "mpiexec"), "-n", "2", options.mpi], "mpi4py"))
+    with groups(*wanted) as made:
+        for i, size in enumerate(SIZES):
+            seconds = interleave(made, i, options.rounds)
+            texts = [f"{name} {1e6 * statistics.median(s):,.1f} us" for name, s in seconds.items()]
+            ratios = [f"{ratio(seconds[n], seconds['shared']):.1f} times {n}" for n in seconds if n not in ("shared", "own")]
+            print(f"{size:>11,} bytes: {', '.join(texts)}; shared is {', '.join(ratios)}", flush=True)
+
+
+def torch_command() -> list[str]:
+    return ["env", "THALWEG_BENCH_RANK={rank}", sys.executable]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "all_reduce"])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--mpi", metavar="PYTHON")
+    options = parser.parse_args()
+    {"train": train, "all_reduce": all_reduce}[options.what](options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
