@@ -55,8 +55,8 @@ StepReport Plan::step(const Batch& batch, const StepSettings& settings, Sums& ca
   const double waited = replica_.comm->seconds_waiting();
   StepReport report;
   bind();
-  load(batch);                                             // rows of this rank -> its inputs
-  run(0, backward_, settings.info);                        // activations, loss
+  load(batch);                       // rows of this rank -> its inputs
+  run(0, backward_, settings.info);  // activations, loss
   if (replica_.comm->rank() == settings.delayed_rank)
     std::this_thread::sleep_for(std::chrono::duration<double>(settings.seconds_delay));
   run(backward_, program_.instructions(), settings.info);  // gradients; each bucket is exchanged when it is full

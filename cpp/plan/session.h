@@ -131,9 +131,9 @@ class Session {
   std::shared_ptr<Communicator> peers_;
   std::vector<std::unique_ptr<Replica>> replicas_;
   std::vector<Plans> plans_;
-  std::unique_ptr<Pool> team_;       // one thread for each rank; the caller is rank 0
-  std::vector<StepReport> reports_;  // of each rank here, of the last micro-batch
-  std::vector<Sums> carried_;        // of each rank here, between micro-batches
+  std::unique_ptr<Pool> team_;                      // one thread for each rank; the caller is rank 0
+  std::vector<StepReport> reports_;                 // of each rank here, of the last micro-batch
+  std::vector<Sums> carried_;                       // of each rank here, between micro-batches
   std::vector<double> waits_before_, waits_after_;  // of the ranks here, for each rank
   mutable std::recursive_mutex mutex_;
 };

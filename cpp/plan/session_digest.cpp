@@ -91,8 +91,7 @@ std::vector<Session::Digested> Session::digests(int here, bool all) const {
   if (!all) return found;
   for (auto& e : layout().buffers) add("buffer", -1, e, r.buffers.data());
   for (int k = 0; k < states(); k++)
-    for (auto& e : layout().parameters)
-      add("optimizer state", k, e, r.state.data() + k * parameters * element);
+    for (auto& e : layout().parameters) add("optimizer state", k, e, r.state.data() + k * parameters * element);
   return found;
 }
 
