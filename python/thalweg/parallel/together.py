@@ -31,7 +31,7 @@ def agree(comm: Any, asked: int, stop: bool, pace: float, waits: np.ndarray) -> 
         float(found[:, 0].max()),
         float(found[:, 1].max()),
         float(found[0, 2]),
-        found[:, 3:].reshape(comm.size, *waits.shape),
+        found[:, 3:].reshape(len(found), *waits.shape),
     )
 
 
