@@ -83,7 +83,13 @@ def what_loads(side: str, case: Case, folder: Path) -> str:
     script = folder / "load.py"
     script.write_text(head + case.load)
     done = subprocess.run(
-        [sys.executable, script], cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, script],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     return "loads" if "loads" in done.stdout else (done.stderr.strip().splitlines() or ["nothing"])[-1]
 
@@ -92,7 +98,7 @@ def verdict(case: Case, code: int, said: str, seconds: float, left: str) -> tupl
     """Return (one word, the line that says most)."""
     everything = [line.strip() for line in (said + "\n" + left).splitlines()]
     lines = [line for line in everything if not NOISE.search(line)]
-    errors = [line for line in lines if re.search(r"\w(Error|Exception)\b", line)] or lines
+    errors = [line for line in lines if re.search(r"\w(Error|Exception)\b|enforce fail", line)] or lines
     match = next((line for line in everything for pattern in case.named if pattern and re.search(pattern, line)), "")
     if seconds >= HANG_SECONDS:
         return "hangs", ""
@@ -112,8 +118,10 @@ def cell(case: Case, side: str) -> str:
         code, said, seconds = run(side, case, folder)
         left = what_loads(side, case, folder)
     word, line = verdict(case, code, said, seconds, left)
-    state = "" if not case.load or case.signal else "; the checkpoint loads" if left == "loads" else "; no checkpoint"
-    shown = re.sub(r"^\[rank\d\]: *|^\[\d\] |^thalweg: ", "", line)
+    state = "" if not case.load or case.signal else "; a checkpoint loads" if left == "loads" else "; none loads"
+    shown = re.sub(
+        r"^\[rank\d\]: *|^\[\d\] |^thalweg: |\[/\S+:\d+\] |thalweg\.(_core|checkpoint\.manifest)\.", "", line
+    )
     return f"{word}, {seconds:.1f} s{state}" + (f": {shown[:110]}" if shown else "")
 
 

@@ -168,7 +168,7 @@ CASES = [
     case(
         "no room for a file",
         FULL + AGAIN,
-        r"File too large",
+        r"File too large|failed writing",
         torch=FULL + "train(make(), every=3)",
         load=LOADS,
     ),
