@@ -78,8 +78,8 @@ def main(arguments: list[str], *, every: int = 1) -> int:
         flips = list(bits(folder, count, random.Random(seed), every=every))
         missed = [(path.name, bit) for path, bit in flips if not is_noticed(path, bit)]
         checkpoint.load(folder)
-    print(f"{len(flips) - count} bits of headers and texts, {count} of data flipped in {time.monotonic() - start:.0f} s: "
-          f"{len(missed)} not noticed {missed[:5] or ''}")  # fmt: skip
+    print(f"{len(flips) - count} bits of headers and texts, {count} of data flipped: {len(missed)} not noticed",
+          f"{missed[:5] or ''} ({time.monotonic() - start:.0f} s)")  # fmt: skip
     return int(bool(missed))
 
 

@@ -222,8 +222,8 @@ class Session:
         they stand; the last batch may be short). rates: (steps, groups, fields). Calls progress(steps done, last
         report) about every `interval` seconds; an exception in it (KeyboardInterrupt too) ends the run at that
         step's edge with the state whole. Returns one row per finished step: loss, count, metrics (steps, m),
-        grad_norm, seconds, seconds_comm, seconds_wait, waited_for, seconds_waited_for, skipped. Where an exception ends the run, unfinished(the same of the steps that were
-        done) is called before it is raised."""
+        grad_norm, seconds, seconds_comm, seconds_wait, waited_for, seconds_waited_for, skipped. Where an exception ends
+        the run, unfinished(the same of the steps that were done) is called before it is raised."""
     def evaluate(self, inputs: Sequence[np.ndarray], batch_size: int) -> dict[str, Any]: ...  # loss, metrics, count
     def predict(self, inputs: Sequence[np.ndarray], batch_size: int) -> list[np.ndarray]: ...
     def gradients(

@@ -12,8 +12,8 @@ TIMES = ("seconds", "seconds_comm", "seconds_wait")
 class Waits:
     """Adds up what the steps of a training report; print it to see it.
 
-    seconds, seconds_comm, seconds_wait: of this rank's steps in all, in their collectives, and there until the last rank
-    had come. waited_for: for each rank the seconds that the others, on average, waited for it.
+    seconds, seconds_comm, seconds_wait: of this rank's steps in all, in their collectives, and there until the last
+    rank had come. waited_for: for each rank the seconds that the others, on average, waited for it.
     A wait is measured on the waiting rank's own clock, from its coming to a collective until the last rank came; who
     that was is told by the order of coming. So no two clocks are ever compared.
     """

@@ -1,5 +1,5 @@
-"""Whatever happens to one rank, all end soon, with a message that names it and an exit code; no process is left, and the
-checkpoints go on with the bits of a run to which nothing happened."""
+"""Whatever happens to one rank, all end soon, with a message that names it and an exit code; no process is left, and
+the checkpoints go on with the bits of a run to which nothing happened."""
 
 import pytest
 import thalweg as tw
@@ -103,7 +103,7 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
         "net = nn.Sequential(nn.Linear(3 + rank), nn.ReLU(), nn.Linear(5))\n"
         "tw.Trainer(net, loss=tw.losses.CrossEntropy(), optimizer=tw.optim.SGD(lr=0.1)).build(x, y)",
         1,
-        ['[Trainer] the ranks differ: network is', '"0.bias": [3]', "on rank 0 and", '"0.bias": [4]'],
+        ["[Trainer] the ranks differ: network is", '"0.bias": [3]', "on rank 0 and", '"0.bias": [4]'],
     ),
     "flipped": (
         FLIP + "fit(make(check_every=1), callbacks=[At(1, 3, flip)])",

@@ -12,6 +12,7 @@ import pytest
 
 from . import jobs
 from .test_bits import BODY, found
+from .test_faults import FLIP
 from .test_signals import SLOW
 
 pytestmark = pytest.mark.timeout(120)
@@ -50,6 +51,11 @@ FAULTS = {  # body, exit code, messages
         "fit(make(), callbacks=[At(1, 4, lambda: time.sleep(50))])",
         6,
         ["rank 0 ends: rank 0 has waited 1 s in all_reduce of", "for rank 1, the limit is 1 s"],
+    ),
+    "flipped": (
+        FLIP + "trainer = make(check_every=1); fit(trainer, callbacks=[At(1, 3, flip)])",
+        6,
+        ["ReplicaError: the ranks differ after update 3: parameter '4.weight' of rank 1 is not that of rank 0: "],
     ),
     "large": (  # sums in several turns, counts that no rank divides
         "c = tw.parallel.communicator(); i = np.arange(17_000_001) % 1000; a = (i + c.rank).astype('f4')\n"

@@ -88,6 +88,27 @@ def test_a_checkpoint_rebuilds_the_trainer(world, precision, tw, tmp_path):
     np.testing.assert_array_equal(again.predict(x), whole.predict(x))
 
 
+@pytest.mark.parametrize("before", [1, 2, 3, 4, 6, 8])
+def test_any_number_of_ranks_goes_on_with_the_checkpoint_of_any_other(before, tw, tmp_path):
+    """The same bits between numbers that divide the shards, and for each pair always; else equal to rounding."""
+    first = make(tw, world=before, dtype="float64")
+    with pytest.raises(Stop):
+        fit(first, callbacks=[stop_at(tw, 5)], verbose=0)
+    first.save(tmp_path / "run")
+    ended = {}
+    for after in (1, 2, 3, 4, 6, 8, 3):
+        again = tw.Trainer.load(tmp_path / "run", world=after)
+        assert again.digest() == first.digest()  # parameters, buffers and the optimizer's state, on every rank
+        fit(again, verbose=0)
+        assert ended.setdefault(after, again).digest() == again.digest()
+    fit(first, verbose=0)
+    exact = [t.digest() for world, t in ended.items() if 8 % world == 0]
+    assert len(set(exact)) == 1 and (8 % before or exact[0] == first.digest())
+    for t in ended.values():
+        for name, value in t.parameters().items():
+            np.testing.assert_allclose(value, first.parameters()[name], rtol=1e-9, atol=1e-11, err_msg=name)
+
+
 def deciding(tw):
     """Callbacks that remember: what they decide depends on the epochs before."""
     return [

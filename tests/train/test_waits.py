@@ -49,12 +49,13 @@ def test_the_epoch_says_who_was_late(tw, capsys, monkeypatch):
 @pytest.mark.parametrize("text", ["1", "a:1", "1:x", "1:-2", "1:nan"])
 def test_delays_are_rank_and_seconds(text, tw, monkeypatch):
     monkeypatch.setenv("THALWEG_DELAY", text)
-    with pytest.raises(RuntimeError, match="THALWEG_DELAY is .*, expected RANK:SECONDS"):
+    with pytest.raises(RuntimeError, match=r"THALWEG_DELAY is .*, expected RANK:SECONDS"):
         trainer(tw, 2).build(*data(8))
 
 
 def columns(steps, seconds=1.0):
-    return {"seconds": np.full(steps, seconds), "seconds_comm": np.full(steps, 0.5), "seconds_wait": np.full(steps, 0.2)}
+    times = {"seconds": seconds, "seconds_comm": 0.5, "seconds_wait": 0.2}
+    return {name: np.full(steps, value) for name, value in times.items()}
 
 
 def test_what_processes_say_adds_up():
@@ -65,7 +66,8 @@ def test_what_processes_say_adds_up():
     np.testing.assert_allclose(seconds, [0.3, 0.15])  # means of the two others
     np.testing.assert_allclose(waits.waited_for, [0.15, 0.3, 0.05])
     assert waits.line() == "rank 1 made the others wait 15% of the time"
-    assert str(waits).splitlines()[0] == "2.00 s in steps of this rank: 50.0% computing, 30.0% exchanging, 20.0% waiting"
+    first = str(waits).splitlines()[0]
+    assert first == "2.00 s in steps of this rank: 50.0% computing, 30.0% exchanging, 20.0% waiting"
 
 
 def test_what_threads_say_is_a_mean_already():

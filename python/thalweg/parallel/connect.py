@@ -85,8 +85,8 @@ def _connect(launch: Launch) -> Any:
     if launch.job:
         return _core.make_shm(meet.memory(launch.job, launch.rank, launch.size, limit), launch.rank, limit)
     raise LaunchError(
-        f"this process is rank {launch.rank} of {launch.size} of torchrun on several machines, which only MPI connects: "
-        f"start with mpirun -n {launch.size}, or all ranks on one machine"
+        f"this process is rank {launch.rank} of {launch.size} of torchrun on several machines, which only MPI "
+        f"connects: start with mpirun -n {launch.size}, or all ranks on one machine"
     )
 
 

@@ -59,7 +59,8 @@ def started() -> Finding | None:
         if launch is None or launch.size == 1:
             return None
         if other := _other_library(launch):  # which might end this process when it starts
-            return Finding("launcher", BAD, f"{launch.launcher}, but {other}", advice(DIFFERENT, other.split("has ")[1]))
+            fix = advice(DIFFERENT, other.split("has ")[1])
+            return Finding("launcher", BAD, f"{launch.launcher}, but {other}", fix)
         os.environ.setdefault(environment.START_TIMEOUT, str(SECONDS))
         text = bench.ping(connect.communicator())
     except (environment.LaunchError, _core.LostError) as error:
@@ -83,7 +84,8 @@ def places(ranks: int) -> Finding:
         few = f"start {cores}" if cores > 1 else "train on one rank"
         fix = f"{few}, or on more machines by MPI: ranks that share a core wait for one another in every step"
         return Finding("ranks", NOTE, f"{ranks} ranks on {cores} core{'s' if cores > 1 else ''}", fix)
-    return Finding("ranks", GOOD, f"{ranks} on {cores} cores, {cores // ranks} thread{'s' if cores // ranks > 1 else ''} each")
+    each = cores // ranks
+    return Finding("ranks", GOOD, f"{ranks} on {cores} cores, {each} thread{'s' if each > 1 else ''} each")
 
 
 def batch() -> Iterator[Finding]:

@@ -19,9 +19,7 @@ STEPS = 20  # that ranks wait for one another at least
 SAMPLED_ROWS = 64
 
 
-def agree(
-    comm: Any, asked: int, stop: bool, pace: float, waits: np.ndarray
-) -> tuple[float, float, float, np.ndarray]:
+def agree(comm: Any, asked: int, stop: bool, pace: float, waits: np.ndarray) -> tuple[float, float, float, np.ndarray]:
     """Return the largest signal number that came to any rank, whether any wants to stop, rank 0's pace, and the waits
     of all ranks. waits (2, steps): for whom this rank waited in each step, and how long.
 
@@ -33,7 +31,7 @@ def agree(
         float(found[:, 0].max()),
         float(found[:, 1].max()),
         float(found[0, 2]),
-        found[:, 3:].reshape(comm.size, *waits.shape),
+        found[:, 3:].reshape(len(found), *waits.shape),
     )
 
 

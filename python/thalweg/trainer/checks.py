@@ -58,5 +58,11 @@ def power_of_two(given: Any) -> int:
     return value
 
 
+def policy(given: Any) -> str:
+    if given not in ("raise", "skip"):
+        raise ValueError(f"[Trainer] on_nonfinite is {given!r}, expected 'raise' or 'skip'")
+    return str(given)
+
+
 def limit(value: Any, name: str) -> float | None:
     return None if value is None else number(value, "Trainer", name, 0, None, open_low=True)

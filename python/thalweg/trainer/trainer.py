@@ -44,7 +44,8 @@ class Trainer:
     max_norm: limit of the whole gradient's norm; max_layer_norm: then of each parameter's; clip_value: then of every element.
     on_nonfinite: "raise" (DivergedError) or "skip" the update. accumulate: pieces that a batch is computed in, to
     save memory. check_every: updates from one comparison of the ranks' parameters to the next (ReplicaError names the
-    tensor and the ranks that differ), 0 for none but at checkpoints. The network is recorded when the first data come (or by build), which fixes the shapes of rows.
+    tensor and the ranks that differ), 0 for none but at checkpoints. The network is recorded when the first data come
+    (or by build), which fixes the shapes of rows.
     Raises: TypeError and ValueError for arguments of other types or outside their ranges.
     """
 
@@ -83,9 +84,7 @@ class Trainer:
         self.max_norm = checks.limit(max_norm, "max_norm")
         self.max_layer_norm = checks.limit(max_layer_norm, "max_layer_norm")
         self.clip_value = checks.limit(clip_value, "clip_value")
-        if on_nonfinite not in ("raise", "skip"):
-            raise ValueError(f"[Trainer] on_nonfinite is {on_nonfinite!r}, expected 'raise' or 'skip'")
-        self.on_nonfinite = on_nonfinite
+        self.on_nonfinite = checks.policy(on_nonfinite)
         self.accumulate = integer(accumulate, "Trainer", "accumulate", 1)
         self.check_every = integer(check_every, "Trainer", "check_every", 0)
         self.history = History()

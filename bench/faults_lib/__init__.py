@@ -1,0 +1,1 @@
+"""The faults of bench/faults.py, for both sides."""
