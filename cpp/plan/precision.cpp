@@ -11,13 +11,13 @@ bool has(uint32_t mask, size_t i) { return mask >> i & 1; }
 
 }  // namespace
 
-Bf16Graph::Bf16Graph(const Graph& from)
+Bf16Graph::Bf16Graph(const Graph& from, int forward_nodes)
     : from_(from),
       to_(from.rows()),
       asked_(size_t(from.values()), 0),
       plain_(size_t(from.values()), kNone),
       bf16_(size_t(from.values()), kNone) {
-  ask();
+  ask(forward_nodes);
   for (Value v = 0; v < from_.values(); v++)
     if (from_.info(v).node < 0) plain_[v] = to_.append(from_.info(v));
   for (const Node& n : from_.nodes()) {
@@ -42,13 +42,15 @@ bool Bf16Graph::can(const Node& n) const {
   return true;
 }
 
-void Bf16Graph::ask() {
-  for (auto n = from_.nodes().rbegin(); n != from_.nodes().rend(); ++n) {
-    if (!can(*n)) continue;
-    bool gains = n->op->bf16_out == 0 && n->op->asks;
-    for (size_t i = 0; i < n->out.size(); i++) gains |= has(n->op->bf16_out, i) && asked_[n->out[i]];
-    for (size_t i = 0; gains && i < n->in.size(); i++)
-      if (has(n->op->bf16_in, i)) asked_[n->in[i]] = 1;
+void Bf16Graph::ask(int forward_nodes) {
+  for (int k = int(from_.nodes().size()) - 1; k >= 0; k--) {
+    const Node& n = from_.nodes()[size_t(k)];
+    if (!can(n)) continue;
+    bool gains = n.op->product || (n.op->bf16_out == 0 && n.op->asks);
+    for (size_t i = 0; i < n.out.size(); i++) gains |= has(n.op->bf16_out, i) && asked_[n.out[i]];
+    for (size_t i = 0; gains && i < n.in.size(); i++)
+      if (has(n.op->bf16_in, i) && (k < forward_nodes || from_.info(n.in[i]).node >= forward_nodes))
+        asked_[n.in[i]] = 1;
   }
 }
 
@@ -98,7 +100,7 @@ void Bf16Graph::rewrite(const Node& n) {
 }
 
 Recorded in_bf16(const Recorded& r) {
-  Bf16Graph made(r.graph);
+  Bf16Graph made(r.graph, r.forward_nodes);
   Recorded out = r;
   auto rename = [&](std::vector<Value>& values) {
     for (Value& v : values) v = made.value(v);

@@ -1,10 +1,12 @@
-// precision.h: a recorded step, rewritten to run in bf16: the products of its graph round their operands to bf16 and
-// sum in float32, and what lies between them is stored as bf16. Parameters and their gradients, statistics, sums,
-// losses and all arithmetic of formulas stay float32. The rule. A value may be stored as bf16 where it is real and
-// batched, and its maker knows how to (Operator::bf16_out). It is where some reader gains from it: a product, a
-// statistic, or an operator between whose own result is stored so for the same reason. So what only a loss reads stays
-// float32. A product takes part whatever its operands are stored as; what lies between, only where one of them is bf16
-// already. The others find conversions around them.
+// precision.h: a recorded step, rewritten to run in bf16. Products round their operands to bf16 and sum in float32;
+// what lies between them is stored as bf16. Parameters and their gradients, statistics, sums, losses and all arithmetic
+// of formulas stay float32.
+//   A value may be stored as bf16 where it is real and batched, and its maker knows how to (Operator::bf16_out). It is
+// where some reader gains from it: a product, a statistic, or an operator between whose own result is stored so for the
+// same reason; of a value of the forward pass, a reader there. So what only a loss reads stays float32.
+//   A product takes part whatever its operands are stored as; what lies between, only where one of them is bf16
+//   already.
+// The others find conversions around them.
 #pragma once
 #include "plan.h"
 
@@ -14,14 +16,14 @@ enum class Precision : uint8_t { full, bf16 };  // full: as the number type of t
 
 class Bf16Graph {
  public:
-  explicit Bf16Graph(const Graph& from);
-  Value value(Value v);  // the same value, float32, recording its conversion if need be
+  Bf16Graph(const Graph& from, int forward_nodes);  // the first nodes are the forward pass
+  Value value(Value v);                             // the same value, float32, recording its conversion if need be
   Graph take() { return std::move(to_); }
   int nodes_before(int node) const { return nodes_before_[size_t(node)]; }  // how many the first `node` nodes became
 
  private:
   bool can(const Node& n) const;
-  void ask();
+  void ask(int forward_nodes);
   bool runs_stored(const Node& n) const;
   void rewrite(const Node& n);
   Value stored(Value v, const std::string& path);

@@ -48,7 +48,7 @@ std::unique_ptr<Function> make(const std::shared_ptr<Graph>& g, std::vector<Valu
   auto frozen = std::make_shared<Graph>(*g);  // what is recorded later does not change this function
   if (parse_precision(precision) == Precision::bf16) {
     if (tangents || parse_dtype(dtype) != DType::f32) fail("a function in bf16 takes float32 and has no tangents");
-    Bf16Graph rewritten(*g);
+    Bf16Graph rewritten(*g, int(g->nodes().size()));
     for (auto* values : {&inputs, &outputs})
       for (Value& v : *values) v = rewritten.value(v);
     frozen = std::make_shared<Graph>(rewritten.take());

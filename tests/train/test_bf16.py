@@ -84,6 +84,21 @@ def test_what_is_float32_and_what_is_bf16(tw):
     assert "products and activations in bf16" in str(trainer.summary()) and "bf16" not in str(plain.summary())
 
 
+def test_what_the_loss_reads_is_float32(tw):
+    """Probabilities near 1, rounded to 8 bits, would leave nothing of 1 - p."""
+    nn = tw.nn
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16), nn.ReLU(), nn.Linear(1), nn.Sigmoid())
+    trainer = tw.Trainer(net, tw.losses.MSE(), tw.optim.SGD(0.1), precision="bf16")
+    x, y = data()
+    targets = (y < 5).astype(np.float32)[:, None]
+    trainer.step(x, targets)
+    stored = {(row.op, row.path): row.stored for row in tw.profile(trainer, x, targets, repeats=1).rows}
+    assert stored["linear + relu + to_float32", "1"] == "bf16", stored
+    assert stored["linear + sigmoid", "3"] == "float32", stored
+    p = trainer.predict(x)
+    assert (p.view(np.uint32) & 0xFFFF).any()
+
+
 def test_evaluation_and_prediction_agree(tw):
     trainer = make(tw)
     x, y = data(50)
