@@ -238,15 +238,27 @@ void run_lanes(const LanesBf16& c) {
   lanes(c);
 }
 
-void fold_leaf(LeafBf16 leaf, float* stack, const float* sum) {
-  if (leaf.adds == 0) return;
+namespace {
+
+// kAdds: how many slots are added, 0 for any number.
+template <int kAdds>
+void fold(int adds, float* slot, const float* sum) {
   constexpr int W = kLanes<float>;
-  float* slot = stack + leaf.slot * kBlockSums;
-  for (int i = 0; i < kBlockSums; i += W) {
+  if constexpr (kAdds > 0) adds = kAdds;
+  _Pragma("GCC unroll 4") for (int i = 0; i < kBlockSums; i += W) {
     Vector<float> v = load(sum + i);
-    for (int m = leaf.adds; m-- > 0;) v = load(slot + m * kBlockSums + i) + v;
+    _Pragma("GCC unroll 4") for (int m = adds; m-- > 0;) v = load(slot + m * kBlockSums + i) + v;
     store(slot + i, v);
   }
+}
+
+}  // namespace
+
+void fold_leaf(LeafBf16 leaf, float* stack, const float* sum) {
+  float* slot = stack + leaf.slot * kBlockSums;
+  if (leaf.adds == 1) fold<1>(1, slot, sum);
+  else if (leaf.adds == 2) fold<2>(2, slot, sum);
+  else if (leaf.adds > 2) fold<0>(leaf.adds, slot, sum);
 }
 
 }  // namespace thalweg
