@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # What a folder of cpp/ may include: whole folders, or single files of a floor that is otherwise closed to it.
 MAY_INCLUDE = {
     "formula": {"formula"},
-    "tensor": {"tensor", "formula/number.h"},
-    "exec": {"exec", "tensor", "formula/number.h"},
+    "tensor": {"tensor", "formula/number.h", "formula/bf16.h"},
+    "exec": {"exec", "tensor", "formula/number.h", "formula/bf16.h"},
     "optim": {"optim", "exec", "tensor", "formula"},
     "comm": {"comm", "exec", "tensor", "formula"},
     "ops": {"ops", "optim", "exec", "tensor", "formula"},

@@ -233,6 +233,11 @@ void run_block(const BlockBf16& c) { emulate_block(c); }
 
 #endif
 
+double flops_per_ns_bf16() {
+  constexpr double kAmx = 1000, kWithout = kVectorBytes / 4 * 2.5;
+  return amx_used() ? kAmx : kWithout;
+}
+
 void run_lanes(const LanesBf16& c) {
   const FlushScope flush;
   lanes(c);
@@ -247,7 +252,7 @@ void fold(int adds, float* slot, const float* sum) {
   if constexpr (kAdds > 0) adds = kAdds;
   _Pragma("GCC unroll 4") for (int i = 0; i < kBlockSums; i += W) {
     Vector<float> v = load(sum + i);
-    _Pragma("GCC unroll 4") for (int m = adds; m-- > 0;) v = load(slot + m * kBlockSums + i) + v;
+    for (int m = adds; m-- > 0;) v = load(slot + m * kBlockSums + i) + v;
     store(slot + i, v);
   }
 }
