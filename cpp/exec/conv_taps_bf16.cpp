@@ -11,7 +11,6 @@ namespace {
 constexpr int64_t kUnitCount = 128 << 10;  // numbers of a window
 constexpr int64_t kMinUnits = 16;          // enough for an even share on a few threads
 constexpr int64_t kChunk = 18;             // groups whose weights stay in L1 while the pixels pass
-constexpr double kFlopsPerNs = 1000;
 
 class TapRun {
  public:
@@ -199,14 +198,12 @@ class TapRun {
 
 }  // namespace
 
-double conv_ns_bf16(double flops) { return amx_used() ? flops / kFlopsPerNs : 2 * conv_ns(flops, false); }
-
 void conv_taps_bf16(const Exec& exec, const TapConv& v, const NumbersBf16& source, const float* weight,
                     const float* bias, const OutBf16& out, const Follow& follow) {
   if (v.n == 0 || v.rows == 0 || v.cols == 0 || v.group_out == 0) return;
   TapRun run(v, source, weight, bias, out, follow);
   run.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, run.memory_bytes()));
-  exec.parallel(run.units(), conv_ns_bf16(v.flops()), [&](int64_t unit, int worker) {
+  exec.parallel(run.units(), v.flops() / flops_per_ns_bf16(), [&](int64_t unit, int worker) {
     run.run(unit, exec.scratch<Bf16>(worker, Slot::a_pack, run.image_count()),
             exec.scratch<float>(worker, Slot::tile, run.sum_count()));
   });

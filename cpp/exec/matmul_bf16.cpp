@@ -13,12 +13,12 @@ namespace {
 // Blocking: a part of B, some panels of all K, stays in L2 while blocks of A's rows pass.
 constexpr int64_t kPartBytes = 1 << 20;
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
-constexpr double kFlopsPerNs = 1500, kPackNs = 0.05, kStartNs = 100;
+constexpr double kPackNs = 0.05, kStartNs = 100;
 
 double product_ns(const Matmul& p) {
-  const double flops = 2.0 * double(p.m) * double(p.n) * double(p.k), moved = double(p.m + p.n) * double(p.k);
-  return double(p.batch) * (amx_used() ? kStartNs + flops / kFlopsPerNs + moved * kPackNs + double(p.m * p.n) * kPackNs
-                                       : 2 * matmul_ns(p, false));
+  const double flops = 2.0 * double(p.m) * double(p.n) * double(p.k);
+  const double moved = double(p.m + p.n) * double(p.k) + double(p.m * p.n);
+  return double(p.batch) * (kStartNs + flops / flops_per_ns_bf16() + moved * kPackNs);
 }
 
 struct Operands {

@@ -145,9 +145,12 @@ void round_all(const float* from, int64_t n, Bf16* to) {
 }
 
 void spread(const Bf16* from, int64_t step, int64_t count, int64_t n, int64_t room, Bf16* to) {
-  for (int64_t i = 0; i < count; i++, from += step, to += room)
-    for (int64_t j = 0; j < room; j += 32)
-      _mm512_store_si512(to + j, _mm512_maskz_loadu_epi16(first32(int(std::max<int64_t>(0, n - j))), from + j));
+  const int64_t whole = n / kGroup * kGroup;
+  const __mmask32 rest = first32(int(n - whole));
+  for (int64_t i = 0; i < count; i++, from += step, to += room) {
+    for (int64_t j = 0; j < whole; j += kGroup) _mm512_store_si512(to + j, _mm512_loadu_si512(from + j));
+    if (rest) _mm512_store_si512(to + whole, _mm512_maskz_loadu_epi16(rest, from + whole));
+  }
 }
 void pair(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to) {
   const __mmask16 m = first16(n);

@@ -54,7 +54,8 @@ class TileScope {
 // taken away.
 bool amx_used();
 void use_amx(bool allowed);
-bool bf16_conversion();  // the processor has the conversion of formula/bf16.h as an instruction
+double flops_per_ns_bf16();  // an estimate, on one thread
+bool bf16_conversion();      // the processor has the conversion of formula/bf16.h as an instruction
 
 // Leaf i of the n leaves of fold_tree (shards.h) whose stack starts at slot `base`, as in SumOrderWriter: its sum is
 // added to those in slots slot + adds - 1, ..., slot, newest first, and the result goes to `slot`.
