@@ -51,6 +51,14 @@ def mpi_command(n, *arguments, options=()):
     return [found, *more, "-n", str(n), sys.executable, *options, *map(str, arguments)]
 
 
+# How processes find one another: without MPI, and under it by common memory or by messages alone.
+WAYS = {
+    "launch": (command, {}),
+    "mpi": (mpi_command, {}),
+    "messages": (mpi_command, {"THALWEG_NODE_MEMORY": "off"}),
+}
+
+
 def write(folder, body):
     script = folder / "script.py"
     script.write_text(PRELUDE + body)

@@ -76,7 +76,7 @@ def _connect(launch: Launch) -> Any:
             f"this process is rank {launch.rank} of {launch.size} of torchrun, which connects none: start ranks "
             f"of one machine by `thalweg launch -n {launch.size}`, of several by mpirun"
         )
-    return mpi.connect(launch)
+    return mpi.connect(launch, limit)
 
 
 def _memory(launch: Launch) -> Any:
