@@ -14,8 +14,8 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 }  // namespace
 
 const char* name(Operation operation) {
-  static constexpr const char* kNames[] = {"barrier",    "all_reduce", "start_all_reduce", "reduce_scatter",
-                                           "all_gather", "broadcast",  "split"};
+  static constexpr const char* kNames[] = {
+      "barrier", "all_reduce", "start_all_reduce", "reduce_scatter", "all_gather", "broadcast", "split"};
   return kNames[int(operation)];
 }
 

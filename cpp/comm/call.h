@@ -10,18 +10,10 @@
 
 namespace thalweg {
 
-inline constexpr int kLanes = 2;  // of calls that wait, and of those that were started
+inline constexpr int kLanes = 2;                  // of calls that wait, and of those that were started
 inline constexpr int64_t kSmallBytes = 16 << 10;  // up to here every rank folds the whole payload by itself
 
-enum class Operation : int32_t {
-  barrier,
-  all_reduce,
-  start_all_reduce,
-  reduce_scatter,
-  all_gather,
-  broadcast,
-  split
-};
+enum class Operation : int32_t { barrier, all_reduce, start_all_reduce, reduce_scatter, all_gather, broadcast, split };
 
 struct Call {
   explicit Call(Operation operation = Operation::barrier, int64_t elements = 0, int64_t element_bytes = 0, int root = 0)

@@ -96,9 +96,9 @@ class Communicator {
 
   void count_sent(int64_t bytes) { bytes_sent_ += bytes; }  // that others read beside collectives
 
-  // How a training step exchanges gradients: in calls that wait (off), or in started ones, with which this rank's thread
-  // goes on between two nodes, or a thread of their own (ranks of one memory have none: the exchange is work of the
-  // ranks' cores). THALWEG_OVERLAP names one; without it the kind of ranks decides.
+  // How a training step exchanges gradients: in calls that wait (off), or in started ones, with which this rank's
+  // thread goes on between two nodes, or a thread of their own (ranks of one memory have none: the exchange is work of
+  // the ranks' cores). THALWEG_OVERLAP names one; without it the kind of ranks decides.
   enum class Overlap : uint8_t { off, nodes, thread };
   Overlap overlap() const { return overlap_; }
   virtual void set_overlap(Overlap overlap) { overlap_ = overlap; }

@@ -40,7 +40,8 @@ class Post {
   void receive(Messages& m, std::byte* data, int64_t bytes, int from, int tag);
   bool progress(Messages& m);             // whether all are done
   void wait(Messages& m, const Wait& w);  // until all are done
-  void give_up(Messages& m, std::shared_ptr<void> keep);  // of a call that won't be finished; `keep`: what they write to
+  void give_up(Messages& m,
+               std::shared_ptr<void> keep);  // of a call that won't be finished; `keep`: what they write to
   std::mutex& mutex() { return mutex_; }
   void send_later(std::vector<std::byte> data, int to, int tag);  // returns at once
   void check() const;                                             // throws Lost where the ranks were ended

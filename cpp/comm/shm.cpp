@@ -18,7 +18,11 @@ constexpr int64_t kPage = 2 << 20;  // of the heap's parts
 class Membership {
  public:
   Membership(std::shared_ptr<Seat> seat, int group, std::vector<int> members, std::vector<int64_t> desks)
-      : seat(std::move(seat)), group(group), members(std::move(members)), desks(std::move(desks)), epoch_(record().epoch) {}
+      : seat(std::move(seat)),
+        group(group),
+        members(std::move(members)),
+        desks(std::move(desks)),
+        epoch_(record().epoch) {}
   ~Membership() {
     record().holders.fetch_sub(1);
     const size_t me = size_t(std::find(members.begin(), members.end(), seat->rank()) - members.begin());
@@ -157,7 +161,8 @@ class Shm final : public Visible {
     meet();  // all have read
     if (group < 0) fail("[split] ", kGroups, " groups are in use, which is all there can be");
     for (int64_t place : desks)
-      if (place < 0) fail("[split] no memory that the ranks share is left: ", kHeapBytes, " bytes of a rank are in use");
+      if (place < 0)
+        fail("[split] no memory that the ranks share is left: ", kHeapBytes, " bytes of a rank are in use");
     auto made = std::make_shared<Membership>(group_->seat, group, std::move(members), std::move(desks));
     return std::make_shared<Shm>(std::move(made), me, spins_, started_.beside());
   }
@@ -171,7 +176,8 @@ class Shm final : public Visible {
     return place >= 0 ? memory_.at(place) : d.windows[lane][piece & 1];
   }
   void sleep_past(int lane, uint64_t seen) {
-    Seat::Wait w = wait_for([&, this] { return came(lane, seen) || beside().can_go_on(); }, -1, called(lane).describe());
+    Seat::Wait w =
+        wait_for([&, this] { return came(lane, seen) || beside().can_go_on(); }, -1, called(lane).describe());
     w.missing = [&, this] {
       std::vector<int> found;
       for (int r = 0; r < size(); r++)

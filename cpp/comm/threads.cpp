@@ -1,6 +1,6 @@
-// threads.cpp: ranks that are threads of this process: each shows its buffer itself. Once the ranks of a call that waits
-// have met, each stays until all have read, whatever fails elsewhere; what a started call works on is kept by the group:
-// no buffer goes away under a reader.
+// threads.cpp: ranks that are threads of this process: each shows its buffer itself. Once the ranks of a call that
+// waits have met, each stays until all have read, whatever fails elsewhere; what a started call works on is kept by the
+// group: no buffer goes away under a reader.
 #include <atomic>
 #include <chrono>
 #include <deque>
@@ -30,7 +30,7 @@ struct Shown {
 struct Meetings {
   std::atomic<uint64_t> generation{0};
   int arrived = 0;
-  int last = 0;  // who came last to the newest meeting: it stays until all have come to the next
+  int last = 0;                // who came last to the newest meeting: it stays until all have come to the next
   std::vector<Call> calls[2];  // by parity
   std::vector<Shown> shown;
   std::vector<std::vector<std::byte>> small[2];

@@ -42,7 +42,8 @@ Call Visible::call_of(Operation operation, const std::byte* data, int64_t elemen
 uint64_t Visible::begin(Lane& lane, const Call& c, const std::byte* data) {
   lane.calls++;
   call(lane.number, lane.parity(), rank()) = c;
-  if (data && bytes_of(c) && is_small(c)) std::memcpy(small(lane.number, lane.parity(), rank()), data, size_t(bytes_of(c)));
+  if (data && bytes_of(c) && is_small(c))
+    std::memcpy(small(lane.number, lane.parity(), rank()), data, size_t(bytes_of(c)));
   return flight_.begins(c);
 }
 
@@ -77,8 +78,8 @@ uint64_t Visible::start_all_reduce(std::byte* data, int64_t elements, int64_t el
                       [&](const Merge& kept) { return reduce(lanes_[1], c, data, kept, keep); });
 }
 
-uint64_t Visible::start_reduce_stripes(std::byte* data, int64_t elements, int64_t element_bytes,
-                                       const Stripes& stripes, Merge merge) {
+uint64_t Visible::start_reduce_stripes(std::byte* data, int64_t elements, int64_t element_bytes, const Stripes& stripes,
+                                       Merge merge) {
   Call c = call_of(Operation::start_all_reduce, data, elements, element_bytes);
   if (c.in_place) c.root = int32_t(stripes.length);
   return started_.add(std::move(merge), nullptr,
@@ -148,8 +149,8 @@ Going Visible::open(Lane& lane, Call c) { co_await Until<Opening>(*this, lane, b
 Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes) {
   const int64_t element = c.element_bytes;
   lane.folder.prepare(size(), element);
-  bytes_sent_ += stripes.length && c.in_place ? bytes_of_stripes(c, rank(), size(), stripes)
-                                              : bytes_of_sum(c, rank(), size());
+  bytes_sent_ +=
+      stripes.length && c.in_place ? bytes_of_stripes(c, rank(), size(), stripes) : bytes_of_sum(c, rank(), size());
   if (!is_small(c) && !c.in_place && element > window()) {
     co_await Until<Part>(reduce_gathered(lane, c, data, merge));
     co_return;
@@ -212,8 +213,7 @@ Going Visible::scatter(Lane& lane, Call c, std::byte* data, const Merge& merge) 
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
     const int64_t begin = std::max(first, p.begin), end = std::min(last, p.begin + p.count);
-    if (begin < end)
-      fold_shown(lane, p, begin - p.begin, end - p.begin, element, merge, data + begin * element);
+    if (begin < end) fold_shown(lane, p, begin - p.begin, end - p.begin, element, merge, data + begin * element);
   }
   co_await Until<Meeting>(*this, lane.number);
 }

@@ -51,13 +51,14 @@ class Visible : public Communicator {
   virtual std::byte* small(int lane, int parity, int r) = 0;  // kSmallBytes that rank r shows
   virtual int member(int r) const = 0;                        // rank r's name: its rank in the world
   // Lets the others see this piece of data from the next meeting on; of pieces k and k + 1 both stay.
-  virtual void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>& keep) = 0;
+  virtual void show(int lane, const std::byte* data, int64_t bytes, int64_t piece,
+                    const std::shared_ptr<void>& keep) = 0;
   virtual const std::byte* shown(int lane, int r, int64_t piece) const = 0;
   virtual std::byte* own(int lane, int64_t piece) = 0;                // what this rank shows, to put results in
   virtual bool sees(const std::byte* data, int64_t bytes) const = 0;  // whether the others see it where it is
-  virtual int64_t place_of(const std::byte* mine) const = 0;  // as other ranks can be told, and find it by at()
+  virtual int64_t place_of(const std::byte* mine) const = 0;          // as other ranks can be told, and find it by at()
   virtual std::byte* at_place(int64_t place) const = 0;
-  virtual int64_t window() const = 0;                                 // bytes that a piece of other data can have
+  virtual int64_t window() const = 0;  // bytes that a piece of other data can have
   // The group of `members` (ranks of this group), me among them; made by all of them at a time.
   virtual std::shared_ptr<Communicator> join(int color, const std::vector<int>& members, int me) = 0;
   virtual void left() = 0;

@@ -26,8 +26,8 @@ T* typed(std::byte* p) {
   return reinterpret_cast<T*>(p);
 }
 
-// The sum of squares of up to kSquaresBlock elements, accumulated in A: element i goes to lane i mod 64, the lanes fold in
-// pairs.
+// The sum of squares of up to kSquaresBlock elements, accumulated in A: element i goes to lane i mod 64, the lanes fold
+// in pairs.
 template <class A, class T>
 A block_squares(const T* x, int64_t n) {
   A lane[kLanes] = {};

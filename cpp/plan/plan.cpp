@@ -150,10 +150,10 @@ void Plan::accumulate(const StepSettings& settings, const Sums& fresh, Sums& car
 }
 
 double Plan::gradient_norm(double count) {
-  const double squares = program_.stripes().length ? squares_of_stripes()
-                                                   : kernels().sum_of_squares(replica_.exec(), dtype_,
-                                                                              replica_.gradients.data(),
-                                                                              layout_.parameter_elements);
+  const double squares =
+      program_.stripes().length
+          ? squares_of_stripes()
+          : kernels().sum_of_squares(replica_.exec(), dtype_, replica_.gradients.data(), layout_.parameter_elements);
   return std::sqrt(squares) / count;
 }
 

@@ -33,8 +33,8 @@ struct Sums {  // over the rows of a batch, on all ranks
 struct StepReport {
   Sums sums;
   double grad_norm = 0;
-  // seconds_comm: of the exchange between ranks, what no computation hid; part of it is seconds_wait, for ranks that came
-  // later. bytes_comm: payload that this rank sent.
+  // seconds_comm: of the exchange between ranks, what no computation hid; part of it is seconds_wait, for ranks that
+  // came later. bytes_comm: payload that this rank sent.
   double seconds = 0, seconds_comm = 0, seconds_wait = 0;
   int64_t bytes_comm = 0;
   bool skipped = false;

@@ -66,7 +66,7 @@ class State {
 
 // How the ranks share the update where they see one another's parameters: each updates its stripes and copies the rest.
 struct SharedUpdate {
-  Stripes stripes;  // length 0: every rank updates all parameters
+  Stripes stripes;                     // length 0: every rank updates all parameters
   std::vector<std::byte*> parameters;  // of each rank
   std::vector<Segment> segments;       // this rank's part
 };

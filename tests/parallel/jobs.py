@@ -93,7 +93,8 @@ def run(argv, folder, **variables):
 
 def started(folder, n, body, *arguments, options=(), **variables):
     """Starts the body on n ranks; the launcher's output is in a pipe. End it with `end`."""
-    return subprocess.Popen(command(n, write(folder, body), *arguments, options=options), cwd=folder, env=environment(**variables),
+    argv = command(n, write(folder, body), *arguments, options=options)
+    return subprocess.Popen(argv, cwd=folder, env=environment(**variables),
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
 

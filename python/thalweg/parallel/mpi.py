@@ -17,7 +17,9 @@ ABORT_SECONDS = 0.5  # that the others have to hear why, before MPI ends them
 
 
 def connect(launch: Launch, limit: float) -> Any:
-    """Return the communicator of all ranks, which come within `limit` seconds. Raises: LaunchError without mpi4py, or with one of another MPI."""
+    """Return the communicator of all ranks, which come within `limit` seconds.
+
+    Raises: LaunchError without mpi4py, or with one of another MPI."""
     mpi = library(launch)
     world = mpi.COMM_WORLD
     if world.size != launch.size or world.rank != launch.rank:
@@ -54,7 +56,9 @@ def _memory_of_node(mpi: Any, world: Any) -> Any:
     reason = ""
     if world.rank != 0:
         try:
-            made = _core.NodeMemory.open(os.open(f"/proc/{place[0]}/fd/{place[1]}", os.O_RDWR | os.O_CLOEXEC), world.size)
+            made = _core.NodeMemory.open(
+                os.open(f"/proc/{place[0]}/fd/{place[1]}", os.O_RDWR | os.O_CLOEXEC), world.size
+            )
         except (OSError, ValueError) as error:
             reason = str(error)
     failed = np.zeros(world.size, "i8")
@@ -62,7 +66,9 @@ def _memory_of_node(mpi: Any, world: Any) -> Any:
     if not failed.any():
         return made
     if reason and world.rank == int(failed.argmax()):
-        print(f"thalweg: the ranks of this machine share no memory ({reason}): messages of MPI instead", file=sys.stderr)
+        print(
+            f"thalweg: the ranks of this machine share no memory ({reason}): messages of MPI instead", file=sys.stderr
+        )
     return None
 
 
