@@ -53,6 +53,34 @@ def test_threads_have_the_bits_of_one_rank(n, overlap, alone, tmp_path):
     assert found(jobs.launch(tmp_path, 1, BITS, STEPS, n, THALWEG_OVERLAP=overlap))[1:3] == alone
 
 
+# Ranks that share memory share the update of these parameters: each has only a part of Adam's state up to date.
+SHARED = """
+net = nn.Sequential(nn.Linear(250), nn.ReLU(), nn.Linear(250), nn.ReLU(), nn.Linear(5))
+make_it = lambda: tw.Trainer(net, loss=tw.losses.CrossEntropy(), optimizer=tw.optim.Adam(), seed=1)
+trainer = make_it() if sys.argv[1] == "start" else tw.Trainer.load("run")
+for _ in range(3): trainer.step(x, y)
+if sys.argv[1] == "start":
+    trainer.save("run")  # rank 0 writes all of the state
+    for _ in range(2): trainer.step(x, y)
+else:
+    for _ in range(2): trainer.step(x, y)
+print("found", trainer.digest())
+if sys.argv[1] == "start":
+    trainer = tw.Trainer.load("run")  # over what was there
+    for _ in range(5): trainer.step(x, y)
+    print("later", trainer.digest())
+"""
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 4), (4, 2)])
+def test_the_state_of_a_shared_update_is_saved_whole(first, then, tmp_path):
+    """What was saved after three updates goes on, on any number of ranks, to the bits of eight updates in a row."""
+    start = jobs.launch(tmp_path, first, SHARED, "start")
+    assert start.returncode == 0, start.stdout + start.stderr
+    go_on = found(jobs.launch(tmp_path, then, SHARED, "go on"))
+    assert go_on == ["found", next(line for line in start.stdout.splitlines() if line.startswith("later")).split()[1]]
+
+
 # 784 -> 512 -> 16 numbers, each tensor a multiple of 64 bytes: what is sent can be told in advance.
 BYTES = """
 x, y = rng.standard_normal((32, 784)).astype("f4"), rng.integers(0, 16, 32)
@@ -101,7 +129,7 @@ def test_kills_at_any_moment_end_all_with_a_word(tmp_path):
         folder.mkdir()
         process = jobs.started(folder, 3, ENDLESS, options=("--all",))
         try:
-            pids = [int(jobs.wait_for(folder / f"pid{r}")) for r in range(3)]
+            pids = [int(jobs.wait_for(folder / f"pid{r}", 60)) for r in range(3)]
             time.sleep(choice.uniform(0, 0.05))
             victim = choice.randrange(3)
             os.kill(pids[victim], signal.SIGKILL)
