@@ -69,8 +69,8 @@ def rank(rows: int, rounds: int) -> int:
     comm.overlap = "off"
     profile = tw.profile(trainer, x, y, repeats=3)
     if comm.rank == 0:
-        show(comm.size, {w: statistics.median(s) for w, s in steps.items()},
-             {w: statistics.median(s) for w, s in exposed.items()}, *hideable(profile.rows), report.bytes_comm)  # fmt: skip
+        medians = [{way: statistics.median(s) for way, s in all_of.items()} for all_of in (steps, exposed)]
+        show(comm.size, *medians, *hideable(profile.rows), report.bytes_comm)
     return 0
 
 

@@ -4,8 +4,9 @@
   python bench/ranks.py all_reduce [--mpi PYTHON]        (of an environment with mpi4py and its mpiexec)
 
 Contenders are groups of processes that are all there from the start and take turns, in a rotating order; a turn's time
-is the median of its calls, and ratios are medians over the rounds. Efficiency is the time of one rank over twice that of two, with the same global batch. Torch
-trains by DistributedDataParallel over gloo, with its fused optimizer. "copy" is one thread's copy of as many bytes.
+is the median of its calls, and ratios are medians over the rounds. Efficiency is the time of one rank over twice that
+of two, with the same global batch. Torch trains by DistributedDataParallel over gloo, with its fused optimizer. "own"
+are arrays of NumPy, "shared" those of comm.zeros, "copy" is one thread's copy of as many bytes.
 """
 
 import argparse
@@ -24,7 +25,7 @@ SIZES = (1 << 10, 1 << 20, 16 << 20, 100 << 20)
 
 
 class Group:
-    """Processes that do the same, on command: each reads numbers from a pipe of its own, rank 0 answers with seconds."""
+    """Processes that do the same, on command: each reads numbers from its own pipe, rank 0 answers with seconds."""
 
     def __init__(self, folder: Path, name: str, ranks: int, start: list[str], *arguments: str) -> None:
         self.name = name
@@ -36,7 +37,9 @@ class Group:
         one = {k: "1" for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
         self.processes = [
-            subprocess.Popen([word.replace("{rank}", str(r)) for word in start] + worker, env={**os.environ, **one, **root})
+            subprocess.Popen(
+                [word.replace("{rank}", str(r)) for word in start] + worker, env={**os.environ, **one, **root}
+            )
             for r in range(ranks if "{rank}" in " ".join(start) else 1)
         ]
 
@@ -92,8 +95,9 @@ def train(options: argparse.Namespace) -> None:
             seconds = interleave(made, 0, options.rounds)
         ms = {name: 1e3 * statistics.median(s) for name, s in seconds.items()}
         efficiency = ratio(seconds["one"], seconds["two"]) / 2
-        print(f"{network} b{rows}: one rank {ms['one']:.2f} ms, two {ms['two']:.2f} ms, torch DDP {ms['ddp']:.2f} ms; "
-              f"efficiency {efficiency:.3f}, {ratio(seconds['ddp'], seconds['two']):.2f} times DDP", flush=True)  # fmt: skip
+        times = ", ".join(f"{name} {value:.2f} ms" for name, value in ms.items())
+        over = ratio(seconds["ddp"], seconds["two"])
+        print(f"{network} b{rows}: {times}; efficiency {efficiency:.3f}, {over:.2f} times DDP", flush=True)
 
 
 def all_reduce(options: argparse.Namespace) -> None:
@@ -105,7 +109,9 @@ def all_reduce(options: argparse.Namespace) -> None:
         for i, size in enumerate(SIZES):
             seconds = interleave(made, i, options.rounds)
             texts = [f"{name} {1e6 * statistics.median(s):,.1f} us" for name, s in seconds.items()]
-            ratios = [f"{ratio(seconds[n], seconds['shared']):.1f} times {n}" for n in seconds if n not in ("shared", "own")]
+            ratios = [
+                f"{ratio(seconds[n], seconds['shared']):.1f} times {n}" for n in seconds if n not in ("shared", "own")
+            ]
             print(f"{size:>11,} bytes: {', '.join(texts)}; shared is {', '.join(ratios)}", flush=True)
 
 

@@ -6,14 +6,13 @@
 
 #include "../formula/random.h"
 #include "../ops/kernels.h"
+#include "buckets.h"
 #include "fuse.h"
 #include "memory.h"
 #include "program.h"
 
 namespace thalweg {
 namespace {
-
-constexpr int64_t kLeastPart = 16;  // of a bucket: less than this of one is left to the one before
 
 bool is_reshape(const Node& n) { return n.name == "reshape" || n.name == "reshape_like"; }
 
@@ -319,47 +318,25 @@ class ProgramBuilder {
   // Partial gradients are summed over the ranks in buckets; a bucket follows the last of its gradients.
   void add_buckets() {
     if (p_.spec_.cut.world == 1) return;
-    std::vector<std::pair<int, Range>> ready;  // (instruction that finishes it, where it lies)
+    std::vector<Bucket> ready;  // one range each
     for (auto& [value, offset] : p_.spec_.gradients) {
       if (p_.types_[value].place != Placement::partial) continue;
       const auto copied = made_by_copy_.find(value);
       const int at = copied != made_by_copy_.end() ? copied->second : p_.blocks_[p_.block_of_[value]].last;
-      ready.push_back({at, {offset, offset + p_.types_[value].shape.size()}});
+      ready.push_back({at, {{offset, offset + p_.types_[value].shape.size()}}});
     }
-    std::stable_sort(ready.begin(), ready.end(), [](auto& a, auto& b) { return a.first < b.first; });
-    const int64_t element = bytes_of(dtype_of(p_.spec_.number));
-    int64_t left = 0, bytes = 0;
-    for (auto& [at, range] : ready) left += (range.end - range.begin) * element;
-    std::vector<std::pair<int, Instruction>> buckets;
-    Instruction bucket;
-    for (auto& [at, range] : ready) {
-      const int64_t more = (range.end - range.begin) * element;
+    std::vector<Bucket> buckets =
+        make_buckets(std::move(ready), bytes_of(dtype_of(p_.spec_.number)), p_.spec_.bucket_bytes);
+    for (auto it = buckets.rbegin(); it != buckets.rend(); ++it) {
+      Instruction bucket;
       bucket.kind = Instruction::Kind::bucket;
-      bucket.ranges.push_back(range);
-      bytes += more;
-      left -= more;
-      if (left > 0 && (bytes < p_.spec_.bucket_bytes || left < p_.spec_.bucket_bytes / kLeastPart)) continue;
-      bucket.ranges = joined(std::move(bucket.ranges));
-      buckets.emplace_back(at, std::move(bucket));
-      bucket = {};
-      bytes = 0;
+      bucket.ranges = std::move(it->ranges);
+      insert_after(it->at, std::move(bucket));
     }
-    for (auto it = buckets.rbegin(); it != buckets.rend(); ++it) insert_after(it->first, std::move(it->second));
     if (buckets.empty()) return;
     Instruction finish;
     finish.kind = Instruction::Kind::finish;
     p_.code_.push_back(std::move(finish));
-  }
-
-  // Neighbours in the arena are one range, with the zeros that fill up the cache line between them.
-  static std::vector<Range> joined(std::vector<Range> ranges) {
-    std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
-    std::vector<Range> all;
-    for (const Range& r : ranges) {
-      if (!all.empty() && r.begin - all.back().end < kAlign / 4) all.back().end = r.end;
-      else all.push_back(r);
-    }
-    return all;
   }
 
   void insert_after(int at, Instruction ins) {

@@ -150,11 +150,13 @@ void bind_comm(py::module_& m) {
       .def("zeros", &make_array, py::arg("shape"), py::arg("dtype") = "float32",
            "An array that the other ranks see where they have common memory: large collectives don't copy it.")
       .def("start_all_reduce", &start_all_reduce, py::arg("array"),
-           "Starts all_reduce beside other work; the sum is there once `finish()` of what it returns has returned. Calls "
+           "Starts all_reduce beside other work; the sum is there once `finish()` of what it returns has returned. "
+           "Calls "
            "are finished in the order in which they were started.")
       .def("poll", &Communicator::poll, Release(),
            "Goes on with what was started, without waiting; returns whether all of it is done.")
-      .def("finish", [](Communicator& c) { c.finish(); }, Release(), "Waits for all that was started.")
+      .def(
+          "finish", [](Communicator& c) { c.finish(); }, Release(), "Waits for all that was started.")
       .def("reduce_scatter", &summed<&Communicator::reduce_scatter>, py::arg("array"),
            "Sums the array over the ranks; rank r keeps its even share of the elements, in place.")
       .def("all_gather", &all_gather, py::arg("array"), "The arrays of all ranks, stacked.")

@@ -109,7 +109,7 @@ def test_different_calls_are_the_same_error_on_every_rank(run_ranks):
     def body(comm):
         a, b = np.ones(10 + comm.rank), np.ones(5)
         first, second = comm.start_all_reduce(a), comm.start_all_reduce(b)
-        with pytest.raises(ValueError, match="rank 0 calls start_all_reduce of 10 x 8 .*rank 1 calls .* 11 x 8") as caught:
+        with pytest.raises(ValueError, match=r"rank 0 calls start_all_reduce of 10 .*rank 1 calls .* 11 x 8") as caught:
             first.finish()
         second.finish()  # the ones after it are as good as before
         comm.all_reduce(b)

@@ -55,6 +55,14 @@ def mpi_command(n, *arguments, options=()):
     return [found, *more, "-n", str(n), sys.executable, *options, *map(str, arguments)]
 
 
+# How processes find one another: without MPI, and under it by common memory or by messages alone.
+WAYS = {
+    "launch": (command, {}),
+    "mpi": (mpi_command, {}),
+    "messages": (mpi_command, {"THALWEG_NODE_MEMORY": "off"}),
+}
+
+
 def write(folder, body):
     script = folder / "script.py"
     script.write_text(PRELUDE + body)
@@ -105,7 +113,8 @@ def marked(variable):
 
 def started(folder, n, body, *arguments, options=(), **variables):
     """Starts the body on n ranks; the launcher's output is in a pipe. End it with `end`."""
-    return subprocess.Popen(command(n, write(folder, body), *arguments, options=options), cwd=folder, env=environment(**variables),
+    argv = command(n, write(folder, body), *arguments, options=options)
+    return subprocess.Popen(argv, cwd=folder, env=environment(**variables),
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
 

@@ -118,8 +118,8 @@ def test_collectives_are_timed(tmp_path):
     script.write_text(code)
     done = jobs.run(jobs.command(2, script), tmp_path)
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("2 ranks, microseconds a call") and lines[1].split()[-4:] == [
-        "all_reduce", "reduce_scatter", "all_gather", "broadcast"
+    assert lines[0].startswith("2 ranks, microseconds a call") and lines[1].split()[-5:] == [
+        "all_reduce", "all_reduce_in_place", "reduce_scatter", "all_gather", "broadcast"
     ]  # fmt: skip
     assert [line.split()[0] for line in lines[2:]] == ["4", "70,000"], done.stdout + done.stderr
     assert all(float(text.replace(",", "")) > 0 for line in lines[2:] for text in line.split())

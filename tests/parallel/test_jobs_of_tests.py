@@ -9,14 +9,16 @@ from . import jobs
 pytestmark = pytest.mark.timeout(120)
 ROOT = Path(__file__).resolve().parents[2]
 # Without those that end the world: test_faults has their like. Sizes that need more processes are skipped.
-CHOSEN = "not failing and not alone and not bad_arrays and not 300_001-float32 and not vain and not abort"
+LEFT_OUT = ("failing", "alone", "bad_arrays", "vain", "abort", "300_001-float32", "700_001-float64")
+CHOSEN = " and ".join(f"not {name}" for name in LEFT_OUT)
 FILES = ["test_collectives.py", "test_started.py"]
 
 
-@pytest.mark.parametrize("by", [jobs.command, jobs.mpi_command])
+@pytest.mark.parametrize("way", jobs.WAYS)
 @pytest.mark.parametrize("file", FILES)
-def test_collectives_between_processes(file, by):
+def test_collectives_between_processes(file, way):
+    by, variables = jobs.WAYS[way]
     tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", ROOT / "tests/comm" / file, "-k", CHOSEN]
-    done = jobs.run(by(4, *tests), ROOT)
+    done = jobs.run(by(4, *tests), ROOT, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout and "failed" not in done.stdout

@@ -24,8 +24,9 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.parametrize("n", [2, 4])
-def test_mpi_has_the_bits_of_one_rank(n, tmp_path, request):
-    done = jobs.launch(tmp_path, n, BODY, by=jobs.mpi_command)
+@pytest.mark.parametrize("memory", ["on", "off"])
+def test_mpi_has_the_bits_of_one_rank(memory, n, tmp_path, request):
+    done = jobs.launch(tmp_path, n, BODY, by=jobs.mpi_command, THALWEG_NODE_MEMORY=memory)
     assert found(done) == request.getfixturevalue("alone")  # not run where MPI is missing
     assert done.stdout.count("epoch   3/3") == 1
 
@@ -66,10 +67,11 @@ FAULTS = {  # body, exit code, messages
 }
 
 
-@pytest.mark.parametrize("case", FAULTS)
-def test_one_rank_ends_all(case, tmp_path):
+@pytest.mark.parametrize(("case", "memory"), [*((case, "off") for case in FAULTS), ("exit", "on"), ("late", "on")])
+def test_one_rank_ends_all(case, memory, tmp_path):
     body, code, messages = FAULTS[case]
-    done = jobs.launch(tmp_path, 2, body, by=jobs.mpi_command, **({"THALWEG_TIMEOUT": "1"} if case == "late" else {}))
+    variables = {"THALWEG_NODE_MEMORY": memory, **({"THALWEG_TIMEOUT": "1"} if case == "late" else {})}
+    done = jobs.launch(tmp_path, 2, body, by=jobs.mpi_command, **variables)
     text = done.stdout + done.stderr
     assert not [m for m in messages if m not in text], text
     assert done.returncode == code, text

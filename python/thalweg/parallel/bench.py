@@ -16,8 +16,14 @@ import numpy as np
 from .connect import communicator, launched
 
 SIZES = (4, 1 << 10, 64 << 10, 1 << 20, 16 << 20, 100 << 20)  # bytes
-NAMES = ("all_reduce", "reduce_scatter", "all_gather", "broadcast")
+IN_PLACE = "all_reduce_in_place"  # of arrays of comm.zeros, which ranks of one machine do not copy
+NAMES = ("all_reduce", IN_PLACE, "reduce_scatter", "all_gather", "broadcast")
 ROUNDS = 5
+OVERLAPS = {  # what THALWEG_OVERLAP can name
+    "off": "after each part of backward",
+    "nodes": "between the operators of backward",
+    "thread": "by a thread beside backward",
+}
 
 
 def seconds(comm: Any, call: Callable[[], Any], size: int) -> float:
@@ -34,9 +40,10 @@ def seconds(comm: Any, call: Callable[[], Any], size: int) -> float:
 
 
 def collective(comm: Any, name: str, size: int) -> Callable[[], Any]:
-    """Return a call of a collective on `size` bytes of each rank."""
-    array = np.zeros(max(1, size // 4), "f4")
-    function = getattr(comm, name)
+    """Return a call of a collective on `size` bytes of each rank; IN_PLACE: where the others see them."""
+    elements = max(1, size // 4)
+    array = comm.zeros((elements,)) if name == IN_PLACE else np.zeros(elements, "f4")
+    function = getattr(comm, "all_reduce" if name == IN_PLACE else name)
     return lambda: function(array)
 
 
@@ -66,7 +73,8 @@ def table(comm: Any, sizes: tuple[int, ...] = SIZES) -> list[list[str]]:
 def ping(comm: Any) -> str:
     """Return what the smallest and a large all-reduce take, as words."""
     small, large = (seconds(comm, collective(comm, "all_reduce", size), size) for size in (1 << 10, 16 << 20))
-    return f"{comm.size} ranks: all-reduce of 1 KB in {1e6 * small:.1f} us, of 16 MB in {1e3 * large:.2f} ms"
+    words = f"{comm.size} ranks: all-reduce of 1 KB in {1e6 * small:.1f} us, of 16 MB in {1e3 * large:.2f} ms"
+    return f"{words}; gradients are exchanged {OVERLAPS[comm.overlap]}"
 
 
 def main(what: str) -> None:

@@ -79,7 +79,7 @@ def communicator() -> Any:
 def _connect(launch: Launch) -> Any:
     limit = environment.seconds(environment.START_TIMEOUT, environment.START_SECONDS)
     if _by_mpi(launch):
-        return mpi.connect(launch)
+        return mpi.connect(launch, limit)
     if launch.own:
         return _core.make_shm(_memory(launch), launch.rank, limit)
     if launch.job:

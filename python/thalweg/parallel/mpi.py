@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from typing import Any
+
+import numpy as np
 
 from .. import _core
 from .environment import Launch, LaunchError
 
+NODE_MEMORY = "THALWEG_NODE_MEMORY"
 ABORT_SECONDS = 0.5  # that the others have to hear why, before MPI ends them
 
 
-def connect(launch: Launch) -> Any:
-    """Return the communicator of all ranks. Raises: LaunchError without mpi4py, or with one of another MPI."""
+def connect(launch: Launch, limit: float) -> Any:
+    """Return the communicator of all ranks, which come within `limit` seconds.
+
+    Raises: LaunchError without mpi4py, or with one of another MPI."""
     mpi = library(launch)
     world = mpi.COMM_WORLD
     if world.size != launch.size or world.rank != launch.rank:
@@ -21,6 +28,9 @@ def connect(launch: Launch) -> Any:
             f"({vendor(mpi)}) sees rank {world.rank} of {world.size}: launcher and library belong to different MPIs. "
             "Start with the mpirun of that library, or install mpi4py for the launcher's"
         )
+    memory = _memory_of_node(mpi, world)
+    if memory is not None:
+        return _core.make_shm(memory, launch.rank, limit)
     ours = world.Dup()  # its messages can't meet those of the script
     _kept.append(ours)
     threads = mpi.Query_thread() >= mpi.THREAD_SERIALIZED
@@ -28,6 +38,38 @@ def connect(launch: Launch) -> Any:
 
 
 _kept: list[Any] = []  # communicators in use
+
+
+def _memory_of_node(mpi: Any, world: Any) -> Any:
+    """Return memory that all ranks share, which is faster than messages; None where they are on several nodes, where
+    THALWEG_NODE_MEMORY is off, or where a system keeps its processes apart, which rank 0 says."""
+    if os.environ.get(NODE_MEMORY, "on") == "off":
+        return None
+    node = world.Split_type(mpi.COMM_TYPE_SHARED)
+    alone = node.size == world.size
+    node.Free()
+    if not alone:
+        return None
+    made = _core.NodeMemory(world.size) if world.rank == 0 else None
+    place = np.array([os.getpid(), made.fd if made else 0], "i8")
+    world.Bcast(place)
+    reason = ""
+    if world.rank != 0:
+        try:
+            made = _core.NodeMemory.open(
+                os.open(f"/proc/{place[0]}/fd/{place[1]}", os.O_RDWR | os.O_CLOEXEC), world.size
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error)
+    failed = np.zeros(world.size, "i8")
+    world.Allgather(np.array([bool(reason)], "i8"), failed)
+    if not failed.any():
+        return made
+    if reason and world.rank == int(failed.argmax()):
+        print(
+            f"thalweg: the ranks of this machine share no memory ({reason}): messages of MPI instead", file=sys.stderr
+        )
+    return None
 
 
 def library(launch: Launch) -> Any:

@@ -1,0 +1,263 @@
+// mpi_ranks.h: ranks that send messages to one another; mpi.cpp has their collectives. There are two lanes, for calls
+// that wait and for those that were started, with a tag of their own. Whoever holds the mutex of the post office is in
+// here: this rank's thread, or the one that goes on with what was started.
+#pragma once
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <thread>
+
+#include "../tensor/error.h"
+#include "call.h"
+#include "fold.h"
+#include "going.h"
+#include "post.h"
+
+namespace thalweg {
+
+inline constexpr int64_t kInlineBytes = 512;  // of data that go along with the call
+
+struct Block {
+  Call call;
+  int64_t next_group = 0;
+  std::byte data[kInlineBytes];
+};
+
+struct LetterHead {
+  int64_t bytes, element_bytes;
+};
+
+using Keep = std::shared_ptr<void>;
+using Lock = std::lock_guard<std::mutex>;
+
+class Mpi final : public Communicator {
+ public:
+  Mpi(std::shared_ptr<Post> post, int group, std::vector<int> members, int rank, std::shared_ptr<Beside> beside)
+      : post_(std::move(post)),
+        group_(group),
+        members_(std::move(members)),
+        rank_(rank),
+        lanes_{Lane(tag(0), members_.size()), Lane(tag(1), members_.size())},
+        heads_(members_.size()),
+        started_(std::move(beside)) {}
+  ~Mpi() override {
+    stop_thread();
+    const Lock lock(post_->mutex());
+    started_.drop();
+  }
+  int rank() const override { return rank_; }
+  int size() const override { return int(members_.size()); }
+  double seconds_waiting() const override { return waiting_; }
+
+  void barrier() override { run(open(lanes_[0], called(Operation::barrier, 0, 0))); }
+
+  void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) override {
+    run(reduce(lanes_[0], called(Operation::all_reduce, elements, element_bytes), data, merge, nullptr));
+  }
+  void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) override {
+    run(reduce(lanes_[0], called(Operation::reduce_scatter, elements, element_bytes), data, merge, nullptr));
+  }
+  void all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes, std::byte* all) override {
+    run(gather(lanes_[0], called(Operation::all_gather, elements, element_bytes), mine, all));
+  }
+  void broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) override {
+    run(spread(lanes_[0], called(Operation::broadcast, elements, element_bytes, root), data));
+  }
+
+  uint64_t start_all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, Merge merge, Keep keep) override {
+    const Call c = called(Operation::start_all_reduce, elements, element_bytes);
+    const Lock lock(post_->mutex());
+    const uint64_t ticket =
+        started_.add(std::move(merge), keep, [&](const Merge& kept) { return reduce(lanes_[1], c, data, kept, keep); });
+    if (overlap() == Overlap::thread) wake_thread();
+    return ticket;
+  }
+  bool poll() override {
+    const Lock lock(post_->mutex());
+    started_.progress();
+    started_.check();
+    return started_.empty();
+  }
+  void finish(uint64_t ticket) override {
+    const Lock lock(post_->mutex());
+    started_.finish(ticket);
+  }
+  bool is_finished(uint64_t ticket) const override {
+    const Lock lock(post_->mutex());
+    return started_.done() >= ticket;
+  }
+
+  void send(const std::byte* data, int64_t elements, int64_t element_bytes, int to) override {
+    const Lock lock(post_->mutex());
+    post_->check();
+    const LetterHead head{elements * element_bytes, element_bytes};
+    const auto* bytes = reinterpret_cast<const std::byte*>(&head);
+    post_->send_later({bytes, bytes + sizeof head}, member(to), tag(2));
+    post_->send_later({data, data + head.bytes}, member(to), tag(2));
+  }
+
+  void recv(std::byte* data, int64_t elements, int64_t element_bytes, int from) override {
+    const Lock lock(post_->mutex());
+    const Post::Wait w = waits(text("recv from rank ", member(from)));
+    LetterHead& head = heads_[size_t(from)];  // kept where the letter is refused
+    if (!head.element_bytes) {
+      auto came = std::make_shared<LetterHead>();
+      Arrival a(*this, came, w.what);
+      post_->receive(a.messages, reinterpret_cast<std::byte*>(came.get()), sizeof *came, member(from), tag(2));
+      a.wait();
+      head = *came;
+    }
+    if (head.bytes != elements * element_bytes || head.element_bytes != element_bytes)
+      fail("[recv] rank ", member(rank_), " expects ", elements, " x ", element_bytes, " bytes from rank ",
+           member(from), ", which sent ", head.bytes / head.element_bytes, " x ", head.element_bytes, " bytes");
+    Arrival a(*this, nullptr, w.what);
+    post_->receive(a.messages, data, head.bytes, member(from), tag(2));
+    head = {};
+    a.wait();
+  }
+
+  std::shared_ptr<Communicator> split(int color, int key) override;
+
+  std::vector<std::string> flight() const override {
+    const Lock lock(post_->mutex());
+    return flight_.lines();
+  }
+  void leave() override {
+    stop_thread();
+    const Lock lock(post_->mutex());
+    if (!started_.empty())
+      post_->end(text("rank ", member(rank_), " has left before what it had started was finished"));
+    post_->leave(waits("the end of the others"));
+  }
+  void abort(const std::string& why) override {
+    const Lock lock(post_->mutex());
+    post_->end(why);
+  }
+  void set_overlap(Overlap overlap) override {
+    if (overlap != Overlap::thread) stop_thread();
+    Communicator::set_overlap(overlap);
+  }
+  // threads: whether this MPI can be called by one thread after another.
+  void choose_overlap(bool threads) {
+    if (overlap_is_given_ && overlap() == Overlap::thread && !threads)
+      fail("[overlap] THALWEG_OVERLAP is thread, but this MPI was started for one thread alone: expected off or nodes");
+    if (!overlap_is_given_) set_overlap(threads ? Overlap::thread : Overlap::nodes);
+  }
+
+ private:
+  struct Lane {
+    Lane(int tag, size_t ranks) : tag(tag), blocks(ranks) {}
+    const int tag;
+    std::vector<Block> blocks;  // of each rank
+    Folder folder;
+    std::vector<std::byte> all;
+    std::byte* memory(int64_t bytes) {
+      if (int64_t(all.size()) < bytes) all.resize(size_t(bytes));
+      return all.data();
+    }
+  };
+
+  // Messages of this rank under way.
+  struct Arrival : Awaited {
+    Arrival(Mpi& mpi, Keep keep, std::string what) : mpi(mpi), keep(std::move(keep)), what(std::move(what)) {}
+    Arrival(const Arrival&) = delete;
+    Arrival& operator=(const Arrival&) = delete;
+    ~Arrival() {
+      if (!messages.all.empty()) mpi.post_->give_up(messages, std::move(keep));
+    }
+    bool ready() final { return mpi.post_->progress(messages); }
+    void wait() final {
+      const auto start = std::chrono::steady_clock::now();
+      mpi.post_->wait(messages, mpi.waits(what));
+      if (!opens) return;
+      const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      mpi.waiting_ += waited;
+      const std::vector<int>& all = mpi.members_;
+      if (messages.last >= 0)
+        mpi.note_wait(int(std::find(all.begin(), all.end(), messages.last) - all.begin()), waited);
+    }
+    bool opens = false;
+    Mpi& mpi;
+    Messages messages;
+    Keep keep;
+    std::string what;
+  };
+  // Of the calls, and of data that fit along with them.
+  struct Opening final : Arrival {
+    Opening(Mpi& mpi, Lane& lane, const Call& c, const std::byte* data, Keep keep);
+    void result();
+    Lane& lane;
+    uint64_t event;
+  };
+  // Of what post(messages) sends and receives.
+  struct Exchange final : Arrival {
+    template <class F>
+    Exchange(Mpi& mpi, const Call& c, Keep keep, const F& post) : Arrival(mpi, std::move(keep), c.describe()) {
+      post(messages);
+    }
+  };
+
+  int member(int r) const { return members_[size_t(r)]; }
+  int tag(int use) const { return 1 + 3 * group_ + use; }  // of the two lanes, and of letters
+  Post::Wait waits(std::string what) {
+    return {std::move(what), limit_, &poll_, [this] { started_.beside()->progress(); }};
+  }
+  Call called(Operation operation, int64_t elements, int64_t element_bytes, int root = 0) const {
+    Call c(operation, elements, element_bytes, root);
+    c.context = context_;
+    return c;
+  }
+  static bool is_inline(const Call& c) { return c.elements * c.element_bytes <= kInlineBytes; }
+  void run(Going going) {
+    const Lock lock(post_->mutex());
+    going.run();
+  }
+
+  Going open(Lane& lane, Call c);
+  Going reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep);
+  Going gather(Lane& lane, Call c, const std::byte* mine, std::byte* all);
+  Going spread(Lane& lane, Call c, std::byte* data);
+
+  struct Run {
+    int64_t begin, count;
+  };
+  // What rank r folds in one turn.
+  Run run_of(const Call& c, int r, int64_t turn, int64_t turns) const {
+    const int64_t begin = share(c.elements, r, size()), n = share(c.elements, r + 1, size()) - begin;
+    const int64_t from = n * turn / turns, to = n * (turn + 1) / turns;
+    return {begin + from, to - from};
+  }
+  // The near ones first, each rank in another order, so that not all write to one at a time.
+  template <class Body>
+  void each_peer(const Body& body) const {
+    for (int k = 1; k < size(); k++) body((rank_ + k) % size());
+  }
+  void receive(Messages& m, const Lane& lane, std::byte* data, int64_t bytes, int from) {
+    post_->receive(m, data, bytes, member(from), lane.tag);
+  }
+  void send(Messages& m, const Lane& lane, const std::byte* data, int64_t bytes, int to) {
+    bytes_sent_ += bytes;
+    post_->send(m, data, bytes, member(to), lane.tag);
+  }
+  void send_everything(Messages& m, const Lane& lane, const std::byte* mine, int64_t bytes, std::byte* all);
+
+  void wake_thread();
+  void stop_thread();
+  void go_on_beside();
+
+  std::shared_ptr<Post> post_;
+  const int group_;
+  const std::vector<int> members_;  // their ranks in the communicator of MPI
+  const int rank_;
+  Lane lanes_[kLanes];
+  std::vector<LetterHead> heads_;  // by sender
+  Flight flight_;
+  double waiting_ = 0;
+  Started started_;
+  std::thread thread_;  // goes on with what was started; there once something was
+  std::condition_variable wake_;
+  bool stop_ = false;
+};
+
+}  // namespace thalweg
