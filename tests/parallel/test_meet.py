@@ -15,7 +15,7 @@ from . import jobs
 
 pytestmark = pytest.mark.timeout(120)
 
-BODY = "t = make(); fit(t, 1); d = t.digest(); print('found', rank, tw.parallel.size(), tw.parallel.threads(), d)"
+BODY = "t = make(); fit(t, 1); d = t.digest(); print(f'found {rank} {tw.parallel.size()} {tw.parallel.threads()} {d}')"
 TORCH = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "TORCHELASTIC_RESTART_COUNT": "0"}
 
 
