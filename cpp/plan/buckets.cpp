@@ -5,8 +5,6 @@
 namespace thalweg {
 namespace {
 
-constexpr int64_t kLeastPart = 16;  // of a bucket: less than this of one is left to the one before
-
 int64_t elements(const Bucket& b) {
   int64_t n = 0;
   for (const Range& r : b.ranges) n += r.end - r.begin;
@@ -28,15 +26,13 @@ std::vector<Range> joined(std::vector<Range> ranges) {
 
 std::vector<Bucket> make_buckets(std::vector<Bucket> gradients, int64_t element_bytes, int64_t bucket_bytes) {
   std::stable_sort(gradients.begin(), gradients.end(), [](const Bucket& a, const Bucket& b) { return a.at < b.at; });
-  int64_t left = 0, bytes = 0;
-  for (const Bucket& g : gradients) left += elements(g) * element_bytes;
+  int64_t bytes = 0;
   std::vector<Bucket> buckets;
   std::vector<Range> ranges;
   for (const Bucket& g : gradients) {
     ranges.insert(ranges.end(), g.ranges.begin(), g.ranges.end());
     bytes += elements(g) * element_bytes;
-    left -= elements(g) * element_bytes;
-    if (left > 0 && (bytes < bucket_bytes || left < bucket_bytes / kLeastPart)) continue;
+    if (bytes < bucket_bytes && &g != &gradients.back()) continue;
     buckets.push_back({g.at, joined(std::move(ranges))});
     ranges = {};
     bytes = 0;

@@ -9,8 +9,8 @@ struct Bucket {
   std::vector<Range> ranges;
 };
 
-// Groups gradients, as they are made, into buckets of at least `bucket_bytes`; what would be a small last one is left
-// to the one before. Ranges that are neighbours in the arena become one.
+// Groups gradients, as they are made, into buckets of at least `bucket_bytes`, but for the last one. Ranges that are
+// neighbours in the arena become one.
 std::vector<Bucket> make_buckets(std::vector<Bucket> gradients, int64_t element_bytes, int64_t bucket_bytes);
 
 }  // namespace thalweg

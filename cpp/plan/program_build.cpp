@@ -130,13 +130,20 @@ class ProgramBuilder {
   }
 
   // The nodes as they were recorded; among ranks a gradient that is exchanged comes before what needs it not, so that
-  // the exchange begins early.
+  // the exchange begins early, and a small one before a large one, so that it goes along.
   std::vector<int> order() const {
-    std::set<Value> exchanged;
+    std::map<Value, int64_t> exchanged;  // and how many elements
     for (auto& [value, offset] : p_.spec_.gradients)
-      if (p_.spec_.cut.world > 1 && p_.types_[value].place == Placement::partial) exchanged.insert(value);
-    auto makes_one = [&](int n) {
-      return std::any_of(nodes_[n].out.begin(), nodes_[n].out.end(), [&](Value v) { return exchanged.count(v) > 0; });
+      if (p_.spec_.cut.world > 1 && p_.types_[value].place == Placement::partial)
+        exchanged[value] = p_.types_[value].shape.size();
+    auto made = [&](int n) {
+      int64_t size = 0;
+      for (Value v : nodes_[n].out)
+        if (auto found = exchanged.find(v); found != exchanged.end()) size += found->second;
+      return size;
+    };
+    auto goes_before = [&](int n, int before) {
+      return made(n) > 0 && (made(before) == 0 || made(n) < made(before) / 8);
     };
     auto needs = [&](int n, int before) {
       const auto &in = nodes_[n].in, &out = nodes_[before].out;
@@ -147,8 +154,7 @@ class ProgramBuilder {
     for (int n = 0; n < int(live_.size()); n++) {
       if (!live_[n]) continue;
       auto at = all.end();
-      if (makes_one(n))
-        while (at != all.begin() && !makes_one(at[-1]) && !needs(n, at[-1])) --at;
+      while (at != all.begin() && goes_before(n, at[-1]) && !needs(n, at[-1])) --at;
       all.insert(at, n);
     }
     return all;

@@ -121,6 +121,7 @@ while True: trainer.step(x, y)
 KILLS = int(os.environ.get("THALWEG_KILLS", "4"))  # 110 took two minutes
 
 
+@pytest.mark.timeout(60 + 20 * KILLS)
 def test_kills_at_any_moment_end_all_with_a_word(tmp_path):
     """Nearly all of a step is exchange here, so nearly every kill comes while something is started."""
     choice = random.Random(7)
