@@ -2,8 +2,7 @@
 //   columns  out(c) = fold over the rows of a (rows, C) matrix: a chain or a few row lanes inside a block, the tree of
 //            shards.h over the blocks of a shard and over the shards: reduce_rows, sum_rows, reduce_groups
 //   lanes    out = fold of n neighbours: 16 lanes inside a block of 1024 (one chain for 16 or fewer), the same tree
-//   over
-//            blocks: fold_lanes
+//            over the blocks: fold_lanes
 // A fold is given by Combine: identity<N>() and (a, b) -> N. Threads, vector width and instruction set choose nothing.
 #pragma once
 #include <array>
@@ -288,9 +287,8 @@ void fold_columns(const Exec& exec, const Columns& plan, double ns_per_element, 
 }  // namespace reduce_detail
 
 // Folds the rows of a matrix into K planes of per-channel results, out[k](c): blocks in a shard, then the shards.
-//   leaf(worker, r0, r1, c0, c1, state)         state of rows [r0, r1), which may be none: the identity; may use
-//   Slot::tile merge(into, from, n_into, n_from, c0, c1)   into = into + from, states of n_into and n_from rows (into
-//   is the older)
+//   leaf(r0, r1, c0, c1, state)                 state of rows [r0, r1), perhaps none; may use Slot::tile
+//   merge(into, from, n_into, n_from, c0, c1)   into = into + from, states of so many rows; into is the older
 template <class N, int K, class Leaf, class Merge>
 void reduce_rows(const Exec& exec, const Columns& plan, double ns_per_element, const Leaf& leaf, const Merge& merge,
                  const State<N, K>& out) {
