@@ -287,7 +287,7 @@ void fold_columns(const Exec& exec, const Columns& plan, double ns_per_element, 
 }  // namespace reduce_detail
 
 // Folds the rows of a matrix into K planes of per-channel results, out[k](c): blocks in a shard, then the shards.
-//   leaf(r0, r1, c0, c1, state)                 state of rows [r0, r1), perhaps none; may use Slot::tile
+//   leaf(worker, r0, r1, c0, c1, state)         state of rows [r0, r1), perhaps none; may use Slot::tile
 //   merge(into, from, n_into, n_from, c0, c1)   into = into + from, states of so many rows; into is the older
 template <class N, int K, class Leaf, class Merge>
 void reduce_rows(const Exec& exec, const Columns& plan, double ns_per_element, const Leaf& leaf, const Merge& merge,
