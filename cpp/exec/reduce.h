@@ -2,8 +2,7 @@
 //   columns  out(c) = fold over the rows of a (rows, C) matrix: a chain or a few row lanes inside a block, the tree of
 //            shards.h over the blocks of a shard and over the shards: reduce_rows, sum_rows, reduce_groups
 //   lanes    out = fold of n neighbours: 16 lanes inside a block of 1024 (one chain for 16 or fewer), the same tree
-//   over
-//            blocks: fold_lanes
+//            over blocks: fold_lanes
 // A fold is given by Combine: identity<N>() and (a, b) -> N. Threads, vector width and instruction set choose nothing.
 #pragma once
 #include <array>

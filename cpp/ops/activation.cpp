@@ -98,9 +98,7 @@ constexpr auto kTanhBack = [](auto d_y, auto y) { return tanh_backward(d_y, y); 
 constexpr auto kSigmoidBack = [](auto d_y, auto y) { return sigmoid_backward(d_y, y); };
 constexpr auto kSoftplusBack = [](auto d_y, auto x) { return softplus_backward(d_y, x); };
 
-}  // namespace
-
-void register_activation(Registry& r) {
+void register_forward(Registry& r) {
   r.add({.name = "relu",
          .infer = infer_same,
          .kernel = by_block<kReluOf, 1>,
@@ -147,7 +145,9 @@ void register_activation(Registry& r) {
          .backward = rule<kSoftplus, false>,
          .cost = map_cost<30>,
          .inplace = 1});
+}
 
+void register_backward(Registry& r) {
   r.add({.name = kRelu,
          .infer = infer_pair,
          .kernel = by_block<kReluBack, 2>,
@@ -185,6 +185,13 @@ void register_activation(Registry& r) {
          .inplace = 3});
   r.add(
       {.name = kSoftplus, .infer = infer_pair, .kernel = zip2<kSoftplusBack, 1.5>, .cost = map_cost<17>, .inplace = 3});
+}
+
+}  // namespace
+
+void register_activation(Registry& r) {
+  register_forward(r);
+  register_backward(r);
 }
 
 }  // namespace thalweg
