@@ -7,12 +7,14 @@
 #include <random>
 #include <unordered_map>
 
+#include "formula/bf16.h"
+
 namespace thalweg::bench {
 namespace {
 
 using dnnl::memory;
 using Tag = memory::format_tag;
-constexpr auto kFloat = memory::data_type::f32;
+constexpr auto kFloat = memory::data_type::f32, kBf16 = memory::data_type::bf16;
 using Arguments = std::unordered_map<int, memory>;
 
 struct Stream {
@@ -33,8 +35,11 @@ Job job(dnnl::primitive primitive, Arguments arguments, int threads) {
 memory random_memory(const memory::desc& desc) {
   memory m(desc, stream().engine);
   std::mt19937 bits(1);
-  auto* p = static_cast<float*>(m.get_data_handle());
-  for (size_t i = 0; i < desc.get_size() / sizeof(float); i++) p[i] = float(int32_t(bits())) * 0x1p-31f;
+  auto fill = [&](auto* p, auto value) {
+    for (size_t i = 0; i < desc.get_size() / sizeof(*p); i++) p[i] = value(float(int32_t(bits())) * 0x1p-31f);
+  };
+  if (desc.get_data_type() == kBf16) fill(static_cast<Bf16*>(m.get_data_handle()), to_bf16);
+  else fill(static_cast<float*>(m.get_data_handle()), [](float x) { return x; });
   return m;
 }
 
@@ -56,12 +61,25 @@ Job onednn_matmul(const PeerMatmul& p, int threads, const float* a, const float*
              threads);
 }
 
-Job onednn_conv(const Conv& v, ConvPart part, int threads) {
+Job onednn_matmul_bf16(const PeerMatmul& p, int threads) {
+  omp_set_num_threads(threads);
+  const memory::desc x({p.m, p.k}, kBf16, p.transpose_a ? Tag::ba : Tag::ab);
+  const memory::desc w({p.k, p.n}, kBf16, p.blocked ? Tag::any : p.transpose_b ? Tag::ba : Tag::ab);
+  const dnnl::matmul::primitive_desc desc(stream().engine, x, w, memory::desc({p.m, p.n}, kBf16, Tag::ab));
+  return job(dnnl::matmul(desc),
+             {{DNNL_ARG_SRC, random_memory(x)},
+              {DNNL_ARG_WEIGHTS, random_memory(desc.weights_desc())},
+              {DNNL_ARG_DST, random_memory(desc.dst_desc())}},
+             threads);
+}
+
+Job onednn_conv(const Conv& v, ConvPart part, int threads, bool bf16) {
   omp_set_num_threads(threads);
   const auto any = Tag::any;
-  const memory::desc x({v.n, v.c, v.h, v.w}, kFloat, any), y({v.n, v.out, v.out_h(), v.out_w()}, kFloat, any);
-  const memory::desc w = v.groups == 1 ? memory::desc({v.out, v.c, v.kh, v.kw}, kFloat, any)
-                                       : memory::desc({v.groups, v.group_out(), v.group_in(), v.kh, v.kw}, kFloat, any);
+  const auto kind = bf16 ? kBf16 : kFloat;
+  const memory::desc x({v.n, v.c, v.h, v.w}, kind, any), y({v.n, v.out, v.out_h(), v.out_w()}, kind, any);
+  const memory::desc w = v.groups == 1 ? memory::desc({v.out, v.c, v.kh, v.kw}, kind, any)
+                                       : memory::desc({v.groups, v.group_out(), v.group_in(), v.kh, v.kw}, kind, any);
   const memory::dims stride{v.stride_h, v.stride_w}, dilation{v.dilation_h - 1, v.dilation_w - 1};
   const memory::dims low{v.pad_top, v.pad_left}, high{v.pad_bottom, v.pad_right};
   const auto direct = dnnl::algorithm::convolution_direct;

@@ -12,8 +12,9 @@ struct PeerMatmul {
   bool transpose_a, transpose_b, blocked;
 };
 Job onednn_matmul(const PeerMatmul&, int threads, const float* a, const float* b, float* c);
+Job onednn_matmul_bf16(const PeerMatmul&, int threads);  // random operands and the result in bf16
 enum class ConvPart { forward, backward_input, backward_weight };
 // A convolution with all operands in oneDNN's own layouts, filled with random values.
-Job onednn_conv(const Conv&, ConvPart, int threads);
+Job onednn_conv(const Conv&, ConvPart, int threads, bool bf16 = false);
 
 }  // namespace thalweg::bench

@@ -17,8 +17,6 @@ constexpr int64_t kWeightBytes = 384 << 10;     // that stay in L2 while pixels 
 constexpr int64_t kUnitPixels = 4 * kTileRows;  // at least, so that tiles are full
 constexpr int64_t kMinUnits = 16;               // enough for an even share on a few threads
 
-bool is_depthwise(const TapConv& v) { return v.group_in == 1 && v.group_out == 1 && v.groups > 1; }
-
 template <class T>
 class TapRun {
  public:
@@ -26,7 +24,7 @@ class TapRun {
          const Follow& follow)
       : v_(v), source_(source), weight_(weight), bias_(bias), out_(out), accumulate_(accumulate), follow_(follow) {
     panels_ = divide_up(v.group_out, kPanel<T>);
-    depthwise_ = is_depthwise(v);
+    depthwise_ = v.depthwise();
     b_step_ = depthwise_ ? v.groups : kPanel<T>;
     cut_units();
   }

@@ -27,6 +27,7 @@ struct TapConv {
   int64_t weight_at(int64_t r, int64_t s) const {  // tap (r, s) of the first group, input and output
     return (tap_h.kernel + r * tap_h.kernel_step) * w_row + (tap_w.kernel + s * tap_w.kernel_step) * w_col;
   }
+  bool depthwise() const { return group_in == 1 && group_out == 1 && groups > 1; }
   double flops() const { return 2.0 * double(n * rows * cols) * double(groups * group_out) * double(k() + 1); }
 };
 

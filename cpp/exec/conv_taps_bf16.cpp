@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t kUnitCount = 128 << 10;  // numbers of a window
 constexpr int64_t kMinUnits = 16;          // enough for an even share on a few threads
-constexpr double kFlopsPerNs = 1000;
+constexpr int64_t kChunk = 18;             // groups whose weights stay in L1 while the pixels pass
 
 class TapRun {
  public:
@@ -22,46 +22,59 @@ class TapRun {
     groups_ = v.tap_h.count * run_groups_;
     stride_ = (groups_ | 1) * kOperandTile;
     tiles_ = divide_up(v.group_out, kSide);
-    own_runs_ = !ImageBf16::runs_overlap(v) || run_ % kGroup != 0;
+    depthwise_ = v.depthwise();
+    own_runs_ = !depthwise_ && (!ImageBf16::runs_overlap(v) || run_ % kGroup != 0);
     int64_t rows = v.rows;
     while (rows > 1 && ImageBf16(v, rows, own_runs_).count() > kUnitCount) rows = divide_up(rows, 2);
     bands_ = std::max(divide_up(v.rows, rows), std::min(v.rows, divide_up(kMinUnits, v.n)));
+    images_ = bands_ > 1 ? 1 : std::max<int64_t>(1, v.n / (2 * kMinUnits));
   }
 
   int64_t memory_bytes() const {
+    if (depthwise_) return lane_tables() * int64_t(sizeof(int64_t)) + v_.taps() * lanes() * int64_t(sizeof(Bf16));
     return table_bytes() + v_.groups * tiles_ * stride_ * int64_t(sizeof(Bf16)) +
            (copied() ? run_ * kSide * int64_t(sizeof(float)) : 0);
   }
   void prepare(std::byte* memory) {
     const ImageBf16 image(v_, band_rows(), own_runs_);
     offset_ = reinterpret_cast<int64_t*>(memory);
+    if (depthwise_) return prepare_lanes(image);
     for (int64_t g = 0; g < groups_; g++) offset_[g] = image.tap(g / run_groups_) + g % run_groups_ * kGroup;
     packed_ = reinterpret_cast<Bf16*>(memory + table_bytes());
     pack_weights(reinterpret_cast<float*>(packed_ + v_.groups * tiles_ * stride_));
   }
 
-  int64_t units() const { return v_.n * bands_; }
+  int64_t units() const { return divide_up(v_.n, images_) * bands_; }
+  int64_t sum_count() const {
+    return depthwise_ ? v_.cols * kSide : kBlockSums * (groups_ > kChunk ? divide_up(most_pixels(), kBlock) : 1);
+  }
   int64_t image_count() const { return ImageBf16(v_, band_rows(), own_runs_).count(); }
   void run(int64_t unit, Bf16* window, float* sums) const {
-    const int64_t image = unit / bands_, band = unit % bands_;
+    const int64_t first = unit / bands_ * images_, band = unit % bands_;
     const int64_t begin = band * v_.rows / bands_, end = (band + 1) * v_.rows / bands_;
     const ImageBf16 layout(v_, band_rows(), own_runs_);
-    const Work work{layout, end - begin, image * v_.out_image + begin * v_.out_row, window, sums};
     const TileScope scope;
-    for (int64_t g = 0; g < v_.groups; g++) {
-      if (groups_ > 0) layout.build(source_.from(image * v_.in_h * v_.in_w * v_.in_c), begin, g, window);
-      for (int64_t tile = 0; tile < tiles_; tile += kBlockSide) run_columns(work, g, tile);
+    for (int64_t image = first; image < std::min(v_.n, first + images_); image++) {
+      const NumbersBf16 source = source_.from(image * v_.in_h * v_.in_w * v_.in_c);
+      const Work work{layout, end - begin, image * v_.out_image + begin * v_.out_row, window, sums};
+      for (int64_t g = 0; g < (depthwise_ ? 1 : v_.groups); g++) {
+        if (groups_ > 0) layout.build(source, begin, g, window);
+        if (depthwise_) run_depthwise(work);
+        else
+          for (int64_t tile = 0; tile < tiles_; tile += kBlockSide) run_columns(work, g, tile);
+      }
+      if (follow_) follow_({work.out, 0, 1, work.rows * v_.out_row});
     }
-    if (follow_) follow_({work.out, 0, 1, work.rows * v_.out_row});
   }
 
  private:
   struct Work {
     const ImageBf16& image;
     int64_t rows, out;  // rows of outputs, and the first of them
-    const Bf16* window;
+    Bf16* window;
     float* sums;
   };
+  int64_t most_pixels() const { return band_rows() * ImageBf16(v_, band_rows(), own_runs_).grid(); }
   int64_t band_rows() const { return divide_up(v_.rows, bands_); }
   int64_t table_bytes() const { return align_up(groups_ * int64_t(sizeof(int64_t))); }
   int columns(int64_t tile) const { return int(std::min<int64_t>(kSide, v_.group_out - tile * kSide)); }
@@ -92,6 +105,41 @@ class TapRun {
     pack_bf16({copy, kSide, 1}, 0, run_, 0, n, PackForm::pairs, to);
   }
 
+  // Depthwise: for every tap where it is and its weights, channel by channel; the taps of a row are groups of K.
+  int64_t lanes() const { return divide_up(v_.groups, kSide) * kSide; }
+  int64_t lane_tables() const { return divide_up(v_.taps() + groups_ + 1, 8) * 8; }
+  void prepare_lanes(const ImageBf16& image) {
+    int64_t* start = offset_ + v_.taps();
+    packed_ = reinterpret_cast<Bf16*>(offset_ + lane_tables());
+    *start = 0;
+    for (int64_t r = 0; r < v_.tap_h.count; r++) {
+      for (int64_t s = 0; s < v_.tap_w.count; s++) {
+        const int64_t tap = r * v_.tap_w.count + s;
+        if (s % kGroup == 0 && tap > 0) *++start = tap;
+        offset_[tap] = image.tap(r) + s * v_.tap_w.offset_step * v_.in_c;
+        for (int64_t g = 0; g < lanes(); g++)
+          packed_[tap * lanes() + g] = g < v_.groups ? to_bf16(weight_[g * v_.w_group + v_.weight_at(r, s)]) : Bf16{};
+      }
+    }
+    *++start = v_.taps();
+  }
+  void run_depthwise(const Work& work) const {
+    for (int64_t row = 0; row < work.rows; row++)
+      for (int64_t j = 0; j < v_.groups; j += kSide) {
+        run_lanes({.a = work.window + row * work.image.row_step() + j,
+                   .a_next = work.image.pixel_step(),
+                   .a_at = offset_,
+                   .b = packed_ + j,
+                   .b_step = lanes(),
+                   .start = offset_ + v_.taps(),
+                   .groups = groups_,
+                   .count = v_.cols,
+                   .sum = work.sums});
+        put_tile(work.sums, int(v_.cols), int(std::min<int64_t>(kSide, v_.groups - j)), bias_ ? bias_ + j : nullptr,
+                 false, out_.from(work.out + row * v_.out_row + j), v_.out_col);
+      }
+  }
+
   // Outputs of two tiles, all pixels.
   void run_columns(const Work& work, int64_t group, int64_t tile) const {
     const int64_t step = work.image.pixel_step(), grid = work.image.grid();
@@ -105,25 +153,34 @@ class TapRun {
                     .wide = int(std::min<int64_t>(kBlockSide, tiles_ - tile)),
                     .sum = work.sums,
                     .fresh = true};
-    for (int64_t pixel = 0; pixel < pixels; pixel += kBlock) {
-      block.a[0] = work.window + pixel * step, block.a[1] = block.a[0] + kSide * step;
-      block.tall = pixel + kSide < pixels ? 2 : 1;
-      run_block(block);
-      for (int t = 0; t < block.tall; t++)
-        put(work, group, tile, pixel + t * kSide, block.wide, work.sums + kBlockSide * t * kSumTile);
+    const int64_t chunk = divide_up(groups_, std::max<int64_t>(1, divide_up(groups_, kChunk)));
+    for (int64_t g = 0; g < groups_ || g == 0; g += std::max<int64_t>(1, chunk)) {
+      const bool last = g + chunk >= groups_;
+      block.group = offset_ + g, block.groups = std::min(chunk, groups_ - g);
+      block.fresh = g == 0;
+      for (int64_t pixel = 0; pixel < pixels; pixel += kBlock) {
+        block.a[0] = work.window + pixel * step, block.a[1] = block.a[0] + kSide * step;
+        block.tall = pixel + kSide < pixels ? 2 : 1;
+        if (chunk < groups_) block.sum = work.sums + pixel / kBlock * kBlockSums;
+        run_block(block);
+        if (!last) continue;
+        for (int t = 0; t < block.tall; t++)
+          put(work, group, tile, pixel + t * kSide, block.sum + kBlockSide * t * kSumTile);
+      }
+      for (const Bf16*& b : block.b) b += chunk * kOperandTile;
     }
   }
   // kSide pixels of the grid; those beyond the last column belong to nobody.
-  void put(const Work& work, int64_t group, int64_t tile, int64_t pixel, int wide, const float* sum) const {
+  void put(const Work& work, int64_t group, int64_t tile, int64_t pixel, const float* sum) const {
     const int64_t grid = work.image.grid(), last = std::min((work.rows - 1) * grid + v_.cols, pixel + kSide);
+    const int64_t channel = group * v_.group_out + tile * kSide;
+    const int n = int(std::min<int64_t>(kBlock, v_.group_out - tile * kSide));
     for (int64_t at = pixel; at < last;) {
       const int64_t row = at / grid, col = at % grid, end = std::min(last, (row + 1) * grid);
       const int64_t rows = std::min(end, row * grid + v_.cols) - at;
-      const int64_t to = work.out + row * v_.out_row + col * v_.out_col + group * v_.group_out + tile * kSide;
-      for (int u = 0; u < wide && rows > 0; u++)
-        put_tile(sum + u * kSumTile + (at - pixel) * kSide, int(rows), columns(tile + u),
-                 bias_ ? bias_ + group * v_.group_out + (tile + u) * kSide : nullptr, false, out_.from(to + u * kSide),
-                 v_.out_col);
+      if (rows > 0)
+        put_tile(sum + (at - pixel) * kSide, int(rows), n, bias_ ? bias_ + channel : nullptr, false,
+                 out_.from(work.out + row * v_.out_row + col * v_.out_col + channel), v_.out_col);
       at = end;
     }
   }
@@ -133,24 +190,27 @@ class TapRun {
   const float *weight_, *bias_;
   const OutBf16 out_;
   const Follow follow_;
-  int64_t run_, run_groups_, groups_, stride_, tiles_, bands_;
-  bool own_runs_;
+  int64_t run_, run_groups_, groups_, stride_, tiles_, bands_, images_;
+  bool own_runs_, depthwise_;
   int64_t* offset_ = nullptr;
   Bf16* packed_ = nullptr;
 };
 
 }  // namespace
 
-double conv_ns_bf16(double flops) { return amx_used() ? flops / kFlopsPerNs : 2 * conv_ns(flops, false); }
+double conv_ns_bf16(const TapConv& v) {
+  const double moved = double(v.n) * double(v.in_h * v.in_w * v.in_c + v.rows * v.cols * v.groups * v.group_out);
+  return v.flops() / (v.depthwise() ? kLaneFlopsPerNs : flops_per_ns_bf16()) + moved * kMoveNs;
+}
 
 void conv_taps_bf16(const Exec& exec, const TapConv& v, const NumbersBf16& source, const float* weight,
                     const float* bias, const OutBf16& out, const Follow& follow) {
   if (v.n == 0 || v.rows == 0 || v.cols == 0 || v.group_out == 0) return;
   TapRun run(v, source, weight, bias, out, follow);
   run.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, run.memory_bytes()));
-  exec.parallel(run.units(), conv_ns_bf16(v.flops()), [&](int64_t unit, int worker) {
+  exec.parallel(run.units(), conv_ns_bf16(v), [&](int64_t unit, int worker) {
     run.run(unit, exec.scratch<Bf16>(worker, Slot::a_pack, run.image_count()),
-            exec.scratch<float>(worker, Slot::tile, kBlockSums));
+            exec.scratch<float>(worker, Slot::tile, run.sum_count()));
   });
 }
 

@@ -8,6 +8,7 @@ namespace thalweg {
 // Calls follow(block) for whole rows of outputs: they must lie one after the other.
 void conv_taps_bf16(const Exec&, const TapConv&, const NumbersBf16& source, const float* weight, const float* bias,
                     const OutBf16& out, const Follow& follow);
-double conv_ns_bf16(double flops);  // estimated, on one thread
+
+double conv_ns_bf16(const TapConv&);  // estimated, on one thread
 
 }  // namespace thalweg

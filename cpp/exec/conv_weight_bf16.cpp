@@ -31,6 +31,7 @@ class WeightRun {
     const int64_t a = groups_ * kOperandTile;
     const int64_t b = rows_overlap_ ? (taps_.rows + (v.kh - 1) * v.dilation_h) * taps_.cols * kSide : v.kh * a;
     a_stride_ = odd_tiles(a), b_stride_ = odd_tiles(b);
+    depthwise_ = taps_.depthwise();
     while (v.n / (2 * run_images_) >= kRuns) run_images_ *= 2;
     for (int s = 0; s < shards.count(); s++) runs_ += shard_runs(s);
     const int64_t image_bytes = image_count() * int64_t(sizeof(Bf16));
@@ -38,16 +39,18 @@ class WeightRun {
     slots_ = tree_slots(run_images_);
   }
 
-  int64_t memory_bytes() const {
-    return align_up(groups_ * int64_t(sizeof(int64_t))) + runs_ * blocks() * kBlockSums * int64_t(sizeof(float));
-  }
+  int64_t memory_bytes() const { return table_bytes() + runs_ * blocks() * kBlockSums * int64_t(sizeof(float)); }
   void prepare(std::byte* memory) {
     offset_ = reinterpret_cast<int64_t*>(memory);
+    partial_ = reinterpret_cast<float*>(memory + table_bytes());
+    if (depthwise_) return prepare_lanes();
     for (int64_t g = 0; g < groups_; g++) offset_[g] = g * kOperandTile;
-    partial_ = reinterpret_cast<float*>(memory + align_up(groups_ * int64_t(sizeof(int64_t))));
   }
 
-  int64_t blocks() const { return v_.groups * blocks_out() * blocks_in(); }
+  int64_t blocks() const {
+    return depthwise_ ? divide_up(v_.groups, kSide) * divide_up(taps_.taps(), kBlockTaps)
+                      : v_.groups * blocks_out() * blocks_in();
+  }
   int64_t tasks() const { return runs_; }
   int64_t window_count() const { return image_.count(); }
   int64_t packed_count() const { return together_ * image_count(); }
@@ -96,9 +99,13 @@ class WeightRun {
 
  private:
   // Pairs of pixels are made where they lie: in the image, whose rows then have an even number of them, or run by run.
-  static bool own_runs(const Conv& v) { return v.out_w() % 2 != 0 || !ImageBf16::runs_overlap(forward_taps(v)); }
+  static bool own_runs(const Conv& v) {
+    const TapConv taps = forward_taps(v);
+    return !taps.depthwise() && (taps.cols % 2 != 0 || !ImageBf16::runs_overlap(taps));
+  }
   static int64_t odd_tiles(int64_t count) { return (divide_up(count, kOperandTile) | 1) * kOperandTile; }
-  int64_t image_count() const { return v_.groups * (out_tiles_ * a_stride_ + run_tiles_ * b_stride_); }
+  int64_t image_count() const { return depthwise_ ? d_y_count() + image_.count() : operand_count(); }
+  int64_t operand_count() const { return v_.groups * (out_tiles_ * a_stride_ + run_tiles_ * b_stride_); }
   int64_t columns() const { return v_.kh * run_tiles_; }  // tiles of them: those of every kernel row
   int64_t blocks_out() const { return divide_up(out_tiles_, kBlockSide); }
   int64_t blocks_in() const { return divide_up(columns(), kBlockSide); }
@@ -114,9 +121,45 @@ class WeightRun {
     *count = std::min(shards_.offset[s + 1] - *first, run_images_);
   }
 
+  // Depthwise: for every pixel where it is in the window; a block is kBlockTaps taps of kSide channels.
+  static constexpr int64_t kBlockTaps = kBlockSums / kSide;
+  int64_t table_bytes() const {
+    return align_up((depthwise_ ? pixels_ + groups_ + 1 : groups_) * int64_t(sizeof(int64_t)));
+  }
+  int64_t d_y_count() const { return divide_up(pixels_ * v_.out + kSide, kGroup) * kGroup; }
+  void prepare_lanes() {
+    for (int64_t k = 0; k < pixels_; k++)
+      offset_[k] = k / taps_.cols * image_.row_step() + k % taps_.cols * image_.pixel_step();
+    for (int64_t g = 0; g <= groups_; g++) offset_[pixels_ + g] = std::min(pixels_, g * kGroup);
+  }
+  void run_lanes_image(int64_t block, const Bf16* packed, float* sum) const {
+    const int64_t chunks = divide_up(v_.groups, kSide), j = block % chunks * kSide, first = block / chunks * kBlockTaps;
+    std::fill_n(sum, kBlockSums, 0.0f);
+    for (int64_t tap = first; tap < std::min(taps_.taps(), first + kBlockTaps); tap++, sum += kSide)
+      run_lanes({.a = packed + d_y_count() + image_.tap(tap / v_.kw) + tap % v_.kw * v_.dilation_w * v_.c + j,
+                 .a_next = 0,
+                 .a_at = offset_,
+                 .b = packed + j,
+                 .b_step = v_.out,
+                 .start = offset_ + pixels_,
+                 .groups = groups_,
+                 .count = 1,
+                 .sum = sum});
+  }
+  void put_lanes(int64_t block, const float* sum) const {
+    const int64_t chunks = divide_up(v_.groups, kSide), j = block % chunks * kSide, first = block / chunks * kBlockTaps;
+    const int64_t taps = taps_.taps(), last = std::min(taps, first + kBlockTaps);
+    for (int64_t tap = first; tap < last; tap++, sum += kSide)
+      for (int64_t g = j; g < std::min(v_.groups, j + kSide); g++) d_w_[g * taps + tap] = sum[g - j];
+  }
+
   // Both operands of one image: for every group of channels, tiles of A, then tiles of B.
   void pack(int64_t image, Bf16* window, Bf16* to) const {
     const NumbersBf16 x = x_.from(image * v_.h * v_.w * v_.c);
+    if (depthwise_) {
+      copy_bf16(d_y_.from(image * taps_.out_image), taps_.out_image, to);
+      return image_.build(x, 0, 0, to + d_y_count());
+    }
     for (int64_t g = 0; g < v_.groups; g++) {
       const OperandBf16 d_y{d_y_.from(image * taps_.out_image + g * v_.group_out()), v_.out, 1};
       for (int64_t t = 0; t < out_tiles_; t++, to += a_stride_)
@@ -154,8 +197,9 @@ class WeightRun {
            r * (rows_overlap_ ? v_.dilation_h * taps_.cols * kSide : groups_ * kOperandTile);
   }
   void run_image(int64_t block, const Bf16* packed, float* sum) const {
+    if (depthwise_) return run_lanes_image(block, packed, sum);
     const int64_t in = block % blocks_in() * kBlockSide, out = block / blocks_in() % blocks_out() * kBlockSide;
-    const Bf16* a = packed + block / blocks_in() / blocks_out() * (image_count() / v_.groups);
+    const Bf16* a = packed + block / blocks_in() / blocks_out() * (operand_count() / v_.groups);
     const Bf16* b = a + out_tiles_ * a_stride_;
     const int wide = int(std::min<int64_t>(kBlockSide, columns() - in));
     run_block({.a = {a + out * a_stride_, a + (out + 1) * a_stride_},
@@ -169,6 +213,7 @@ class WeightRun {
                .fresh = true});
   }
   void put(int64_t block, const float* sum) const {
+    if (depthwise_) return put_lanes(block, sum);
     const int64_t in = block % blocks_in() * kBlockSide, out = block / blocks_in() % blocks_out() * kBlockSide;
     const int64_t group = block / blocks_in() / blocks_out(), step = v_.kh * run_;
     for (int64_t t = out; t < std::min(out_tiles_, out + kBlockSide); t++)
@@ -188,7 +233,7 @@ class WeightRun {
   int64_t pixels_, run_, groups_, out_tiles_, run_tiles_, a_stride_, b_stride_, together_;
   int64_t run_images_ = 1, runs_ = 0;
   int slots_;
-  bool rows_overlap_;
+  bool rows_overlap_, depthwise_;
   int64_t* offset_ = nullptr;
   float* partial_ = nullptr;
 };
@@ -200,7 +245,7 @@ void conv_backward_weight_bf16(const Exec& exec, const Conv& v, const Shards& sh
                                float* d_w) {
   if (v.out == 0 || v.c == 0) return;
   WeightRun run(v, shards, x, d_y, d_w);
-  const double ns = conv_ns_bf16(v.flops());
+  const double ns = conv_ns_bf16(forward_taps(v));
   run.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, run.memory_bytes()));
   exec.parallel(run.tasks(), ns, [&](int64_t task, int worker) {
     run.run(task, exec.scratch<Bf16>(worker, Slot::a_pack, run.window_count()),

@@ -13,12 +13,12 @@ namespace {
 // Blocking: a part of B, some panels of all K, stays in L2 while blocks of A's rows pass.
 constexpr int64_t kPartBytes = 1 << 20;
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
-constexpr double kFlopsPerNs = 1500, kPackNs = 0.05, kStartNs = 100;
+constexpr double kStartNs = 100;
 
 double product_ns(const Matmul& p) {
-  const double flops = 2.0 * double(p.m) * double(p.n) * double(p.k), moved = double(p.m + p.n) * double(p.k);
-  return double(p.batch) * (amx_used() ? kStartNs + flops / kFlopsPerNs + moved * kPackNs + double(p.m * p.n) * kPackNs
-                                       : 2 * matmul_ns(p, false));
+  const double flops = 2.0 * double(p.m) * double(p.n) * double(p.k);
+  const double moved = double(p.m + p.n) * double(p.k) + double(p.m * p.n);
+  return double(p.batch) * (kStartNs + flops / flops_per_ns_bf16() + moved * kMoveNs);
 }
 
 struct Operands {
@@ -40,6 +40,8 @@ class Product {
     stride_ = (groups_ | 1) * kOperandTile;  // odd: tiles spread over the sets of the caches
     slots_ = shards() > 1 ? tree_slots(shards()) + 1 : 1;
     a_tiles_ = divide_up(p.m, kSide), b_tiles_ = divide_up(p.n, kSide);
+    const bool aligned = reinterpret_cast<uintptr_t>(o.c.p) % 64 == 0 && p.c_row % kSide == 0;
+    far_ = o.c.is_float && p.m * p.n * int64_t(sizeof(float)) >= kFarBytes && aligned && !follow && !p.accumulate;
     blocks_ = divide_up(p.m, kBlock), panels_ = divide_up(p.n, kBlock);
     cut(threads);
   }
@@ -78,8 +80,9 @@ class Product {
     for (int64_t i = begin; i < end; i++) {
       const Bf16* a = own_a_ ? own : packed_ + kBlockSide * i * stride_;
       if (own_a_) pack_a(kBlockSide * i, kBlockSide * i + tall(i), own);
-      run_row({i, first, last, i + 1 < end && !own_a_}, a, own_a_ ? packed_ : own, sums);
+      run_row({i, first, last}, a, own_a_ ? packed_ : own, sums);
     }
+    if (far_) end_far();
   }
 
  private:
@@ -89,7 +92,6 @@ class Product {
   };
   struct Row {  // a block of rows, panels [first, last)
     int64_t block, first, last;
-    bool more;  // another block follows in memory
   };
   int64_t shards() const { return int64_t(shard_k_.size()) - 1; }
   int64_t shard_count(int64_t s) const { return shard_k_[s + 1] - shard_k_[s]; }
@@ -106,7 +108,7 @@ class Product {
     auto shared = [threads](int64_t n) { return divide_up(n, threads) * threads; };
     const int64_t panel_bytes = kBlockSide * stride_ * int64_t(sizeof(Bf16));
     panel_groups_ = divide_up(panels_, std::max<int64_t>(1, kPartBytes / panel_bytes));
-    own_a_ = panel_groups_ == 1 && blocks_ >= 2 * threads;
+    own_a_ = panel_groups_ == 1 && blocks_ >= 2 * threads && blocks_ >= panels_;
     if (own_a_) parts_ = std::min(blocks_, shared(1));
     else if (panels_ >= threads) panel_groups_ = std::min(panels_, shared(panel_groups_));
   }
@@ -145,24 +147,10 @@ class Product {
     for (int64_t panel = row.first; panel < row.last; panel++, b += kBlockSide * stride_) {
       block.b[0] = b, block.b[1] = b + stride_;
       block.wide = wide(panel);
-      prefetch_out(row.block, panel);
-      if (row.more) prefetch_part(a + kBlockSide * stride_, panel - row.first, row.last - row.first);
       if (shards() == 1) run_block(block);
       else run_shards(block, sums);
       put(row.block, panel, sums);
     }
-  }
-  // The block takes longer than its outputs to arrive.
-  void prefetch_out(int64_t block, int64_t panel) const {
-    const int64_t size = o_.c.is_float ? sizeof(float) : sizeof(Bf16), line = 64 / size;
-    const int64_t i = block * kBlock, j = panel * kBlock, n = std::min<int64_t>(kBlock, p_.n - j);
-    for (int64_t r = i; r < std::min(i + kBlock, p_.m); r++)
-      for (int64_t c = 0; c < n; c += line) __builtin_prefetch(o_.c.from(r * p_.c_row + j + c).p, 1);
-  }
-  // Part i of n of the block of rows that follows.
-  void prefetch_part(const Bf16* a, int64_t i, int64_t n) const {
-    const int64_t count = kBlockSide * stride_;
-    prefetch(a + i * count / n, (i + 1) * count / n - i * count / n);
   }
   // The sums of a block, shard by shard, folded. The result is the stack's first slot.
   void run_shards(BlockBf16& block, float* stack) const {
@@ -182,10 +170,8 @@ class Product {
     const int64_t i = block * kBlock, j = panel * kBlock;
     const int rows = int(std::min<int64_t>(kBlock, p_.m - i)), n = int(std::min<int64_t>(kBlock, p_.n - j));
     for (int r = 0; r < rows; r += kSide)
-      for (int c = 0; c < n; c += kSide)
-        put_tile(sum + (kBlockSide * (r / kSide) + c / kSide) * kSumTile, std::min(kSide, rows - r),
-                 std::min(kSide, n - c), o_.bias ? o_.bias + j + c : nullptr, p_.accumulate,
-                 o_.c.from((i + r) * p_.c_row + j + c), p_.c_row);
+      put_tile(sum + kBlockSide * (r / kSide) * kSumTile, std::min(kSide, rows - r), n, o_.bias ? o_.bias + j : nullptr,
+               p_.accumulate, o_.c.from((i + r) * p_.c_row + j), p_.c_row, far_);
     if (follow_) follow_({i * p_.c_row + j, p_.c_row, rows, n});
   }
 
@@ -195,7 +181,7 @@ class Product {
   const Follow follow_;
   int64_t groups_ = 0, stride_, a_tiles_, b_tiles_, blocks_, panels_, parts_ = 1, panel_groups_ = 1;
   int slots_;
-  bool own_a_ = false;
+  bool own_a_ = false, far_;
   GroupAt* group_ = nullptr;
   int64_t* offset_ = nullptr;
   Bf16* packed_ = nullptr;

@@ -145,9 +145,12 @@ void round_all(const float* from, int64_t n, Bf16* to) {
 }
 
 void spread(const Bf16* from, int64_t step, int64_t count, int64_t n, int64_t room, Bf16* to) {
-  for (int64_t i = 0; i < count; i++, from += step, to += room)
-    for (int64_t j = 0; j < room; j += 32)
-      _mm512_store_si512(to + j, _mm512_maskz_loadu_epi16(first32(int(std::max<int64_t>(0, n - j))), from + j));
+  const int64_t whole = n / kGroup * kGroup;
+  const __mmask32 rest = first32(int(n - whole));
+  for (int64_t i = 0; i < count; i++, from += step, to += room) {
+    for (int64_t j = 0; j < whole; j += kGroup) _mm512_store_si512(to + j, _mm512_loadu_si512(from + j));
+    if (rest) _mm512_store_si512(to + whole, _mm512_maskz_loadu_epi16(rest, from + whole));
+  }
 }
 void pair(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to) {
   const __mmask16 m = first16(n);
@@ -160,22 +163,29 @@ TW_INLINE __m512 load_out(const Bf16* p, __mmask16 m) {
   return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p)), 16);
 }
 template <bool kNative>
-TW_INLINE void store_out(float* p, __mmask16 m, __m512 v) {
-  _mm512_mask_storeu_ps(p, m, v);
+TW_INLINE void store_out(float* p, __mmask32 m, __m512 low, __m512 high) {
+  _mm512_mask_storeu_ps(p, __mmask16(m), low);
+  if (m >> 16) _mm512_mask_storeu_ps(p + 16, __mmask16(m >> 16), high);
 }
 template <bool kNative>
-TW_INLINE void store_out(Bf16* p, __mmask16 m, __m512 v) {
-  _mm256_mask_storeu_epi16(p, m, _mm512_castsi512_si256(round_pair<kNative>(v, v)));
+TW_INLINE void store_out(Bf16* p, __mmask32 m, __m512 low, __m512 high) {
+  _mm512_mask_storeu_epi16(p, m, round_pair<kNative>(low, high));
 }
 template <bool kNative, class X>
 void put(const float* sum, int rows, int n, const float* bias, bool accumulate, X* to, int64_t step) {
-  const __mmask16 m = first16(n);
-  const __m512 b = bias ? _mm512_maskz_loadu_ps(m, bias) : _mm512_setzero_ps();
-  for (int i = 0; i < rows; i++, to += step) {
-    __m512 v = _mm512_load_ps(sum + i * kSide);
-    if (bias) v = b + v;
-    if (accumulate) v = load_out(to, m) + v;
-    store_out<kNative>(to, m, v);
+  const __mmask32 m = first32(n);
+  const __mmask16 first = first16(n), second = __mmask16(m >> 16);
+  const __m512 b0 = bias ? _mm512_maskz_loadu_ps(first, bias) : _mm512_setzero_ps();
+  const __m512 b1 = bias ? _mm512_maskz_loadu_ps(second, bias + 16) : _mm512_setzero_ps();
+  const int64_t other = n > kSide ? kSumTile : 0;
+  for (int i = 0; i < rows; i++, sum += kSide, to += step) {
+    __m512 low = _mm512_load_ps(sum), high = _mm512_load_ps(sum + other);
+    if (bias) low = b0 + low, high = b1 + high;
+    if (accumulate) {
+      low = load_out(to, first) + low;
+      if (second) high = load_out(to + 16, second) + high;
+    }
+    store_out<kNative>(to, m, low, high);
   }
 }
 template <class X>
@@ -214,12 +224,21 @@ template <class X>
 void put(const float* sum, int rows, int n, const float* bias, bool accumulate, X* to, int64_t step) {
   for (int i = 0; i < rows; i++, to += step)
     for (int j = 0; j < n; j++) {
-      const float s = bias ? bias[j] + sum[i * kSide + j] : sum[i * kSide + j];
+      const float x = sum[j / kSide * kSumTile + i * kSide + j % kSide], s = bias ? bias[j] + x : x;
       assign(to[j], accumulate ? widened(to[j]) + s : s);
     }
 }
 
 #endif
+
+void put_far(const float* sum, int rows, int n, const float* bias, float* to, int64_t step) {
+  constexpr int W = kLanes<float>;
+  for (int i = 0; i < rows; i++, to += step)
+    for (int j = 0; j < n; j += W) {
+      const Vector<float> s = load(sum + j / kSide * kSumTile + i * kSide + j % kSide);
+      store_far(to + j, bias ? load(bias + j) + s : s);
+    }
+}
 
 }  // namespace
 
@@ -235,7 +254,10 @@ void spread_bf16(const Bf16* from, int64_t step, int64_t count, int64_t n, int64
   spread(from, step, count, n, room, to);
 }
 void pair_bf16(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to) { pair(from, k_step, pairs, n, to); }
-void put_tile(const float* sum, int rows, int n, const float* bias, bool accumulate, const OutBf16& to, int64_t step) {
+void put_tile(const float* sum, int rows, int n, const float* bias, bool accumulate, const OutBf16& to, int64_t step,
+              bool far) {
+  if (far && to.is_float && n % kSide == 0 && !accumulate)
+    return put_far(sum, rows, n, bias, static_cast<float*>(to.p), step);
   with_type(to, [&](auto* p) { put(sum, rows, n, bias, accumulate, p, step); });
 }
 

@@ -47,7 +47,9 @@ struct OutBf16 {
     return n;
   }
 };
-// to[i step + j] = bias[j] + sum(i, j), or added to it, for the n <= kSide columns of `rows` rows of a tile.
-void put_tile(const float* sum, int rows, int n, const float* bias, bool accumulate, const OutBf16& to, int64_t step);
+// to[i step + j] = bias[j] + sum(i, j), or added to it, for the n <= kSide columns of `rows` rows of a tile. far:
+// floats at multiples of 64 bytes may go past the caches (stream.h).
+void put_tile(const float* sum, int rows, int n, const float* bias, bool accumulate, const OutBf16& to, int64_t step,
+              bool far = false);
 
 }  // namespace thalweg

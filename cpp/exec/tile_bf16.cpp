@@ -7,6 +7,9 @@
 
 #include "vector.h"
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // of the intrinsics' own undefined values
+#endif
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
@@ -32,51 +35,90 @@ class FlushScope {
 #endif
 };
 
-// How many rows and vectors of sums are made at a time.
-constexpr int kVectors = kVectorBytes == 64 ? 1 : 2, kRows = kVectorBytes == 64 ? 8 : 2;
 using Pairs = Vector<uint32_t>;
 TW_INLINE Vector<float> even(Pairs p) { return (Vector<float>)(p << 16); }
 TW_INLINE Vector<float> odd(Pairs p) { return (Vector<float>)(p & 0xffff0000u); }
-TW_INLINE uint32_t pair_at(const Bf16* p) {
-  uint32_t pair;
-  __builtin_memcpy(&pair, p, sizeof pair);
-  return pair;
-}
+TW_INLINE Pairs pairs_at(const Bf16* p) { return (Pairs)load(reinterpret_cast<const float*>(p)); }
 
-// kRows rows and kVectors vectors of one tile, all groups.
-TW_NOINLINE void emulate(const BlockBf16& c, const Bf16* a, const Bf16* b, float* sum) {
-  constexpr int W = kLanes<float>;
-  for (int64_t g = 0; g < c.groups; g++, b += kOperandTile) {
-    Vector<float> low[kRows][kVectors] = {}, high[kRows][kVectors] = {};
-    const Bf16* at = a + c.group[g];
-    for (int pair = 0; pair < kGroup / 2; pair++) {
-      Pairs bv[kVectors];
-      TW_UNROLL for (int v = 0; v < kVectors; v++) bv[v] =
-          (Pairs)load(reinterpret_cast<const float*>(b + pair * 2 * kSide) + v * W);
-      TW_UNROLL for (int i = 0; i < kRows; i++) {
-        const Pairs av = Pairs{} + pair_at(at + i * c.a_step + 2 * pair);
-        TW_UNROLL for (int v = 0; v < kVectors; v++) {
-          fma_to(low[i][v], even(av), even(bv[v]));
-          fma_to(high[i][v], odd(av), odd(bv[v]));
-        }
+constexpr int kRows = kVectorBytes == 64 ? 8 : 4;  // of sums that are made at a time
+
+// One group of a tile of A as floats: the even k and the odd k of every row.
+struct Widened {
+  alignas(64) float low[kSide][kSide], high[kSide][kSide];
+  TW_INLINE void set(const Bf16* a, int64_t step) {
+    for (int i = 0; i < kSide; i++) TW_UNROLL for (int k = 0; k < kSide; k += kLanes<float>) {
+        const Pairs p = pairs_at(a + i * step + 2 * k);
+        store(&low[i][k], even(p));
+        store(&high[i][k], odd(p));
       }
-    }
-    TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) {
-      float* to = sum + i * kSide + v * W;
-      store(to, load(to) + (low[i][v] + high[i][v]));
+  }
+};
+// kRows rows and a vector of columns of one group: sum += A B.
+TW_INLINE void add_group(const Widened& a, int row, const Bf16* b, float* sum) {
+  Vector<float> low[kRows] = {}, high[kRows] = {};
+  for (int pair = 0; pair < kSide; pair++) {
+    const Pairs bv = pairs_at(b + pair * 2 * kSide);
+    const Vector<float> b_low = even(bv), b_high = odd(bv);
+    TW_UNROLL for (int i = 0; i < kRows; i++) {
+      fma_splat(low[i], a.low[row + i][pair], b_low);
+      fma_splat(high[i], a.high[row + i][pair], b_high);
     }
   }
+  TW_UNROLL for (int i = 0; i < kRows; i++) store(sum + i * kSide, load(sum + i * kSide) + (low[i] + high[i]));
+}
+TW_NOINLINE void emulate(const BlockBf16& c) {
+  Widened a;
+  for (int i = 0; i < c.tall; i++)
+    for (int64_t g = 0; g < c.groups; g++) {
+      a.set(c.a[i] + c.group[g], c.a_step);
+      for (int j = 0; j < c.wide; j++) {
+        const Bf16* b = c.b[j] + g * kOperandTile;
+        float* tile = c.sum + (kBlockSide * i + j) * kSumTile;
+        for (int row = 0; row < kSide; row += kRows)
+          for (int v = 0; v < kSide; v += kLanes<float>) add_group(a, row, b + 2 * v, tile + row * kSide + v);
+      }
+    }
 }
 void emulate_block(const BlockBf16& c) {
+  for (int i = 0; i < c.tall && c.fresh; i++) std::fill_n(c.sum + kBlockSide * i * kSumTile, c.wide * kSumTile, 0.0f);
   const FlushScope flush;
-  for (int i = 0; i < c.tall; i++)
-    for (int j = 0; j < c.wide; j++) {
-      float* tile = c.sum + (kBlockSide * i + j) * kSumTile;
-      if (c.fresh) std::fill_n(tile, kSumTile, 0.0f);
-      for (int row = 0; row < kSide; row += kRows)
-        for (int v = 0; v < kSide; v += kVectors * kLanes<float>)
-          emulate(c, c.a[i] + row * c.a_step, c.b[j] + 2 * v, tile + row * kSide + v);
+  emulate(c);
+}
+
+#if defined(__AVX512F__)
+TW_INLINE Vector<float> widen(const Bf16* p) {
+  return (Vector<float>)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
+}
+#elif defined(__AVX2__) && defined(__FMA__)
+TW_INLINE Vector<float> widen(const Bf16* p) {
+  return (Vector<float>)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16);
+}
+#else
+TW_INLINE Vector<float> widen(const Bf16* p) {
+  Vector<float> v;
+  for (int l = 0; l < kLanes<float>; l++) v[l] = to_float(p[l]);
+  return v;
+}
+#endif
+
+TW_NOINLINE void lanes(const LanesBf16& c) {
+  constexpr int W = kLanes<float>, V = kSide / W;
+  const Bf16* a = c.a;
+  for (int64_t i = 0; i < c.count; i++, a += c.a_next) {
+    Vector<float> sum[V] = {};
+    for (int64_t g = 0; g < c.groups; g++) {
+      Vector<float> low[V] = {}, high[V] = {};
+      auto add = [&](Vector<float>* chain, int64_t k) {
+        TW_UNROLL for (int v = 0; v < V; v++)
+            fma_to(chain[v], widen(a + c.a_at[k] + v * W), widen(c.b + k * c.b_step + v * W));
+      };
+      int64_t k = c.start[g];
+      for (; k + 1 < c.start[g + 1]; k += 2) add(low, k), add(high, k + 1);
+      if (k < c.start[g + 1]) add(low, k);
+      TW_UNROLL for (int v = 0; v < V; v++) sum[v] += low[v] + high[v];
     }
+    TW_UNROLL for (int v = 0; v < V; v++) store(c.sum + i * kSide + v * W, sum[v]);
+  }
 }
 
 #if defined(TW_AMX)
@@ -166,8 +208,11 @@ bool bf16_conversion() {
 
 TileScope::TileScope() {
   if (!amx_used()) return;
-  TileShapes shapes;
-  for (int t = 0; t < 8; t++) shapes.bytes[t] = 4 * kSide, shapes.rows[t] = kSide;
+  static constexpr TileShapes shapes = [] {
+    TileShapes s;
+    for (int t = 0; t < 8; t++) s.bytes[t] = 4 * kSide, s.rows[t] = kSide;
+    return s;
+  }();
   asm volatile("ldtilecfg %0" ::"m"(shapes));
 }
 TileScope::~TileScope() {
@@ -191,15 +236,37 @@ void run_block(const BlockBf16& c) { emulate_block(c); }
 
 #endif
 
-void fold_leaf(LeafBf16 leaf, float* stack, const float* sum) {
-  if (leaf.adds == 0) return;
+double flops_per_ns_bf16() {
+  constexpr double kAmx = 1000, kWithout = kVectorBytes / 4 * 2.5;
+  return amx_used() ? kAmx : kWithout;
+}
+
+void run_lanes(const LanesBf16& c) {
+  const FlushScope flush;
+  lanes(c);
+}
+
+namespace {
+
+// kAdds: how many slots are added, 0 for any number.
+template <int kAdds>
+void fold(int adds, float* slot, const float* sum) {
   constexpr int W = kLanes<float>;
-  float* slot = stack + leaf.slot * kBlockSums;
-  for (int i = 0; i < kBlockSums; i += W) {
+  if constexpr (kAdds > 0) adds = kAdds;
+  _Pragma("GCC unroll 4") for (int i = 0; i < kBlockSums; i += W) {
     Vector<float> v = load(sum + i);
-    for (int m = leaf.adds; m-- > 0;) v = load(slot + m * kBlockSums + i) + v;
+    for (int m = adds; m-- > 0;) v = load(slot + m * kBlockSums + i) + v;
     store(slot + i, v);
   }
+}
+
+}  // namespace
+
+void fold_leaf(LeafBf16 leaf, float* stack, const float* sum) {
+  float* slot = stack + leaf.slot * kBlockSums;
+  if (leaf.adds == 1) fold<1>(1, slot, sum);
+  else if (leaf.adds == 2) fold<2>(2, slot, sum);
+  else if (leaf.adds > 2) fold<0>(leaf.adds, slot, sum);
 }
 
 }  // namespace thalweg

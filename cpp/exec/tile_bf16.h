@@ -27,6 +27,21 @@ struct BlockBf16 {
 };
 void run_block(const BlockBf16&);
 
+// For depthwise convolutions, where each channel is a product of its own: for i < count and kSide lanes j,
+//   sum[i kSide + j] = the sum, in groups of k in [start[g], start[g + 1]), of a[i a_next + a_at[k] + j] b[k b_step +
+//   j]
+struct LanesBf16 {
+  const Bf16* a;
+  int64_t a_next;
+  const int64_t* a_at;
+  const Bf16* b;
+  int64_t b_step;
+  const int64_t* start;
+  int64_t groups, count;
+  float* sum;
+};
+void run_lanes(const LanesBf16&);
+
 // Around the blocks of a task: the tile registers belong to it.
 class TileScope {
  public:
@@ -39,6 +54,9 @@ class TileScope {
 // taken away.
 bool amx_used();
 void use_amx(bool allowed);
+// Estimates, on one thread.
+double flops_per_ns_bf16();
+inline constexpr double kLaneFlopsPerNs = 20, kMoveNs = 0.05;  // depthwise; of a number that is read or written
 bool bf16_conversion();  // the processor has the conversion of formula/bf16.h as an instruction
 
 // Leaf i of the n leaves of fold_tree (shards.h) whose stack starts at slot `base`, as in SumOrderWriter: its sum is

@@ -29,6 +29,12 @@ Registry all_operators() {
   return r;
 }
 
+template <class X>
+ProductsBf16<X> products_bf16() {
+  return {matmul_bf16_weight<X>, matmul_fold_bf16<X>, conv_forward_bf16<X>, conv_backward_input_bf16<X>,
+          conv_backward_weight_bf16<X>};
+}
+
 Kernels make_kernels() {
   return {.isa = THALWEG_ISA_NAME,
           .operators = all_operators(),
@@ -46,7 +52,9 @@ Kernels make_kernels() {
           .matmul_fold_f32 = matmul_fold<float>,
           .conv_forward_f32 = conv_forward<float>,
           .conv_backward_input_f32 = conv_backward_input<float>,
-          .conv_backward_weight_f32 = conv_backward_weight<float>};
+          .conv_backward_weight_f32 = conv_backward_weight<float>,
+          .bf16_of_floats = products_bf16<float>(),
+          .bf16 = products_bf16<Bf16>()};
 }
 
 }  // namespace

@@ -2,12 +2,21 @@
 // set into a shared object of its own (two copies of one template in one library would be merged by the linker and
 // crash on the older machine); each exports thalweg_kernels() and nothing else. plan/isa.h picks one at run time.
 #pragma once
-#include "../exec/conv.h"
-#include "../exec/matmul.h"
+#include "../exec/conv_bf16.h"
 #include "../optim/update.h"
 #include "operator.h"
 
 namespace thalweg {
+
+// Products of bf16 operands that are stored as X.
+template <class X>
+struct ProductsBf16 {
+  decltype(&thalweg::matmul_bf16_weight<X>) matmul;
+  decltype(&thalweg::matmul_fold_bf16<X>) matmul_fold;
+  decltype(&thalweg::conv_forward_bf16<X>) conv_forward;
+  decltype(&thalweg::conv_backward_input_bf16<X>) conv_backward_input;
+  decltype(&thalweg::conv_backward_weight_bf16<X>) conv_backward_weight;
+};
 
 struct Kernels {
   const char* isa;  // "avx512", "avx2", "generic"
@@ -34,6 +43,8 @@ struct Kernels {
                            const Follow&);
   void (*conv_backward_input_f32)(const Exec&, const Conv&, const float*, const float*, float*, bool, const Follow&);
   void (*conv_backward_weight_f32)(const Exec&, const Conv&, const Shards&, const float*, const float*, float*, bool);
+  ProductsBf16<float> bf16_of_floats;
+  ProductsBf16<Bf16> bf16;
 };
 
 const Kernels& kernels();  // the library chosen for this processor, or the one that THALWEG_ISA names

@@ -21,10 +21,10 @@ ISA_FLAGS = {
 EPS = {np.float32: 2e-7, np.float64: 4e-16}
 
 
-def hash_of_check(isa, folder, name):
+def hash_of_check(isa, folder, name, sources=SOURCES):
     program = folder / f"{name}_{isa}"
     source = f"tests/exec/{name}.cpp"
-    command = [os.environ.get("CXX", "c++"), *FLAGS, *ISA_FLAGS[isa], *SOURCES, source, "-o", str(program)]
+    command = [os.environ.get("CXX", "c++"), *FLAGS, *ISA_FLAGS[isa], *sources, source, "-o", str(program)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr[-2000:]
     done = subprocess.run([program], capture_output=True, text=True, check=False)
