@@ -198,12 +198,17 @@ class TapRun {
 
 }  // namespace
 
+double conv_ns_bf16(const TapConv& v) {
+  const double moved = double(v.n) * double(v.in_h * v.in_w * v.in_c + v.rows * v.cols * v.groups * v.group_out);
+  return v.flops() / (v.depthwise() ? kLaneFlopsPerNs : flops_per_ns_bf16()) + moved * kMoveNs;
+}
+
 void conv_taps_bf16(const Exec& exec, const TapConv& v, const NumbersBf16& source, const float* weight,
                     const float* bias, const OutBf16& out, const Follow& follow) {
   if (v.n == 0 || v.rows == 0 || v.cols == 0 || v.group_out == 0) return;
   TapRun run(v, source, weight, bias, out, follow);
   run.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, run.memory_bytes()));
-  exec.parallel(run.units(), v.flops() / flops_per_ns_bf16(), [&](int64_t unit, int worker) {
+  exec.parallel(run.units(), conv_ns_bf16(v), [&](int64_t unit, int worker) {
     run.run(unit, exec.scratch<Bf16>(worker, Slot::a_pack, run.image_count()),
             exec.scratch<float>(worker, Slot::tile, run.sum_count()));
   });

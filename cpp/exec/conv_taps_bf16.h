@@ -9,4 +9,6 @@ namespace thalweg {
 void conv_taps_bf16(const Exec&, const TapConv&, const NumbersBf16& source, const float* weight, const float* bias,
                     const OutBf16& out, const Follow& follow);
 
+double conv_ns_bf16(const TapConv&);  // estimated, on one thread
+
 }  // namespace thalweg

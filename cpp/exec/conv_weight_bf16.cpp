@@ -245,7 +245,7 @@ void conv_backward_weight_bf16(const Exec& exec, const Conv& v, const Shards& sh
                                float* d_w) {
   if (v.out == 0 || v.c == 0) return;
   WeightRun run(v, shards, x, d_y, d_w);
-  const double ns = v.flops() / flops_per_ns_bf16();
+  const double ns = conv_ns_bf16(forward_taps(v));
   run.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, run.memory_bytes()));
   exec.parallel(run.tasks(), ns, [&](int64_t task, int worker) {
     run.run(task, exec.scratch<Bf16>(worker, Slot::a_pack, run.window_count()),

@@ -13,12 +13,12 @@ namespace {
 // Blocking: a part of B, some panels of all K, stays in L2 while blocks of A's rows pass.
 constexpr int64_t kPartBytes = 1 << 20;
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
-constexpr double kPackNs = 0.05, kStartNs = 100;
+constexpr double kStartNs = 100;
 
 double product_ns(const Matmul& p) {
   const double flops = 2.0 * double(p.m) * double(p.n) * double(p.k);
   const double moved = double(p.m + p.n) * double(p.k) + double(p.m * p.n);
-  return double(p.batch) * (kStartNs + flops / flops_per_ns_bf16() + moved * kPackNs);
+  return double(p.batch) * (kStartNs + flops / flops_per_ns_bf16() + moved * kMoveNs);
 }
 
 struct Operands {
@@ -108,7 +108,7 @@ class Product {
     auto shared = [threads](int64_t n) { return divide_up(n, threads) * threads; };
     const int64_t panel_bytes = kBlockSide * stride_ * int64_t(sizeof(Bf16));
     panel_groups_ = divide_up(panels_, std::max<int64_t>(1, kPartBytes / panel_bytes));
-    own_a_ = panel_groups_ == 1 && blocks_ >= 2 * threads;
+    own_a_ = panel_groups_ == 1 && blocks_ >= 2 * threads && blocks_ >= panels_;
     if (own_a_) parts_ = std::min(blocks_, shared(1));
     else if (panels_ >= threads) panel_groups_ = std::min(panels_, shared(panel_groups_));
   }

@@ -54,8 +54,10 @@ class TileScope {
 // taken away.
 bool amx_used();
 void use_amx(bool allowed);
-double flops_per_ns_bf16();  // an estimate, on one thread
-bool bf16_conversion();      // the processor has the conversion of formula/bf16.h as an instruction
+// Estimates, on one thread.
+double flops_per_ns_bf16();
+inline constexpr double kLaneFlopsPerNs = 20, kMoveNs = 0.05;  // depthwise; of a number that is read or written
+bool bf16_conversion();  // the processor has the conversion of formula/bf16.h as an instruction
 
 // Leaf i of the n leaves of fold_tree (shards.h) whose stack starts at slot `base`, as in SumOrderWriter: its sum is
 // added to those in slots slot + adds - 1, ..., slot, newest first, and the result goes to `slot`.
