@@ -99,6 +99,7 @@ def verdict(case: Case, code: int, said: str, seconds: float, left: str) -> tupl
     everything = [line.strip() for line in (said + "\n" + left).splitlines()]
     lines = [line for line in everything if not NOISE.search(line)]
     errors = [line for line in lines if re.search(r"\w(Error|Exception)\b|enforce fail", line)] or lines
+    errors = [line for line in errors if "by peer" not in line] or errors  # what others say of the one that failed
     match = next((line for line in everything for pattern in case.named if pattern and re.search(pattern, line)), "")
     if seconds >= HANG_SECONDS:
         return "hangs", ""

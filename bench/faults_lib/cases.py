@@ -133,11 +133,11 @@ CASES = [
     case(
         "arrays of other lengths",
         "a = np.ones(1000 + rank, 'f4'); struck()\nworld.all_reduce(a)",
-        r"1000 x 4 bytes.*1001 x 4 bytes",
+        r"1000 x 4 bytes.*1001 x 4 bytes|collective mismatch",
         torch="a = torch.ones(1000 + rank); struck()\ndist.all_reduce(a)\nprint('end', rank, float(a.sum()))",
     ),
     case("another batch size on one rank", "struck(); train(make(), batch=16 + rank)", r"batch_size is 16 on rank 0"),
-    case("another model", "struck(); train(make(width=33 + rank))", r"network is|parameter.*0\.weight"),
+    case("another model", "struck(); train(make(width=33 + rank))", r"network is|not to match sizes of the same param"),
     case(
         "another dtype",
         "struck(); train(make(dtype=['float32', 'float64'][rank]))",
@@ -168,7 +168,7 @@ CASES = [
     case(
         "no room for a file",
         FULL + AGAIN,
-        r"File too large|failed writing",
+        r"File too large|iostream error",
         torch=FULL + "train(make(), every=3)",
         load=LOADS,
     ),

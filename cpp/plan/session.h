@@ -120,6 +120,7 @@ class Session {
   void share_update();
   struct Digested;
   std::vector<Digested> digests(int here, bool all) const;
+  std::string differences(const std::vector<Digested>& tensors, const std::vector<uint64_t>& theirs) const;
   void check_replicas(bool all);
   void sum_waits(std::vector<double>& sums) const;
   void report_waits(StepReport& report);

@@ -66,6 +66,13 @@ std::string odd_ones(const std::vector<uint64_t>& values) {
   return text(list(odd), " is not that of ", list(same));
 }
 
+std::vector<uint64_t> gathered(Communicator& comm, const std::vector<uint64_t>& mine) {
+  std::vector<uint64_t> all(mine.size() * size_t(comm.size()));
+  comm.all_gather(reinterpret_cast<const std::byte*>(mine.data()), int64_t(mine.size()), sizeof(uint64_t),
+                  reinterpret_cast<std::byte*>(all.data()));
+  return all;
+}
+
 }  // namespace
 
 struct Session::Digested {
@@ -95,32 +102,34 @@ std::vector<Session::Digested> Session::digests(int here, bool all) const {
   return found;
 }
 
+// What the ranks don't have in common. theirs: what every rank has for each tensor.
+std::string Session::differences(const std::vector<Digested>& tensors, const std::vector<uint64_t>& theirs) const {
+  constexpr int kNamed = 4;
+  const size_t n = tensors.size();
+  std::vector<uint64_t> one(theirs.size() / n);
+  std::string named;
+  int found = 0;
+  for (size_t i = 0; i < n; i++) {
+    for (size_t r = 0; r < one.size(); r++) one[r] = theirs[r * n + i];
+    const std::string odd = odd_ones(one);
+    if (!odd.empty() && found++ < kNamed) named += text(found > 1 ? "; " : "", tensors[i].what(), " of ", odd);
+  }
+  return found > kNamed ? text(named, "; ", found - kNamed, " more differ") : named;
+}
+
 // Throws the same ReplicasDiffer on every rank where the ranks hold different values.
 void Session::check_replicas(bool all) {
   if (config_.world == 1) return;
   run_ranks([&](int here) {
-    constexpr int kNamed = 4;
     Communicator& comm = *replicas_[size_t(here)]->comm;
     const std::vector<Digested> tensors = digests(here, all);
-    const size_t n = tensors.size(), world = size_t(comm.size());
-    std::vector<uint64_t> mine(n), theirs(n * world), one(world);
+    std::vector<uint64_t> mine;
+    for (const Digested& d : tensors) mine.push_back(d.digest.folded(0));
     Digest whole;
-    for (size_t i = 0; i < n; i++) mine[i] = tensors[i].digest.folded(0);
-    whole.add(reinterpret_cast<const std::byte*>(mine.data()), int64_t(n) * 8);
-    const uint64_t sum = whole.folded(0);
-    comm.all_gather(reinterpret_cast<const std::byte*>(&sum), 1, 8, reinterpret_cast<std::byte*>(one.data()));
-    if (odd_ones(one).empty()) return;
-    comm.all_gather(reinterpret_cast<const std::byte*>(mine.data()), int64_t(n), 8,
-                    reinterpret_cast<std::byte*>(theirs.data()));
-    std::string named;
-    int found = 0;
-    for (size_t i = 0; i < n; i++) {
-      for (size_t r = 0; r < world; r++) one[r] = theirs[r * n + i];
-      const std::string odd = odd_ones(one);
-      if (!odd.empty() && found++ < kNamed) named += text(found > 1 ? "; " : "", tensors[i].what(), " of ", odd);
-    }
-    if (found > kNamed) named += text("; ", found - kNamed, " more differ");
-    throw ReplicasDiffer(text("the ranks differ after update ", t.load(), ": ", named,
+    whole.add(reinterpret_cast<const std::byte*>(mine.data()), int64_t(mine.size() * sizeof(uint64_t)));
+    if (odd_ones(gathered(comm, {whole.folded(0)})).empty()) return;
+    throw ReplicasDiffer(text("the ranks differ after update ", t.load(), ": ",
+                              differences(tensors, gathered(comm, mine)),
                               ": unless a script changed it on some ranks only, memory or a processor is faulty; go on "
                               "from the last checkpoint"));
   });
