@@ -41,11 +41,11 @@ class Trainer:
     started as several processes (thalweg launch) these are the ranks, and all of them must make the same calls with the
     same data. shards: fixed slices of every batch, a power of two up to 1024, whose sums fold in a fixed tree: results
     are the same on 1, 2, 4, ... up to `shards` ranks. threads: of each rank, 0 for the cores shared evenly.
-    max_norm: limit of the whole gradient's norm; max_layer_norm: then of each parameter's; clip_value: then of every element.
-    on_nonfinite: "raise" (DivergedError) or "skip" the update. accumulate: pieces that a batch is computed in, to
-    save memory. check_every: updates from one comparison of the ranks' parameters to the next (ReplicaError names the
-    tensor and the ranks that differ), 0 for none but at checkpoints. The network is recorded when the first data come
-    (or by build), which fixes the shapes of rows.
+    max_norm: limit of the whole gradient's norm; max_layer_norm: then of each parameter's; clip_value: then of every
+    element. on_nonfinite: "raise" (DivergedError) or "skip" the update. accumulate: pieces that a batch is computed in,
+    to save memory. check_every: updates from one comparison of the ranks' parameters to the next (ReplicaError names
+    the tensor and the ranks that differ), 0 for none but at checkpoints. The network is recorded when the first data
+    come (or by build), which fixes the shapes of rows.
     Raises: TypeError and ValueError for arguments of other types or outside their ranges.
     """
 
