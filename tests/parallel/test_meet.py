@@ -14,7 +14,11 @@ from . import jobs
 
 pytestmark = pytest.mark.timeout(120)
 
-BODY = "t = make(); fit(t, 1); d = t.digest(); print('found', rank, tw.parallel.size(), tw.parallel.threads(), d)"
+BODY = """
+t = make(); fit(t, 1)
+found = ("found", rank, tw.parallel.size(), tw.parallel.threads(), t.digest())
+os.write(1, (" ".join(map(str, found)) + "\\n").encode())  # at once: ranks of torchrun share the output
+"""
 TORCH = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "TORCHELASTIC_RESTART_COUNT": "0"}
 
 
@@ -111,9 +115,7 @@ def torchrun_command(n, *arguments, options=()):
 def test_torchrun(tmp_path):
     done = jobs.launch(tmp_path, 2, BODY, by=torchrun_command)
     assert done.returncode == 0, done.stderr
-    one = jobs.run([sys.executable, tmp_path / "script.py"], tmp_path).stdout.split("found ")[1].split()
-    assert sorted(line.split()[1:] for line in done.stdout.splitlines() if line.startswith("found")) == [
-        ["0", "2", *done.stdout.split("found ")[1].split()[2:3], one[3]],
-        ["1", "2", *done.stdout.split("found ")[1].split()[2:3], one[3]],
-    ]
+    one = jobs.run([sys.executable, tmp_path / "script.py"], tmp_path).stdout.split("found ")[1].split()[3]
+    ranks = [text.split()[:4] for text in done.stdout.split("found ")[1:]]
+    assert sorted((words[0], words[1], words[3]) for words in ranks) == [("0", "2", one), ("1", "2", one)]
     assert done.stdout.count("epoch   1/1") == 1
