@@ -5,8 +5,8 @@
 Each host is a network namespace whose sending side is throttled (tests/parallel/hosts.py); MPI connects one rank of one
 thread on each, so an environment with mpi4py and its mpiexec is needed. In one run steps without overlap and with it,
 by either way, take turns. "Could be hidden" is the exchange of each bucket, as it was timed alone, that fits beside the
-instructions after the one that fills it; "hidden" is how much shorter a step with overlap is. Where the kernel has no
-namespaces, that is said instead.
+instructions after the one that fills it; "hidden" is by how much less of it is exposed with overlap, and "shorter" is
+the step, on whose cores the exchange itself works too. Where the kernel has no namespaces, that is said instead.
 """
 
 import argparse
@@ -95,8 +95,9 @@ def show(hosts, steps, exposed, total, backward, beside, sent) -> None:
     print(f"{hosts} hosts, {sent:,} bytes a rank and step: gradients are exchanged in {ms['total']:.0f} ms, backward")
     print(f"  goes on for {ms['backward']:.0f} ms after the first bucket, so {ms['beside']:.0f} ms could be hidden")
     for way in WAYS:
-        hidden = steps["off"] - steps[way]
-        note = "" if way == "off" else f", hidden {1e3 * hidden:.0f} ms: {100 * hidden / beside:.0f} % of what could be"
+        hidden, shorter = exposed["off"] - exposed[way], steps["off"] - steps[way]
+        words = f", hidden {1e3 * hidden:.0f} ms ({100 * hidden / beside:.0f} %), shorter by {1e3 * shorter:.0f} ms"
+        note = "" if way == "off" else words
         print(f"  {way:>6}: step {1e3 * steps[way]:.0f} ms, exposed {1e3 * exposed[way]:.0f} ms{note}", flush=True)
 
 
