@@ -20,7 +20,8 @@ constexpr int64_t kRowsBytes = 256 << 10;  // of a B that lies in L2 while rows 
 constexpr int64_t kAcrossBytes = 1 << 20;  // the same, where A is read where it lies
 constexpr int64_t kSmallBytes = 64 << 10;  // what follows a C of this size runs on the whole of it, not on tiles
 constexpr int64_t kAcross = 12, kAcrossPages = 2;  // panels of B at most, when C is made across
-constexpr int64_t kPackK = 32;                     // packed at a time where the source runs along rows or columns
+constexpr int64_t kPageBytes = 4096;
+constexpr int64_t kPackK = 32;  // packed at a time where the source runs along rows or columns
 constexpr double kPackNs = 0.1, kStartNs = 100;
 
 // One product and the memory that it runs in. Neither the cut into tiles nor packing shows in the result.
@@ -131,6 +132,8 @@ class Product {
     parts_ = divide_up(tiles_, std::max<int64_t>(1, kPartBytes / (least * k_bytes)));
     const int64_t fits = kPartBytes / (divide_up(tiles_, parts_) * k_bytes) / kKBlock * kKBlock;
     chunk_k_ = std::clamp(fits, least, std::max(least, kMostChunk));
+    if (!pack_b_ && p_.b_row * int64_t(sizeof(T)) >= kPageBytes)
+      chunk_k_ = least;  // each k of B lies in a page of its own
     rows_first_ = !chunks() && tiles_ > 3 && p_.k * p_.n * int64_t(sizeof(T)) <= (across_ ? kAcrossBytes : kRowsBytes);
     if (rows_first_) {
       groups_ = 1;
