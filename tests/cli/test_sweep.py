@@ -6,6 +6,8 @@ import signal
 import time
 
 import pytest
+from thalweg.cli.interrupt import Stopped
+from thalweg.cli.sweep import _signals
 
 from .processes import SECONDS, metrics, started, thalweg
 
@@ -77,3 +79,10 @@ def test_wrong_options(tmp_path, options, message):
     (tmp_path / "file").write_text("")
     result = thalweg(tmp_path, "sweep", *options)
     assert result.returncode == 2 and message in result.stderr and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_before_the_first_run_has_its_exit_code(number, code):
+    with pytest.raises(Stopped) as stopped, _signals():
+        signal.raise_signal(number)
+    assert stopped.value.exit_code == code

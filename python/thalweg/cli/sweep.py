@@ -108,7 +108,7 @@ def _made(out: Path) -> Path:
 
 @contextmanager
 def _signals() -> Iterator[list[signal.Signals]]:
-    """Let SIGTERM end the sweep as Ctrl-C does; the signals that came are in the list."""
+    """Let SIGTERM end the sweep as Ctrl-C does; the signals that came are in the list. Raises: Stopped."""
     came: list[signal.Signals] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
@@ -118,6 +118,8 @@ def _signals() -> Iterator[list[signal.Signals]]:
     before = {number: signal.signal(number, note) for number in EXIT_CODES}
     try:
         yield came
+    except KeyboardInterrupt:  # before the first run began: nothing is lost
+        raise Stopped(came[0] if came else signal.SIGINT) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
