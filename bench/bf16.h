@@ -4,6 +4,7 @@
 
 #include "formula/bf16.h"
 #include "memory.h"
+#include "products.h"
 #include "timing.h"
 
 namespace thalweg::bench {

@@ -3,12 +3,10 @@
 // Columns: our GFLOP/s (taps in the padding count, so it can exceed the peak), share of the fma peak of the same
 // rounds, and how many times faster than oneDNN with every operand in the layout that it likes best.
 #include <cstdio>
-#include <cstdlib>
 
 #include "memory.h"
-#include "onednn.h"
-#include "ops/kernels.h"
 #include "peak.h"
+#include "products.h"
 
 using namespace thalweg;
 using namespace thalweg::bench;
@@ -52,14 +50,6 @@ void layer(const Exec& exec, const Conv& v) {
   }
 }
 
-Conv square(int64_t n, int64_t size, int64_t c, int64_t out, int64_t kernel, int64_t stride = 1, int64_t groups = 1) {
-  Conv v{n, size, size, c, out, kernel, kernel};
-  v.stride_h = v.stride_w = stride;
-  v.pad_top = v.pad_bottom = v.pad_left = v.pad_right = kernel / 2;
-  v.groups = groups;
-  return v;
-}
-
 Conv unpadded(int64_t n, int64_t size, int64_t c, int64_t out, int64_t kernel, int64_t stride = 1) {
   Conv v = square(n, size, c, out, kernel, stride);
   v.pad_top = v.pad_bottom = v.pad_left = v.pad_right = 0;
@@ -69,10 +59,6 @@ Conv unpadded(int64_t n, int64_t size, int64_t c, int64_t out, int64_t kernel, i
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::vector<int> threads;
-  for (int i = 1; i < argc; i++) threads.push_back(std::atoi(argv[i]));
-  if (threads.empty()) threads = {1, 2};
-  std::printf("instruction set %s, oneDNN %s\n", kernels().isa, have_onednn() ? "present" : "absent");
   const Conv shapes[] = {
       square(64, 32, 3, 32, 3),  // the network 32-64-128
       square(64, 16, 32, 64, 3),   square(64, 16, 64, 128, 3),        square(128, 32, 3, 16, 3),  // ResNet-20
@@ -84,8 +70,7 @@ int main(int argc, char** argv) {
       square(64, 16, 64, 128, 1),  // other kinds
       square(16, 56, 32, 32, 7),   square(32, 16, 128, 128, 3, 1, 4), square(32, 16, 128, 128, 3, 1, 128),
   };
-  for (int t : threads) {
-    const auto pool = make_pool(t);
-    for (const Conv& v : shapes) layer(Exec{*pool}, v);
-  }
+  return for_threads(argc, argv, [&](const Exec& exec) {
+    for (const Conv& v : shapes) layer(exec, v);
+  });
 }

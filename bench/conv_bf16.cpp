@@ -3,11 +3,8 @@
 // Columns: GFLOP/s with x, y and their gradients stored as bf16, and stored as floats (taps in the padding count); how
 // many times faster the first is than our float32 convolution, and than oneDNN's in bf16 with every operand, weights
 // too, in the layout that it likes best.
-#include <cstdlib>
 
 #include "bf16.h"
-#include "onednn.h"
-#include "ops/kernels.h"
 
 using namespace thalweg;
 using namespace thalweg::bench;
@@ -45,28 +42,15 @@ void layer(const Exec& exec, const Conv& v) {
           {}});
 }
 
-Conv square(int64_t n, int64_t size, int64_t c, int64_t out, int64_t kernel, int64_t stride = 1, int64_t groups = 1) {
-  Conv v{n, size, size, c, out, kernel, kernel};
-  v.stride_h = v.stride_w = stride;
-  v.pad_top = v.pad_bottom = v.pad_left = v.pad_right = kernel / 2;
-  v.groups = groups;
-  return v;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::vector<int> threads;
-  for (int i = 1; i < argc; i++) threads.push_back(std::atoi(argv[i]));
-  if (threads.empty()) threads = {1, 2};
-  std::printf("instruction set %s, oneDNN %s\n", kernels().isa, have_onednn() ? "present" : "absent");
   const Conv shapes[] = {
       square(64, 32, 3, 32, 3),      square(64, 16, 32, 64, 3),         square(64, 8, 64, 128, 3),
       square(128, 32, 16, 16, 3),    square(128, 16, 32, 32, 3),        square(128, 8, 64, 64, 3),
       square(128, 32, 16, 32, 3, 2), square(128, 16, 32, 64, 3, 2),     square(128, 32, 16, 32, 1, 2),
       square(64, 16, 64, 128, 1),    square(32, 16, 128, 128, 3, 1, 4), square(32, 16, 128, 128, 3, 1, 128)};
-  for (int t : threads) {
-    const auto pool = make_pool(t);
-    for (const Conv& v : shapes) layer(Exec{*pool}, v);
-  }
+  return for_threads(argc, argv, [&](const Exec& exec) {
+    for (const Conv& v : shapes) layer(exec, v);
+  });
 }

@@ -3,12 +3,10 @@
 // Columns: our GFLOP/s, share of the fma peak of the same rounds, and how many times faster than oneDNN, given plain
 // weights and (in brackets) weights that it laid out in advance.
 #include <cstdio>
-#include <cstdlib>
 
 #include "memory.h"
-#include "onednn.h"
-#include "ops/kernels.h"
 #include "peak.h"
+#include "products.h"
 
 using namespace thalweg;
 using namespace thalweg::bench;
@@ -60,15 +58,10 @@ void layer(const Exec& exec, int64_t m, int64_t n, int64_t k) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::vector<int> threads;
-  for (int i = 1; i < argc; i++) threads.push_back(std::atoi(argv[i]));
-  if (threads.empty()) threads = {1, 2};
-  std::printf("instruction set %s, oneDNN %s\n", kernels().isa, have_onednn() ? "present" : "absent");
   constexpr int64_t shapes[][3] = {{32, 128, 64},   {32, 10, 128},    {128, 512, 784},   {128, 512, 512},
                                    {128, 10, 512},  {512, 2048, 784}, {512, 2048, 2048}, {16384, 128, 64},
                                    {128, 120, 400}, {128, 84, 120},   {16, 4096, 9216},  {16, 4096, 4096}};
-  for (int t : threads) {
-    const auto pool = make_pool(t);
-    for (auto [m, n, k] : shapes) layer(Exec{*pool}, m, n, k);
-  }
+  return for_threads(argc, argv, [&](const Exec& exec) {
+    for (auto [m, n, k] : shapes) layer(exec, m, n, k);
+  });
 }

@@ -2,11 +2,8 @@
 //   gemm_bf16 [threads ...]        (default: 1 2)
 // Columns: GFLOP/s with x, y and their gradients stored as bf16, and stored as floats; how many times faster the first
 // is than our float32 product, and than oneDNN's bf16 product given bf16 weights, plain or laid out in advance.
-#include <cstdlib>
 
 #include "bf16.h"
-#include "onednn.h"
-#include "ops/kernels.h"
 
 using namespace thalweg;
 using namespace thalweg::bench;
@@ -50,14 +47,9 @@ void layer(const Exec& exec, int64_t m, int64_t n, int64_t k) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::vector<int> threads;
-  for (int i = 1; i < argc; i++) threads.push_back(std::atoi(argv[i]));
-  if (threads.empty()) threads = {1, 2};
-  std::printf("instruction set %s, oneDNN %s\n", kernels().isa, have_onednn() ? "present" : "absent");
   constexpr int64_t shapes[][3] = {{128, 512, 784},  {128, 512, 512},   {128, 10, 512},
                                    {512, 2048, 784}, {512, 2048, 2048}, {512, 10, 2048}};
-  for (int t : threads) {
-    const auto pool = make_pool(t);
-    for (auto [m, n, k] : shapes) layer(Exec{*pool}, m, n, k);
-  }
+  return for_threads(argc, argv, [&](const Exec& exec) {
+    for (auto [m, n, k] : shapes) layer(exec, m, n, k);
+  });
 }
