@@ -13,8 +13,9 @@ namespace thalweg {
 struct Exec {
   Pool& pool;
 
-  // Below this many nanoseconds of estimated work a loop runs on the caller alone: a fork costs 1 to 5 us.
-  static constexpr double kForkNs = 20e3;
+  // Below this many nanoseconds of estimated work a loop runs on the caller alone: a fork costs 0.5 to 5 us, and what
+  // another core has written is far.
+  static constexpr double kForkNs = 10e3;
   int threads_for(double work_ns) const { return work_ns < kForkNs ? 1 : pool.threads(); }
 
   // f(task, worker) for every task; work_ns is an estimate of the whole loop's cost on one thread.

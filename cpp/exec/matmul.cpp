@@ -2,6 +2,7 @@
 #include "matmul.h"
 
 #include "../tensor/arena.h"
+#include "grid.h"
 #include "pack.h"
 #include "tile.h"
 
@@ -21,8 +22,20 @@ constexpr int64_t kAcrossBytes = 1 << 20;  // the same, where A is read where it
 constexpr int64_t kSmallBytes = 64 << 10;  // what follows a C of this size runs on the whole of it, not on tiles
 constexpr int64_t kAcross = 12, kAcrossPages = 2;  // panels of B at most, when C is made across
 constexpr int64_t kPageBytes = 4096;
-constexpr int64_t kPackK = 32;  // packed at a time where the source runs along rows or columns
+constexpr int64_t kPackK = 32;            // packed at a time where the source runs along rows or columns
+constexpr int64_t kTwiceBytes = 1 << 20;  // of an operand that several threads read, and pack each for itself
 constexpr double kPackNs = 0.1, kStartNs = 100;
+constexpr double kCutNs = 0.05;  // an element of C whose rows are cut
+
+// Whether operands are packed, for a C of so many tiles and panels.
+struct Packing {
+  bool a, b;
+};
+template <class T>
+Packing packing(const Matmul& p, bool across, int64_t tiles, int64_t panels) {
+  const bool many = panels > 4 && !across;
+  return {many || (p.a_col != 1 && p.a_row != 1), tiles > 3 || p.b_col != 1 || p.n % kLanes<T> != 0};
+}
 
 // One product and the memory that it runs in. Neither the cut into tiles nor packing shows in the result.
 template <class T>
@@ -39,8 +52,8 @@ class Product {
     far_ = c_bytes > kNearBytes;
     stream_ = c_bytes >= kFarBytes && aligned && !follow && !p.accumulate && !across;
     panels_ = divide_up(p.n, kPanel<T>);
-    pack_a_ = (panels_ > 4 && !across) || (p.a_col != 1 && p.a_row != 1);
-    pack_b_ = tiles_ > 3 || p.b_col != 1 || p.n % kLanes<T> != 0;
+    const Packing pack = packing<T>(p, across, tiles_, panels_);
+    pack_a_ = pack.a, pack_b_ = pack.b;
     form_ = !pack_a_ && p.a_col == 1 ? TileForm::rows : TileForm::columns;
     a_step_ = pack_a_ ? kRowsWidth<T> : p.a_col;
     b_step_ = pack_b_ ? kPanel<T> : p.b_row;
@@ -226,41 +239,87 @@ class Product {
   SumOrder order_;
 };
 
-// Tasks of one product on all threads.
+// A product and where its operands lie.
 template <class T>
-void run_shared(const Exec& exec, Product<T> product, double ns) {
-  product.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, product.memory_bytes()));
-  exec.parallel(product.pack_items(), ns, [&](int64_t item, int) { product.pack(item); });
-  exec.parallel(product.tasks(), ns, [&](int64_t task, int worker) {
-    product.run(task, exec.scratch<T>(worker, Slot::b_pack, product.own_count()),
-                exec.scratch<T>(worker, Slot::tile, product.stack_count()));
-  });
+struct Job {
+  Matmul p;
+  bool across;
+  std::span<const int64_t> shard_k;
+  const T *a, *b, *bias;
+  T* c;
+  Follow follow;
+
+  double ns() const { return matmul_ns(p, sizeof(T) == 8); }
+  Job part(const Grid::Cell& cell) const {
+    Job j = *this;
+    const int64_t at = across ? cell.column * p.c_row + cell.row : cell.row * p.c_row + cell.column;
+    j.p.m = cell.rows, j.p.n = cell.columns;
+    j.a += cell.row * p.a_row, j.b += cell.column * p.b_col, j.c += at;
+    if (bias) j.bias += across ? cell.row : cell.column;
+    j.follow = follow.from(at);
+    return j;
+  }
+  Product<T> product(int threads) const { return {p, across, shard_k, threads, a, b, bias, c, follow}; }
+};
+
+// Rows of A go in rounds, so that packing them takes bounded memory.
+template <class T, class Body>
+void each_round(const Job<T>& j, const Body& body) {
+  const int64_t row_bytes = std::max<int64_t>(1, j.p.k) * int64_t(sizeof(T));
+  const int64_t round = std::max<int64_t>(1, kPackedBytes / (row_bytes * kTileRows)) * kTileRows;
+  if (round >= j.p.m) return body(j);
+  for (int64_t i = 0; i < j.p.m; i += round) body(j.part({i, std::min(round, j.p.m - i), 0, j.p.n}));
 }
 // A whole product on one worker.
 template <class T>
-void run_alone(const Exec& exec, Product<T> product, int worker) {
-  product.prepare(exec.scratch<std::byte>(worker, Slot::a_pack, product.memory_bytes()));
-  for (int64_t item = 0; item < product.pack_items(); item++) product.pack(item);
-  T* own = exec.scratch<T>(worker, Slot::b_pack, product.own_count());
-  T* stack = exec.scratch<T>(worker, Slot::tile, product.stack_count());
-  for (int64_t task = 0; task < product.tasks(); task++) product.run(task, own, stack);
+void run_alone(const Exec& exec, int worker, const Job<T>& whole) {
+  each_round(whole, [&](const Job<T>& j) {
+    Product<T> product = j.product(1);
+    product.prepare(exec.scratch<std::byte>(worker, Slot::a_pack, product.memory_bytes()));
+    for (int64_t item = 0; item < product.pack_items(); item++) product.pack(item);
+    T* own = exec.scratch<T>(worker, Slot::b_pack, product.own_count());
+    T* stack = exec.scratch<T>(worker, Slot::tile, product.stack_count());
+    for (int64_t task = 0; task < product.tasks(); task++) product.run(task, own, stack);
+  });
+}
+// A product whose operands all threads pack together.
+template <class T>
+void run_shared(const Exec& exec, const Job<T>& whole) {
+  each_round(whole, [&](const Job<T>& j) {
+    const double ns = j.ns();
+    Product<T> product = j.product(exec.threads_for(ns));
+    product.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, product.memory_bytes()));
+    exec.parallel(product.pack_items(), ns, [&](int64_t item, int) { product.pack(item); });
+    exec.parallel(product.tasks(), ns, [&](int64_t task, int worker) {
+      product.run(task, exec.scratch<T>(worker, Slot::b_pack, product.own_count()),
+                  exec.scratch<T>(worker, Slot::tile, product.stack_count()));
+    });
+  });
 }
 
-// Rows of A go in rounds, so that packing them takes bounded memory.
+// Nanoseconds of a product without the start.
+double work_ns(int64_t m, int64_t n, int64_t k, int64_t moved) {
+  constexpr double per_vector = 2.0 * kVectorBytes / 4 * 2.5;  // flop per ns of float
+  return double(k) * (2.0 * double(m) * double(n) / per_vector + double(moved) * kPackNs);
+}
+// One cell where an operand is too large to be packed by several threads.
 template <class T>
-void run_rounds(const Exec& exec, const Matmul& p, bool across, std::span<const int64_t> shard_k, const T* a,
-                const T* b, const T* bias, T* c, const Follow& follow) {
-  const int64_t c_step = across ? 1 : p.c_row;
-  const int64_t row_bytes = std::max<int64_t>(1, p.k) * int64_t(sizeof(T));
-  const int64_t round = std::max<int64_t>(1, kPackedBytes / (row_bytes * kTileRows)) * kTileRows;
-  for (int64_t i = 0; i < p.m; i += round) {
-    Matmul part = p;
-    part.m = std::min(round, p.m - i);
-    const double ns = matmul_ns(part, sizeof(T) == 8);
-    const Product<T> product(part, across, shard_k, exec.threads_for(ns), a + i * p.a_row, b,
-                             across && bias ? bias + i : bias, c + i * c_step, follow.from(i * c_step));
-    run_shared(exec, product, ns);
-  }
+Grid grid_of(const Matmul& p, bool across, int threads) {
+  return Grid::of(p.m, p.n, kPanel<T>, threads, [&](int64_t m, int64_t n) {
+    const Packing pack = packing<T>(p, across, divide_up(m, kTileRows), divide_up(n, kPanel<T>));
+    const int64_t twice = p.k * ((n < p.n ? m : 0) + (m < p.m ? n : 0)) * int64_t(sizeof(T));
+    if (twice > kTwiceBytes) return std::numeric_limits<double>::infinity();
+    return work_ns(m, n, p.k, m * (1 + pack.a) + n * (1 + pack.b)) + (n < p.n ? kCutNs * double(m * n) : 0);
+  });
+}
+template <class T>
+void run(const Exec& exec, const Job<T>& j) {
+  const double ns = j.ns();
+  const int threads = exec.threads_for(ns);
+  if (threads == 1) return run_alone(exec, 0, j);
+  const Grid grid = grid_of<T>(j.p, j.across, threads);
+  if (grid.cells() == 1) return run_shared(exec, j);
+  exec.parallel(grid.cells(), ns, [&](int64_t i, int worker) { run_alone(exec, worker, j.part(grid.cell(i))); });
 }
 
 // Where both operands run along K, the one that becomes panels is turned while it is packed. That is cheaper for A when
@@ -291,34 +350,29 @@ void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const
     return follow_all(exec, size, follow);
   }
   const int64_t one_shard[] = {0, p.k};
+  if (p.batch == 1 && better_across<T>(p)) return run<T>(exec, {across(p), true, one_shard, b, a, bias, c, follow});
   Matmul one = p;
   one.batch = 1;
-  const double one_ns = matmul_ns(one, sizeof(T) == 8);
-  if (p.batch == 1 && better_across<T>(p))
-    return run_rounds<T>(exec, across(p), true, one_shard, b, a, bias, c, follow);
-  if (p.batch == 1 || exec.threads_for(one_ns) > 1) {
-    for (int64_t i = 0; i < p.batch; i++)
-      run_rounds<T>(exec, one, false, one_shard, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch,
-                    follow.from(i * p.c_batch));
+  auto nth = [&](int64_t i) {
+    const int64_t at = i * p.c_batch;
+    return Job<T>{one, false, one_shard, a + i * p.a_batch, b + i * p.b_batch, bias, c + at, follow.from(at)};
+  };
+  const double ns = nth(0).ns();
+  if (p.batch == 1 || exec.threads_for(ns) > 1) {
+    for (int64_t i = 0; i < p.batch; i++) run(exec, nth(i));
     return;
   }
-  exec.parallel(p.batch, one_ns * double(p.batch), [&](int64_t i, int worker) {
-    const Product<T> product(one, false, one_shard, 1, a + i * p.a_batch, b + i * p.b_batch, bias, c + i * p.c_batch,
-                             follow.from(i * p.c_batch));
-    run_alone(exec, product, worker);
-  });
+  exec.parallel(p.batch, ns * double(p.batch), [&](int64_t i, int worker) { run_alone(exec, worker, nth(i)); });
 }
 
 template <class T>
 void matmul_fold(const Exec& exec, const Matmul& p, const Shards& shards, const T* a, const T* b, T* c) {
   if (p.m == 0 || p.n == 0) return;
-  run_rounds<T>(exec, p, false, shards.offset, a, b, nullptr, c, {});
+  run<T>(exec, {p, false, shards.offset, a, b, nullptr, c, {}});
 }
 
 double matmul_ns(const Matmul& p, bool is_double) {
-  constexpr double per_vector = 2.0 * kVectorBytes / 4 * 2.5;  // flop per ns of float
-  const double flops = 2.0 * double(p.m) * double(p.n) * double(p.k), moved = double(p.m + p.n) * double(p.k);
-  return double(p.batch) * (kStartNs + (flops / per_vector + moved * kPackNs) * (is_double ? 2 : 1));
+  return double(p.batch) * (kStartNs + work_ns(p.m, p.n, p.k, p.m + p.n) * (is_double ? 2 : 1));
 }
 
 template void matmul(const Exec&, const Matmul&, const float*, const float*, const float*, float*, const Follow&);

@@ -7,6 +7,7 @@
 
 #include "exec/conv.h"
 #include "exec/matmul.h"
+#include "grid_check.h"
 
 using namespace thalweg;
 
@@ -363,8 +364,11 @@ void check_convs(const Exec& one, const Exec& two) {
 }  // namespace
 
 int main() {
-  const auto pool1 = make_pool(1), pool2 = make_pool(2);
-  const Exec one{*pool1}, two{*pool2};
+  const auto pool1 = make_pool(1), pool2 = make_pool(2), pool5 = make_pool(5);
+  const Exec one{*pool1}, two{*pool2}, five{*pool5};
+  check_grids();
+  check_matmuls<float>(one, five);
+  check_folds<float>(one, five);
   check_matmuls<float>(one, two);
   check_matmuls<double>(one, two);
   check_folds<float>(one, two);
