@@ -7,10 +7,15 @@
 
 namespace thalweg {
 
+constexpr int64_t kTwiceBytes = 1 << 20;  // of an operand that several threads read, and pack each for itself
+constexpr double kCutNs = 0.05;           // an element of C whose rows are cut
+
 struct Grid {
   struct Cell {
     int64_t row, rows, column, columns;
   };
+
+  static constexpr double kNever = std::numeric_limits<double>::infinity();  // a cost: no such cell
 
   int64_t m = 0, n = 0, unit = 1;  // columns are cut at multiples of `unit`
   int64_t down = 1, along = 1;     // cells
@@ -20,7 +25,7 @@ struct Grid {
   static Grid of(int64_t m, int64_t n, int64_t unit, int threads, const Cost& cost) {
     Grid best{m, n, unit};
     if (threads == 1) return best;
-    double least = std::numeric_limits<double>::infinity();
+    double least = kNever;
     for (int64_t down = 1; down <= std::min<int64_t>(m, threads); down++) {
       const Grid g{m, n, unit, down, std::clamp<int64_t>(threads / down, 1, (n + unit - 1) / unit)};
       const Cell largest = g.cell(g.cells() - 1);  // shares grow
@@ -28,6 +33,10 @@ struct Grid {
       if (c < least) best = g, least = c;
     }
     return best;
+  }
+  // Rows of A and columns of B, in elements of one k, that cells of this size read besides others.
+  static int64_t twice(int64_t m, int64_t n, int64_t rows, int64_t columns) {
+    return (columns < n ? rows : 0) + (rows < m ? columns : 0);
   }
   int64_t cells() const { return down * along; }
   Cell cell(int64_t i) const {

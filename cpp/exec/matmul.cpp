@@ -2,8 +2,8 @@
 #include "matmul.h"
 
 #include "../tensor/arena.h"
-#include "grid.h"
 #include "pack.h"
+#include "product_run.h"
 #include "tile.h"
 
 namespace thalweg {
@@ -22,10 +22,8 @@ constexpr int64_t kAcrossBytes = 1 << 20;  // the same, where A is read where it
 constexpr int64_t kSmallBytes = 64 << 10;  // what follows a C of this size runs on the whole of it, not on tiles
 constexpr int64_t kAcross = 12, kAcrossPages = 2;  // panels of B at most, when C is made across
 constexpr int64_t kPageBytes = 4096;
-constexpr int64_t kPackK = 32;            // packed at a time where the source runs along rows or columns
-constexpr int64_t kTwiceBytes = 1 << 20;  // of an operand that several threads read, and pack each for itself
+constexpr int64_t kPackK = 32;  // packed at a time where the source runs along rows or columns
 constexpr double kPackNs = 0.1, kStartNs = 100;
-constexpr double kCutNs = 0.05;  // an element of C whose rows are cut
 
 // Whether operands are packed, for a C of so many tiles and panels.
 struct Packing {
@@ -41,6 +39,8 @@ Packing packing(const Matmul& p, bool across, int64_t tiles, int64_t panels) {
 template <class T>
 class Product {
  public:
+  using Own = T;
+  using Sum = T;
   // shard_k: K of shard s is [shard_k[s], shard_k[s + 1]). across: C(i, j) is c[j * c_row + i], and its bias bias(i).
   Product(const Matmul& p, bool across, std::span<const int64_t> shard_k, int threads, const T* a, const T* b,
           const T* bias, T* c, const Follow& follow)
@@ -98,7 +98,7 @@ class Product {
   // when K passes in chunks. Where no other task needs a panel it is packed here, chunk by chunk, into `own`.
   int64_t tasks() const { return parts_ * groups_; }
   int64_t own_count() const { return own_b_ ? std::min(p_.k, chunk_ * kKBlock) * kPanel<T> : 0; }
-  int64_t stack_count() const {
+  int64_t sum_count() const {
     return tile_stack() * (chunks() ? divide_up(tiles_, parts_) * divide_up(panels_, groups_) : 1);
   }
   void run(int64_t task, T* own, T* stack) const {
@@ -239,6 +239,11 @@ class Product {
   SumOrder order_;
 };
 
+// Nanoseconds of a product without the start.
+double work_ns(int64_t m, int64_t n, int64_t k, int64_t moved) {
+  constexpr double per_vector = 2.0 * kVectorBytes / 4 * 2.5;  // flop per ns of float
+  return double(k) * (2.0 * double(m) * double(n) / per_vector + double(moved) * kPackNs);
+}
 // A product and where its operands lie.
 template <class T>
 struct Job {
@@ -259,68 +264,20 @@ struct Job {
     j.follow = follow.from(at);
     return j;
   }
+  int64_t round() const {
+    const int64_t row_bytes = std::max<int64_t>(1, p.k) * int64_t(sizeof(T));
+    return std::max<int64_t>(1, kPackedBytes / (row_bytes * kTileRows)) * kTileRows;
+  }
+  Grid grid(int threads) const {
+    return Grid::of(p.m, p.n, kPanel<T>, threads, [&](int64_t m, int64_t n) {
+      if (Grid::twice(p.m, p.n, m, n) * p.k * int64_t(sizeof(T)) > kTwiceBytes) return Grid::kNever;
+      const Packing pack = packing<T>(p, across, divide_up(m, kTileRows), divide_up(n, kPanel<T>));
+      const int64_t moved = m * (1 + pack.a) + n * (1 + pack.b);
+      return work_ns(m, n, p.k, moved) + (n < p.n ? kCutNs * double(m * n) : 0);
+    });
+  }
   Product<T> product(int threads) const { return {p, across, shard_k, threads, a, b, bias, c, follow}; }
 };
-
-// Rows of A go in rounds, so that packing them takes bounded memory.
-template <class T, class Body>
-void each_round(const Job<T>& j, const Body& body) {
-  const int64_t row_bytes = std::max<int64_t>(1, j.p.k) * int64_t(sizeof(T));
-  const int64_t round = std::max<int64_t>(1, kPackedBytes / (row_bytes * kTileRows)) * kTileRows;
-  if (round >= j.p.m) return body(j);
-  for (int64_t i = 0; i < j.p.m; i += round) body(j.part({i, std::min(round, j.p.m - i), 0, j.p.n}));
-}
-// A whole product on one worker.
-template <class T>
-void run_alone(const Exec& exec, int worker, const Job<T>& whole) {
-  each_round(whole, [&](const Job<T>& j) {
-    Product<T> product = j.product(1);
-    product.prepare(exec.scratch<std::byte>(worker, Slot::a_pack, product.memory_bytes()));
-    for (int64_t item = 0; item < product.pack_items(); item++) product.pack(item);
-    T* own = exec.scratch<T>(worker, Slot::b_pack, product.own_count());
-    T* stack = exec.scratch<T>(worker, Slot::tile, product.stack_count());
-    for (int64_t task = 0; task < product.tasks(); task++) product.run(task, own, stack);
-  });
-}
-// A product whose operands all threads pack together.
-template <class T>
-void run_shared(const Exec& exec, const Job<T>& whole) {
-  each_round(whole, [&](const Job<T>& j) {
-    const double ns = j.ns();
-    Product<T> product = j.product(exec.threads_for(ns));
-    product.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, product.memory_bytes()));
-    exec.parallel(product.pack_items(), ns, [&](int64_t item, int) { product.pack(item); });
-    exec.parallel(product.tasks(), ns, [&](int64_t task, int worker) {
-      product.run(task, exec.scratch<T>(worker, Slot::b_pack, product.own_count()),
-                  exec.scratch<T>(worker, Slot::tile, product.stack_count()));
-    });
-  });
-}
-
-// Nanoseconds of a product without the start.
-double work_ns(int64_t m, int64_t n, int64_t k, int64_t moved) {
-  constexpr double per_vector = 2.0 * kVectorBytes / 4 * 2.5;  // flop per ns of float
-  return double(k) * (2.0 * double(m) * double(n) / per_vector + double(moved) * kPackNs);
-}
-// One cell where an operand is too large to be packed by several threads.
-template <class T>
-Grid grid_of(const Matmul& p, bool across, int threads) {
-  return Grid::of(p.m, p.n, kPanel<T>, threads, [&](int64_t m, int64_t n) {
-    const Packing pack = packing<T>(p, across, divide_up(m, kTileRows), divide_up(n, kPanel<T>));
-    const int64_t twice = p.k * ((n < p.n ? m : 0) + (m < p.m ? n : 0)) * int64_t(sizeof(T));
-    if (twice > kTwiceBytes) return std::numeric_limits<double>::infinity();
-    return work_ns(m, n, p.k, m * (1 + pack.a) + n * (1 + pack.b)) + (n < p.n ? kCutNs * double(m * n) : 0);
-  });
-}
-template <class T>
-void run(const Exec& exec, const Job<T>& j) {
-  const double ns = j.ns();
-  const int threads = exec.threads_for(ns);
-  if (threads == 1) return run_alone(exec, 0, j);
-  const Grid grid = grid_of<T>(j.p, j.across, threads);
-  if (grid.cells() == 1) return run_shared(exec, j);
-  exec.parallel(grid.cells(), ns, [&](int64_t i, int worker) { run_alone(exec, worker, j.part(grid.cell(i))); });
-}
 
 // Where both operands run along K, the one that becomes panels is turned while it is packed. That is cheaper for A when
 // it has fewer rows than B has columns: B' A' then gives C across, and B is read where it lies. Its rows at multiples
@@ -350,25 +307,21 @@ void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const
     return follow_all(exec, size, follow);
   }
   const int64_t one_shard[] = {0, p.k};
-  if (p.batch == 1 && better_across<T>(p)) return run<T>(exec, {across(p), true, one_shard, b, a, bias, c, follow});
+  if (p.batch == 1 && better_across<T>(p))
+    return run_job(exec, Job<T>{across(p), true, one_shard, b, a, bias, c, follow});
   Matmul one = p;
   one.batch = 1;
   auto nth = [&](int64_t i) {
     const int64_t at = i * p.c_batch;
     return Job<T>{one, false, one_shard, a + i * p.a_batch, b + i * p.b_batch, bias, c + at, follow.from(at)};
   };
-  const double ns = nth(0).ns();
-  if (p.batch == 1 || exec.threads_for(ns) > 1) {
-    for (int64_t i = 0; i < p.batch; i++) run(exec, nth(i));
-    return;
-  }
-  exec.parallel(p.batch, ns * double(p.batch), [&](int64_t i, int worker) { run_alone(exec, worker, nth(i)); });
+  run_jobs(exec, p.batch, nth);
 }
 
 template <class T>
 void matmul_fold(const Exec& exec, const Matmul& p, const Shards& shards, const T* a, const T* b, T* c) {
   if (p.m == 0 || p.n == 0) return;
-  run<T>(exec, {p, false, shards.offset, a, b, nullptr, c, {}});
+  run_job(exec, Job<T>{p, false, shards.offset, a, b, nullptr, c, {}});
 }
 
 double matmul_ns(const Matmul& p, bool is_double) {

@@ -4,6 +4,7 @@
 
 #include "../tensor/arena.h"
 #include "pack_bf16.h"
+#include "product_run.h"
 #include "stream.h"
 #include "tile.h"
 
@@ -33,6 +34,8 @@ struct Operands {
 // One product and the memory that it runs in.
 class Product {
  public:
+  using Own = Bf16;
+  using Sum = float;
   // K of shard s is [shard_k[s], shard_k[s + 1]).
   Product(const Matmul& p, std::span<const int64_t> shard_k, int threads, const Operands& o, const Follow& follow)
       : p_(p), shard_k_(shard_k), o_(o), follow_(follow) {
@@ -187,53 +190,48 @@ class Product {
   Bf16* packed_ = nullptr;
 };
 
-// Tasks of one product on all threads.
-void run_shared(const Exec& exec, Product product, double ns) {
-  product.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, product.memory_bytes()));
-  exec.parallel(product.pack_items(), ns, [&](int64_t item, int) { product.pack(item); });
-  exec.parallel(product.tasks(), ns, [&](int64_t task, int worker) {
-    product.run(task, exec.scratch<Bf16>(worker, Slot::b_pack, product.own_count()),
-                exec.scratch<float>(worker, Slot::tile, product.sum_count()));
-  });
-}
-// A whole product on one worker.
-void run_alone(const Exec& exec, Product product, int worker) {
-  product.prepare(exec.scratch<std::byte>(worker, Slot::a_pack, product.memory_bytes()));
-  for (int64_t item = 0; item < product.pack_items(); item++) product.pack(item);
-  Bf16* own = exec.scratch<Bf16>(worker, Slot::b_pack, product.own_count());
-  float* sums = exec.scratch<float>(worker, Slot::tile, product.sum_count());
-  for (int64_t task = 0; task < product.tasks(); task++) product.run(task, own, sums);
-}
-// Rows of A go in rounds, so that packing them takes bounded memory.
-void run_rounds(const Exec& exec, const Matmul& p, std::span<const int64_t> shard_k, const Operands& o,
-                const Follow& follow) {
-  const int64_t row_bytes = std::max<int64_t>(1, p.k) * int64_t(sizeof(Bf16));
-  const int64_t round = std::max<int64_t>(1, kPackedBytes / (row_bytes * kBlock)) * kBlock;
-  for (int64_t i = 0; i < p.m; i += round) {
-    Matmul part = p;
-    part.m = std::min(round, p.m - i);
-    const double ns = product_ns(part);
-    run_shared(
-        exec,
-        Product(part, shard_k, exec.threads_for(ns), o.from(i * p.a_row, 0, i * p.c_row), follow.from(i * p.c_row)),
-        ns);
+// A product and where its operands lie.
+struct Job {
+  Matmul p;
+  std::span<const int64_t> shard_k;
+  Operands o;
+  Follow follow;
+
+  double ns() const { return product_ns(p); }
+  Job part(const Grid::Cell& cell) const {
+    Job j = *this;
+    const int64_t at = cell.row * p.c_row + cell.column;
+    j.p.m = cell.rows, j.p.n = cell.columns;
+    j.o = o.from(cell.row * p.a_row, cell.column * p.b_col, at);
+    if (o.bias) j.o.bias += cell.column;
+    j.follow = follow.from(at);
+    return j;
   }
-}
+  int64_t round() const {
+    const int64_t row_bytes = std::max<int64_t>(1, p.k) * int64_t(sizeof(Bf16));
+    return std::max<int64_t>(1, kPackedBytes / (row_bytes * kBlock)) * kBlock;
+  }
+  Grid grid(int threads) const {
+    return Grid::of(p.m, p.n, kBlock, threads, [&](int64_t m, int64_t n) {
+      if (Grid::twice(p.m, p.n, m, n) * p.k * int64_t(sizeof(float)) > kTwiceBytes) return Grid::kNever;
+      Matmul part = p;
+      part.m = divide_up(m, kBlock) * kBlock, part.n = n;
+      return product_ns(part) + (n < p.n ? kCutNs * double(m * n) : 0);
+    });
+  }
+  Product product(int threads) const { return {p, shard_k, threads, o, follow}; }
+};
+
 void product(const Exec& exec, const Matmul& whole, const Operands& o, const Follow& follow) {
   if (whole.m == 0 || whole.n == 0 || whole.batch == 0) return;
   const Matmul p = merge_batch(whole);
   const int64_t one_shard[] = {0, p.k};
   Matmul one = p;
   one.batch = 1;
-  const double one_ns = product_ns(one);
-  auto at = [&](int64_t i) { return o.from(i * p.a_batch, i * p.b_batch, i * p.c_batch); };
-  if (p.batch == 1 || exec.threads_for(one_ns) > 1) {
-    for (int64_t i = 0; i < p.batch; i++) run_rounds(exec, one, one_shard, at(i), follow.from(i * p.c_batch));
-    return;
-  }
-  exec.parallel(p.batch, one_ns * double(p.batch), [&](int64_t i, int worker) {
-    run_alone(exec, Product(one, one_shard, 1, at(i), follow.from(i * p.c_batch)), worker);
-  });
+  auto nth = [&](int64_t i) {
+    return Job{one, one_shard, o.from(i * p.a_batch, i * p.b_batch, i * p.c_batch), follow.from(i * p.c_batch)};
+  };
+  run_jobs(exec, p.batch, nth);
 }
 
 }  // namespace
@@ -251,7 +249,7 @@ void matmul_bf16_weight(const Exec& exec, const Matmul& p, const X* a, const flo
 template <class X>
 void matmul_fold_bf16(const Exec& exec, const Matmul& p, const Shards& shards, const X* a, const X* b, float* c) {
   if (p.m == 0 || p.n == 0) return;
-  run_rounds(exec, p, shards.offset, {a, b, nullptr, c}, {});
+  run_job(exec, Job{p, shards.offset, {a, b, nullptr, c}, {}});
 }
 
 #define TW_PRODUCTS(X)                                                                                        \

@@ -139,10 +139,11 @@ void check_folds(const Runner& run) {
 }  // namespace
 
 int main() {
-  const auto pool1 = make_pool(1), pool2 = make_pool(2);
-  const Exec one{*pool1}, two{*pool2};
+  const auto pool1 = make_pool(1), pool2 = make_pool(2), pool5 = make_pool(5);
+  const Exec one{*pool1}, two{*pool2}, five{*pool5};
   const Runner run{one, two};
   check_products(run);
+  check_products({one, five});
   check_folds<float>(run);
   check_folds<Bf16>(run);
   check_convs(run);
