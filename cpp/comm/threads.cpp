@@ -181,6 +181,7 @@ class Threads final : public Visible {
   bool came(int lane, uint64_t seen) const override {
     return lanes(lane).generation.load(std::memory_order_acquire) != seen;
   }
+  int last(int lane) const override { return lanes(lane).last; }
   void withdraw(int lane, uint64_t seen) override {
     std::lock_guard lock(world().mutex);
     if (!came(lane, seen)) lanes(lane).arrived--;

@@ -9,7 +9,12 @@
 
 namespace thalweg {
 
+// What ranks of other nodes add to a share of a sum, in the midst of it (nodes.h).
+using Across = std::function<Going(std::byte* share, int64_t elements)>;
+
 class Visible : public Communicator {
+  friend class Nodes;
+
  public:
   explicit Visible(std::shared_ptr<Beside> beside) : started_(std::move(beside)) { set_overlap(overlap()); }
   void barrier() final;
@@ -62,10 +67,13 @@ class Visible : public Communicator {
   // The group of `members` (ranks of this group), me among them; made by all of them at a time.
   virtual std::shared_ptr<Communicator> join(int color, const std::vector<int>& members, int me) = 0;
   virtual void left() = 0;
+  virtual int last(int lane) const = 0;  // who came last to the newest meeting: it stays until all come to the next
+  virtual void look() {}                 // throws Lost where a rank's process is gone
   void meet();  // of calls that wait, all of which are in the same one
   const Call& called(int lane) { return call(lane, lanes_[lane].parity(), rank()); }  // by this rank, last
 
-  Started started_;  // to be dropped before what a Meeting needs
+  Started started_;           // to be dropped before what a Meeting needs
+  bool among_nodes_ = false;  // inside a call others wait for messages: only its opening waits for ranks that are late
 
  private:
   struct Piece {
@@ -105,26 +113,21 @@ class Visible : public Communicator {
     const int parity_;
     const uint64_t event_;
   };
-  // A collective inside another one.
-  struct Part final : Awaited {
-    explicit Part(Going going) : going(std::move(going)) {}
-    bool ready() final { return going.poll(); }
-    void wait() final { going.run(); }
-    Going going;
-  };
   uint64_t begin(Lane& lane, const Call& c, const std::byte* data);
   Call call_of(Operation operation, const std::byte* data, int64_t elements, int64_t element_bytes, int root = 0) const;
   Piece piece_of(const Call& c, int64_t elements, int64_t element_bytes, int64_t k) const;
   std::byte* memory(Lane& lane, int64_t bytes);
 
   using Keep = std::shared_ptr<void>;
-  Going reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes = {});
-  Going reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge);
+  // across: null where these are all ranks.
+  Going reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes = {},
+               Across across = nullptr);
+  Going reduce_small(Lane& lane, Call c, std::byte* data, const Merge& merge, const Across& across);
+  Going reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge, const Across& across);
   Going scatter(Lane& lane, Call c, std::byte* data, const Merge& merge);
   Going gather(Lane& lane, Call c, const std::byte* mine, std::byte* all);
   Going spread(Lane& lane, Call c, std::byte* data);
   Going open(Lane& lane, Call c);
-  void fold_small(Lane& lane, const Call& c, const Merge& merge, std::byte* out);
   void fold_shown(Lane& lane, const Piece& p, int64_t begin, int64_t end, int64_t element_bytes, const Merge& merge,
                   std::byte* out);
   void take_shares(const Lane& lane, std::byte* data, const Piece& p, int64_t element_bytes);
