@@ -97,7 +97,7 @@ class Shm final : public Visible {
     desk(rank_).lanes[lane].place = in_place ? memory_.place_of(data) : -1;
     if (bytes && !in_place) std::memcpy(own(lane, piece), data, size_t(bytes));
   }
-  const std::byte* shown(int lane, int r, int64_t piece) const override { return part_of(lane, r, piece); }
+  std::byte* shown(int lane, int r, int64_t piece) const override { return part_of(lane, r, piece); }
   std::byte* own(int lane, int64_t piece) override { return part_of(lane, rank_, piece); }
   bool sees(const std::byte* data, int64_t bytes) const override {
     const std::byte* heap = memory_.heap(seat_.rank());

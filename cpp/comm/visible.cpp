@@ -5,6 +5,8 @@
 namespace thalweg {
 namespace {
 
+constexpr int64_t kTogetherBytes = 16 << 10;  // that are folded, then written everywhere
+
 int64_t bytes_of(const Call& c) { return c.elements * c.element_bytes; }
 bool is_small(const Call& c) { return bytes_of(c) <= kSmallBytes; }
 // A sum of which every rank folds all.
@@ -181,6 +183,8 @@ Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, K
       co_await Until<Meeting>(*this, lane.number);
       if (across) co_await Until<Part>(across(folded, p.count));
       std::memcpy(at, folded, size_t(p.count * element));
+    } else if (c.in_place && !across) {
+      fold_everywhere(lane, p, element, merge);
     } else {
       const int64_t begin = share(p.count, rank(), size()), end = share(p.count, rank() + 1, size());
       std::byte* folded = own(lane.number, p.k) + begin * element;
@@ -293,6 +297,21 @@ void Visible::fold_shown(Lane& lane, const Piece& p, int64_t begin, int64_t end,
   lane.folder.fold(
       size(), end - begin, element_bytes, merge,
       [&](int r) { return shown(lane.number, r, p.k) + begin * element_bytes; }, out);
+}
+
+// This rank's share of a piece, folded, to where each rank has it: while it is in the cache, from which nobody else
+// reads it. Others do the same with theirs.
+void Visible::fold_everywhere(Lane& lane, const Piece& p, int64_t element_bytes, const Merge& merge) {
+  const int64_t chunk = std::max<int64_t>(1, kTogetherBytes / element_bytes);
+  const int64_t begin = share(p.count, rank(), size()), end = share(p.count, rank() + 1, size());
+  for (int64_t at = begin; at < end; at += chunk) {
+    const int64_t n = std::min(chunk, end - at);
+    std::byte* sum = own(lane.number, p.k) + at * element_bytes;
+    fold_shown(lane, p, at, at + n, element_bytes, merge, sum);
+    for (int r = 0; r < size(); r++)
+      if (r != rank())
+        std::memcpy(shown(lane.number, r, p.k) + at * element_bytes, sum, size_t(n * element_bytes));
+  }
 }
 
 // Every rank shows its share of a piece, folded.

@@ -1,7 +1,8 @@
 // visible.h: the collectives of ranks that see one another's memory: threads of a process, processes with common
 // memory. A rank shows its data piece by piece, meets the others, sees that all make the same call, and reads theirs.
 // There are two lanes, for calls that wait and for those that were started. What is shown in a call stays until all
-// ranks of the group have come to the next but one of the same lane: a small call is one meeting.
+// ranks of the group have come to the next but one of the same lane: a small call is one meeting. Where a rank's data
+// themselves are shown, others write their shares of a sum into them.
 #pragma once
 #include "call.h"
 #include "fold.h"
@@ -58,7 +59,7 @@ class Visible : public Communicator {
   // Lets the others see this piece of data from the next meeting on; of pieces k and k + 1 both stay.
   virtual void show(int lane, const std::byte* data, int64_t bytes, int64_t piece,
                     const std::shared_ptr<void>& keep) = 0;
-  virtual const std::byte* shown(int lane, int r, int64_t piece) const = 0;
+  virtual std::byte* shown(int lane, int r, int64_t piece) const = 0;
   virtual std::byte* own(int lane, int64_t piece) = 0;                // what this rank shows, to put results in
   virtual bool sees(const std::byte* data, int64_t bytes) const = 0;  // whether the others see it where it is
   virtual int64_t place_of(const std::byte* mine) const = 0;          // as other ranks can be told, and find it by at()
@@ -130,6 +131,7 @@ class Visible : public Communicator {
   Going open(Lane& lane, Call c);
   void fold_shown(Lane& lane, const Piece& p, int64_t begin, int64_t end, int64_t element_bytes, const Merge& merge,
                   std::byte* out);
+  void fold_everywhere(Lane& lane, const Piece& p, int64_t element_bytes, const Merge& merge);
   void take_shares(const Lane& lane, std::byte* data, const Piece& p, int64_t element_bytes);
 
   Lane lanes_[kLanes] = {{0, 0, {}, {}}, {1, 0, {}, {}}};
