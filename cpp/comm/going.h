@@ -13,10 +13,10 @@ namespace thalweg {
 
 // What a collective needs of the others before it goes on. Its class has a result(), which may throw.
 struct Awaited {
-  virtual bool ready() = 0;                      // at once
-  virtual void wait() = 0;                       // until it is; throws Lost where it never will be
-  virtual bool can_go_on() { return ready(); }   // as ready(), or a part of it
-  virtual bool rings() const { return true; }    // whether a rank that sleeps is woken when it is
+  virtual bool ready() = 0;                     // at once
+  virtual void wait() = 0;                      // until it is; throws Lost where it never will be
+  virtual bool can_go_on() { return ready(); }  // as ready(), or a part of it
+  virtual bool rings() const { return true; }   // whether a rank that sleeps is woken when it is
   void result() {}
 
  protected:

@@ -72,8 +72,7 @@ std::shared_ptr<NodeMemory> NodeMemory::open(int fd, int size, int first) {
   return std::shared_ptr<NodeMemory>(new NodeMemory(fd, size, first));
 }
 
-NodeMemory::NodeMemory(int fd, int size, int first)
-    : fd_(fd), size_(size), first_(first), bytes_(Parts(size).bytes) {
+NodeMemory::NodeMemory(int fd, int size, int first) : fd_(fd), size_(size), first_(first), bytes_(Parts(size).bytes) {
   void* at = mmap(nullptr, size_t(bytes_), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
   if (at == MAP_FAILED) system_failure("the shared memory can't be mapped");
   base_ = static_cast<std::byte*>(at);

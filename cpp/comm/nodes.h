@@ -1,7 +1,7 @@
 // nodes.h: ranks of several nodes, several on each. Those of a node share memory, those with one place in their nodes
 // send messages to one another: a sum is folded inside each node, where every rank has its share, then each share among
-// the nodes. So a node sends as much as a single rank of it would, spread over all of them. Where every node has a power
-// of two of ranks, one after the other, that is the tree of communicator.h: the bits are those of messages alone.
+// the nodes. So a node sends as much as a single rank of it would, spread over all of them. Where every node has a
+// power of two of ranks, one after the other, that is the tree of communicator.h: the bits are those of messages alone.
 #pragma once
 #include "communicator.h"
 #include "node_memory.h"

@@ -37,7 +37,7 @@ class Seat {
   NodeMemory& memory() const { return *memory_; }
   RankRecord& record() const { return memory_->rank(rank_); }
   bool has_left(int r) const { return memory_->rank(r).presence.load(std::memory_order_acquire) == Presence::left; }
-  void check() const;  // throws Lost where the ranks were ended
+  void check() const;                          // throws Lost where the ranks were ended
   void check_others(const std::string& what);  // the same, and where the process of one is gone
   void wait(const Wait& w);
 

@@ -74,8 +74,9 @@ class Shm final : public Visible {
     }
     const int64_t bytes = int64_t(box.front().data.size());
     if (bytes != elements * element_bytes || box.front().element_bytes != element_bytes)
-      fail("[recv] rank ", member(rank_), " expects ", elements, " x ", element_bytes, " bytes from rank ", member(from),
-           ", which sent ", bytes / box.front().element_bytes, " x ", box.front().element_bytes, " bytes");
+      fail("[recv] rank ", member(rank_), " expects ", elements, " x ", element_bytes, " bytes from rank ",
+           member(from), ", which sent ", bytes / box.front().element_bytes, " x ", box.front().element_bytes,
+           " bytes");
     if (bytes) std::memcpy(data, box.front().data.data(), size_t(bytes));
     box.pop_front();
   }

@@ -309,8 +309,7 @@ void Visible::fold_everywhere(Lane& lane, const Piece& p, int64_t element_bytes,
     std::byte* sum = own(lane.number, p.k) + at * element_bytes;
     fold_shown(lane, p, at, at + n, element_bytes, merge, sum);
     for (int r = 0; r < size(); r++)
-      if (r != rank())
-        std::memcpy(shown(lane.number, r, p.k) + at * element_bytes, sum, size_t(n * element_bytes));
+      if (r != rank()) std::memcpy(shown(lane.number, r, p.k) + at * element_bytes, sum, size_t(n * element_bytes));
   }
 }
 

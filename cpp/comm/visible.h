@@ -70,7 +70,7 @@ class Visible : public Communicator {
   virtual void left() = 0;
   virtual int last(int lane) const = 0;  // who came last to the newest meeting: it stays until all come to the next
   virtual void look() {}                 // throws Lost where a rank's process is gone
-  void meet();  // of calls that wait, all of which are in the same one
+  void meet();                           // of calls that wait, all of which are in the same one
   const Call& called(int lane) { return call(lane, lanes_[lane].parity(), rank()); }  // by this rank, last
 
   Started started_;           // to be dropped before what a Meeting needs

@@ -135,7 +135,8 @@ void bind_mpi(py::module_& m) {
         for (auto& calls : make_mail(size)) all.push_back(make_mpi(std::move(calls), check_signals, true));
         return all;
       },
-      py::arg("size"), "Those of threads of this process that send messages, as ranks do that MPI connects; for tests.");
+      py::arg("size"),
+      "Those of threads of this process that send messages, as ranks do that MPI connects; for tests.");
   m.def(
       "make_nodes",
       [](const std::shared_ptr<Communicator>& messages, std::shared_ptr<NodeMemory> memory, int place, double limit) {

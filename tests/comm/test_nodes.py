@@ -70,15 +70,15 @@ def test_all_ranks_find_that_lengths_differ(case, started):
 
     found = ranks.run_ranks("nodes2", 4, body)
     assert found == [(found[0][0], 4.0)] * 4
-    assert all(
-        (f"rank {r} calls" in found[0][0]) == (r == 0 or length(r) != length(0)) for r in range(4)
-    ), found[0][0]
+    assert all((f"rank {r} calls" in found[0][0]) == (r == 0 or length(r) != length(0)) for r in range(4)), found[0][0]
 
 
 def test_some_nodes_cannot_take_arrays_where_they_are():
     def body(comm):
         a = comm.zeros((1_000_000,)) if comm.rank < 2 else np.zeros(1_000_000, "f4")
-        with pytest.raises(ValueError, match="4 bytes in shared memory, rank 2 calls all_reduce of 1000000 x 4 bytes, "):
+        with pytest.raises(
+            ValueError, match="4 bytes in shared memory, rank 2 calls all_reduce of 1000000 x 4 bytes, "
+        ):
             comm.all_reduce(a)
 
     ranks.run_ranks("nodes2", 4, body)

@@ -1,8 +1,9 @@
-"""Throw-away hosts on this machine, to run a real job of several machines:  python hosts.py HOSTS PLACES RATE COMMAND...
+"""Throw-away hosts on this machine, to run a real job of several:  python hosts.py HOSTS PLACES RATE COMMAND...
 
 Each host is a network namespace with a name (node0, node1, ...), an address of its own and a sending side that is
-throttled to RATE (as tc writes it: 1gbit). They hang on a bridge; the command runs on node0. Launchers start as many as
-PLACES ranks on each, one after the other, and reach the other hosts through this script in the place of ssh. All of it lives in private namespaces: nothing is left behind.
+throttled to RATE (as tc writes it: 1gbit). They hang on a bridge; the command runs on node0. Launchers start up to
+PLACES ranks on each, one after the other, and reach the other hosts through this script in the place of ssh. All of it
+lives in private namespaces: nothing is left behind.
 """
 
 import os

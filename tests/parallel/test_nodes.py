@@ -1,5 +1,7 @@
 """Jobs of several nodes with several ranks on each, which this machine plays: so many ranks count as a node."""
 
+import re
+
 import pytest
 
 from . import jobs
@@ -47,7 +49,7 @@ FAULTS = {  # body, exit code, messages of each of the ranks that they strike
     "late": (
         "fit(make(), callbacks=[At(3, 4, lambda: time.sleep(50))])",
         6,
-        "rank 2 has waited 1 s in all_reduce of 1 x 264 bytes (update 4, batch of 16 rows) for rank 3, the limit is 1 s",
+        r"rank 2 has waited \S+ s in all_reduce of 1 x 264 bytes \(update 4, .* rows\) for rank 3, the limit is 1 s",
     ),
 }
 
@@ -57,7 +59,7 @@ def test_one_rank_ends_all_nodes(case, tmp_path):
     body, code, message = FAULTS[case]
     done = launch(tmp_path, 4, 2, body, **({"THALWEG_TIMEOUT": "1"} if case == "late" else {}))
     text = done.stdout + done.stderr
-    assert [r for r in range(4) if f"rank {r} ends: {message}" in text] == [0, 1, 2], text
+    assert [r for r in range(4) if re.search(f"rank {r} ends: {message}", text)] == [0, 1, 2], text
     assert done.returncode == code, text
     assert done.seconds < 30
 
@@ -66,7 +68,7 @@ KILLED = "fit(make(), callbacks=[At(3, 4, lambda: os.kill(os.getpid(), signal.SI
 
 
 def test_a_kill_ends_all_nodes(tmp_path):
-    """Each rank says whose process is gone, unless the launcher is faster: Open MPI's can be told to leave it to them."""
+    """Each rank says whose process is gone, where the launcher leaves it to them, as Open MPI's can be told to."""
     by_us = "--oversubscribe" in jobs.mpi_command(4, "")
     done = launch(tmp_path, 4, 2, KILLED, options=["--enable-recovery"] if by_us else [])
     text = done.stdout + done.stderr
