@@ -193,7 +193,7 @@ def test_arrays_that_are_dropped_stay_until_the_call_is_done(run_ranks):
 
 
 def test_the_exchange_is_counted(run_ranks):
-    """2 (P - 1) / P of the bytes from every rank, where they share them evenly. Small sums go to everybody; inside a node
+    """2 (P - 1) / P of the bytes from every rank, where they share them evenly. Small sums go to everybody; in a node
     their shares do, and each share to one rank of each other node."""
 
     def body(comm):
