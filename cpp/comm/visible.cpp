@@ -152,21 +152,20 @@ void Visible::leave() {
 
 Going Visible::open(Lane& lane, Call c) { co_await Until<Opening>(*this, lane, begin(lane, c, nullptr)); }
 
-// Whoever has the folded share of a piece in its memory shows it there.
 Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes,
                       Across across) {
-  const int64_t element = c.element_bytes;
-  lane.folder.prepare(size(), element);
+  lane.folder.prepare(size(), c.element_bytes);
   bytes_sent_ += stripes.length && c.in_place ? bytes_of_stripes(c, rank(), size(), stripes)
                                               : bytes_of_sum(c, rank(), size(), bool(across));
-  if (!is_small(c) && !c.in_place && element > window()) {
-    co_await Until<Part>(reduce_gathered(lane, c, data, merge, across));
-    co_return;
-  }
-  if (is_small(c)) {
-    co_await Until<Part>(reduce_small(lane, c, data, merge, across));
-    co_return;
-  }
+  if (is_small(c)) return reduce_small(lane, c, data, merge, std::move(across));
+  if (!c.in_place && c.element_bytes > window()) return reduce_gathered(lane, c, data, merge, std::move(across));
+  return reduce_pieces(lane, c, data, merge, std::move(keep), stripes, std::move(across));
+}
+
+// Whoever has the folded share of a piece in its memory shows it there.
+Going Visible::reduce_pieces(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes,
+                             Across across) {
+  const int64_t element = c.element_bytes;
   const uint64_t event = begin(lane, c, data);
   for (Piece p = piece_of(c, c.elements, element, 0); p.count > 0; p = piece_of(c, c.elements, element, p.k + 1)) {
     std::byte* at = data + p.begin * element;
@@ -198,7 +197,7 @@ Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, K
 }
 
 // Every rank folds all, or its share where other nodes are to add to it: what goes to them goes once.
-Going Visible::reduce_small(Lane& lane, Call c, std::byte* data, const Merge& merge, const Across& across) {
+Going Visible::reduce_small(Lane& lane, Call c, std::byte* data, const Merge& merge, Across across) {
   const uint64_t event = begin(lane, c, data);
   co_await Until<Opening>(*this, lane, event);
   const auto shown = [&](int r, int64_t at) { return small(lane.number, lane.parity(), r) + at * c.element_bytes; };
@@ -219,7 +218,7 @@ Going Visible::reduce_small(Lane& lane, Call c, std::byte* data, const Merge& me
 }
 
 // Elements that no piece can hold: every rank folds all of them by itself.
-Going Visible::reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge, const Across& across) {
+Going Visible::reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge, Across across) {
   const int64_t total = bytes_of(c);
   std::vector<std::byte> all(size_t(total * size()));
   co_await Until<Part>(gather(lane, c, data, all.data()));

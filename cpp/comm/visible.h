@@ -123,8 +123,10 @@ class Visible : public Communicator {
   // across: null where these are all ranks.
   Going reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes = {},
                Across across = nullptr);
-  Going reduce_small(Lane& lane, Call c, std::byte* data, const Merge& merge, const Across& across);
-  Going reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge, const Across& across);
+  Going reduce_pieces(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes,
+                      Across across);
+  Going reduce_small(Lane& lane, Call c, std::byte* data, const Merge& merge, Across across);
+  Going reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge, Across across);
   Going scatter(Lane& lane, Call c, std::byte* data, const Merge& merge);
   Going gather(Lane& lane, Call c, const std::byte* mine, std::byte* all);
   Going spread(Lane& lane, Call c, std::byte* data);

@@ -153,7 +153,7 @@ def test_a_wait_in_vain_ends(case, run_ranks):
 
     def body(comm):
         if "has waited" in message:  # messages don't tell who sleeps
-            comm.limit = 1.0
+            comm.limit = 0.3
         comm.overlap = "nodes"  # no thread finishes it meanwhile
         return function(comm)
 

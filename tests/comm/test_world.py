@@ -52,7 +52,7 @@ def test_a_wait_in_vain_ends(case, size, run_ranks):
 
     def body(comm):
         if "has waited" in message:  # messages don't tell who sleeps
-            comm.limit = 1.0
+            comm.limit = 0.3
         return function(comm)
 
     with pytest.raises(tw.LostError, match=message):
