@@ -1,5 +1,6 @@
 #include "call.h"
 
+#include <algorithm>
 #include <chrono>
 #include <iomanip>
 #include <sstream>
@@ -19,15 +20,15 @@ const char* name(Operation operation) {
   return kNames[int(operation)];
 }
 
-int64_t bytes_reduced(const Call& call, int r, int size) {
+int64_t bytes_reduced(const Call& call, int r, int size, bool scattered) {
   const int64_t mine = share(call.elements, r + 1, size) - share(call.elements, r, size);
-  const int64_t gathered = call.operation == Operation::reduce_scatter ? 0 : mine * (size - 1);
+  const int64_t gathered = scattered ? 0 : mine * (size - 1);
   return (call.elements - mine + gathered) * call.element_bytes;
 }
 
 std::string Call::describe(bool with_context) const {
   std::string all = name(operation);
-  if (element_bytes) all += text(" of ", elements, " x ", element_bytes, " bytes");
+  if (element_bytes) all += text(" of ", whole ? whole : elements, " x ", element_bytes, " bytes");
   if (in_place) all += " in shared memory";
   if (operation == Operation::broadcast) all += text(" from root ", root);
   if (with_context && context.rows >= 0)
@@ -63,16 +64,20 @@ void Flight::all_came(uint64_t event) {
   e.waited = now() - e.at;
 }
 
-std::vector<std::string> Flight::lines() const {
+std::vector<std::string> Flight::lines(const std::vector<std::pair<const Flight*, const char*>>& flights) {
+  std::vector<std::pair<double, std::string>> found;
+  for (auto& [flight, name] : flights)
+    for (uint64_t k = flight->count_ > kKept ? flight->count_ - kKept : 0; k < flight->count_; k++) {
+      const Event& e = flight->events_[k % kKept];
+      std::ostringstream line;
+      line << std::fixed << std::setprecision(3) << now() - e.at << " s ago: " << e.call.describe() << name << ", ";
+      if (e.waited < 0) line << "not all ranks came";
+      else line << "all came after " << std::setprecision(6) << e.waited << " s";
+      found.emplace_back(e.at, line.str());
+    }
+  std::stable_sort(found.begin(), found.end(), [](auto& a, auto& b) { return a.first < b.first; });
   std::vector<std::string> all;
-  for (uint64_t k = count_ > kKept ? count_ - kKept : 0; k < count_; k++) {
-    const Event& e = events_[k % kKept];
-    std::ostringstream line;
-    line << std::fixed << std::setprecision(3) << now() - e.at << " s ago: " << e.call.describe() << ", ";
-    if (e.waited < 0) line << "not all ranks came";
-    else line << "all came after " << std::setprecision(6) << e.waited << " s";
-    all.push_back(line.str());
-  }
+  for (auto& [at, line] : found) all.push_back(std::move(line));
   return all;
 }
 

@@ -6,12 +6,19 @@
 #include <string>
 #include <vector>
 
+#include "../tensor/error.h"
 #include "communicator.h"
 
 namespace thalweg {
 
 inline constexpr int kLanes = 2;                  // of calls that wait, and of those that were started
 inline constexpr int64_t kSmallBytes = 16 << 10;  // up to here every rank folds the whole payload by itself
+inline constexpr int64_t kInlineBytes = 512;      // of data that go along with the call in a message
+
+// The calls of ranks differ. Every one of them has found the same.
+struct Disagreement : ValueError {
+  using ValueError::ValueError;
+};
 
 enum class Operation : int32_t { barrier, all_reduce, start_all_reduce, reduce_scatter, all_gather, broadcast, split };
 
@@ -24,26 +31,31 @@ struct Call {
   int64_t elements, element_bytes;
   Context context;
   int32_t in_place = 0;        // whether the others see the data where they are
-  int32_t color = 0, key = 0;  // of a split: the only part in which ranks may differ
+  int64_t whole = 0;           // of the call of all nodes that this is a part of: its elements
+  int32_t whole_root = 0;      // and its root
+  int32_t last = -1;           // who came last, of those for whom this rank speaks
+  int32_t color = 0, key = 0;  // of a split: with `last` the only part in which ranks may differ
 
   bool agrees(const Call& o) const {
     return operation == o.operation && elements == o.elements && element_bytes == o.element_bytes && root == o.root &&
-           in_place == o.in_place && context == o.context;
+           in_place == o.in_place && context == o.context && whole == o.whole && whole_root == o.whole_root;
   }
   std::string describe(bool with_context = true) const;
 };
 
 const char* name(Operation operation);
 // What rank r sends in a sum of shares: everybody's share to its owner, then its own to all; 2 (P - 1) / P of all bytes
-// where the ranks share them evenly. A reduce_scatter ends halfway.
-int64_t bytes_reduced(const Call& call, int r, int size);
+// where the ranks share them evenly. scattered: it ends halfway.
+int64_t bytes_reduced(const Call& call, int r, int size, bool scattered);
 
 // The last collectives of one rank: what it called, when, and how long it waited for the others to come.
 class Flight {
  public:
   uint64_t begins(const Call& call);  // returns its number
   void all_came(uint64_t event);
-  std::vector<std::string> lines() const;
+  std::vector<std::string> lines() const { return lines({{this, ""}}); }
+  // Of several, by time; each with its name.
+  static std::vector<std::string> lines(const std::vector<std::pair<const Flight*, const char*>>& flights);
 
  private:
   struct Event {

@@ -13,8 +13,10 @@ namespace thalweg {
 
 // What a collective needs of the others before it goes on. Its class has a result(), which may throw.
 struct Awaited {
-  virtual bool ready() = 0;  // at once
-  virtual void wait() = 0;   // until it is; throws Lost where it never will be
+  virtual bool ready() = 0;                     // at once
+  virtual void wait() = 0;                      // until it is; throws Lost where it never will be
+  virtual bool can_go_on() { return ready(); }  // as ready(), or a part of it
+  virtual bool rings() const { return true; }   // whether a rank that sleeps is woken when it is
   void result() {}
 
  protected:
@@ -47,7 +49,7 @@ class Going {
   // Goes on as far as it can at once; whether it is done. Throws what the collective threw.
   bool poll() {
     while (!at_.done()) {
-      if (!can_go_on()) return false;
+      if (at_.promise().awaited && !at_.promise().awaited->ready()) return false;
       at_.promise().awaited = nullptr;
       at_.resume();
     }
@@ -57,7 +59,8 @@ class Going {
   void run() {
     while (!poll()) at_.promise().awaited->wait();
   }
-  bool can_go_on() const { return !at_.promise().awaited || at_.promise().awaited->ready(); }
+  bool can_go_on() const { return !at_.promise().awaited || at_.promise().awaited->can_go_on(); }
+  bool rings() const { return !at_.promise().awaited || at_.promise().awaited->rings(); }
 
  private:
   explicit Going(std::coroutine_handle<promise_type> at) : at_(at) {}
@@ -77,6 +80,37 @@ struct Until {
   T what;
 };
 
+// A collective inside another one. What it throws is thrown there.
+struct Part final : Awaited {
+  explicit Part(Going going) : going(std::move(going)) {}
+  bool ready() final {
+    return over || attempt([this] { return going.poll(); });
+  }
+  void wait() final {
+    attempt([this] { return going.run(), true; });
+  }
+  bool can_go_on() final { return over || going.can_go_on(); }
+  bool rings() const final { return over || going.rings(); }
+  void result() const {
+    if (error) std::rethrow_exception(error);
+  }
+
+ private:
+  template <class F>
+  bool attempt(const F& f) {
+    try {
+      over = f();
+    } catch (...) {
+      error = std::current_exception();
+      over = true;
+    }
+    return over;
+  }
+  Going going;
+  bool over = false;
+  std::exception_ptr error;
+};
+
 class Started;
 
 // What a rank has started in all its groups: while it waits for one thing, the others go on.
@@ -85,6 +119,7 @@ class Beside {
   void add(Started& s) { all_.push_back(&s); }
   void remove(Started& s) { std::erase(all_, &s); }
   inline bool can_go_on() const;
+  inline bool rings() const;  // whether a rank that sleeps is woken when they can
   inline void progress();
 
  private:
@@ -113,6 +148,7 @@ class Started {
   bool empty() const { return all_.empty(); }
   uint64_t done() const { return count_ - all_.size(); }
   bool can_go_on() const { return !waits_ && !all_.empty() && all_.front().going.can_go_on(); }
+  bool rings() const { return waits_ || all_.empty() || all_.front().going.rings(); }
   // As far as possible without waiting. Errors are kept for the next check().
   void progress() {
     while (!waits_ && !all_.empty() && attempt([](Going& g) { return g.poll(); })) {}
@@ -165,6 +201,10 @@ class Started {
 
 bool Beside::can_go_on() const {
   return std::any_of(all_.begin(), all_.end(), [](const Started* s) { return s->can_go_on(); });
+}
+
+bool Beside::rings() const {
+  return std::all_of(all_.begin(), all_.end(), [](const Started* s) { return s->rings(); });
 }
 
 void Beside::progress() {

@@ -9,7 +9,6 @@ namespace thalweg {
 namespace {
 
 constexpr int64_t kWindowBytes = 32 << 20;  // of a sum under way at a time: as much memory is taken for it
-constexpr auto kThreadPause = std::chrono::microseconds(100);  // between two looks of the thread for started calls
 
 }  // namespace
 
@@ -35,7 +34,7 @@ void Mpi::Opening::result() {
   const std::string difference = disagreement(
       mpi.size(), [&](int r) -> const Call& { return lane.blocks[size_t(r)].call; },
       [&](int r) { return mpi.member(r); });
-  if (!difference.empty()) throw ValueError(difference);  // every rank has found the same
+  if (!difference.empty()) throw Disagreement(difference);  // every rank has found the same
 }
 
 Going Mpi::open(Lane& lane, Call c) { co_await Until<Opening>(*this, lane, c, nullptr, nullptr); }
@@ -72,7 +71,7 @@ Going Mpi::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep 
     co_await Until<Exchange>(*this, c, keep, scatter);
     lane.folder.fold(
         size(), mine.count, element, merge, [&](int r) { return r == rank_ ? own : from + r * part; }, own);
-    if (c.operation == Operation::reduce_scatter) continue;
+    if (c.operation == Operation::reduce_scatter && !c.whole) continue;  // parts are needed whole
     const auto gather = [&](Messages& m) {
       each_peer([&](int r) {
         const Run theirs = run_of(c, r, turn, turns);
@@ -142,39 +141,6 @@ std::shared_ptr<Communicator> Mpi::split(int color, int key) {
   auto made = std::make_shared<Mpi>(post_, mine, std::move(members), int(me), started_.beside());
   made->set_overlap(overlap());
   return made;
-}
-
-// Started calls go on by themselves: the thread looks after them, and leaves the core between two looks.
-void Mpi::wake_thread() {
-  if (!thread_.joinable()) {
-    stop_ = false;
-    thread_ = std::thread([this] { go_on_beside(); });
-  }
-  wake_.notify_one();
-}
-
-void Mpi::stop_thread() {
-  if (!thread_.joinable()) return;
-  {
-    const Lock lock(post_->mutex());
-    stop_ = true;
-  }
-  wake_.notify_one();
-  thread_.join();
-}
-
-void Mpi::go_on_beside() {
-  std::unique_lock lock(post_->mutex());
-  while (!stop_) {
-    if (started_.empty()) {
-      wake_.wait(lock, [this] { return stop_ || !started_.empty(); });
-      continue;
-    }
-    started_.progress();
-    lock.unlock();
-    std::this_thread::sleep_for(kThreadPause);
-    lock.lock();
-  }
 }
 
 std::shared_ptr<Communicator> make_mpi(std::unique_ptr<MpiCalls> calls, const std::function<void()>& poll,

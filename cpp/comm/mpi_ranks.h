@@ -4,19 +4,16 @@
 #pragma once
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <thread>
 
 #include "../tensor/error.h"
+#include "beside_thread.h"
 #include "call.h"
 #include "fold.h"
 #include "going.h"
 #include "post.h"
 
 namespace thalweg {
-
-inline constexpr int64_t kInlineBytes = 512;  // of data that go along with the call
 
 struct Block {
   Call call;
@@ -32,6 +29,8 @@ using Keep = std::shared_ptr<void>;
 using Lock = std::lock_guard<std::mutex>;
 
 class Mpi final : public Communicator {
+  friend class Nodes;
+
  public:
   Mpi(std::shared_ptr<Post> post, int group, std::vector<int> members, int rank, std::shared_ptr<Beside> beside)
       : post_(std::move(post)),
@@ -40,15 +39,17 @@ class Mpi final : public Communicator {
         rank_(rank),
         lanes_{Lane(tag(0), members_.size()), Lane(tag(1), members_.size())},
         heads_(members_.size()),
-        started_(std::move(beside)) {}
+        started_(std::move(beside)),
+        thread_(post_->mutex(), started_) {}
   ~Mpi() override {
-    stop_thread();
+    thread_.stop();
     const Lock lock(post_->mutex());
     started_.drop();
   }
   int rank() const override { return rank_; }
   int size() const override { return int(members_.size()); }
   double seconds_waiting() const override { return waiting_; }
+  const std::shared_ptr<Beside>& beside() const { return started_.beside(); }
 
   void barrier() override { run(open(lanes_[0], called(Operation::barrier, 0, 0))); }
 
@@ -70,7 +71,7 @@ class Mpi final : public Communicator {
     const Lock lock(post_->mutex());
     const uint64_t ticket =
         started_.add(std::move(merge), keep, [&](const Merge& kept) { return reduce(lanes_[1], c, data, kept, keep); });
-    if (overlap() == Overlap::thread) wake_thread();
+    if (overlap() == Overlap::thread) thread_.wake();
     return ticket;
   }
   bool poll() override {
@@ -124,7 +125,7 @@ class Mpi final : public Communicator {
     return flight_.lines();
   }
   void leave() override {
-    stop_thread();
+    thread_.stop();
     const Lock lock(post_->mutex());
     if (!started_.empty())
       post_->end(text("rank ", member(rank_), " has left before what it had started was finished"));
@@ -135,7 +136,7 @@ class Mpi final : public Communicator {
     post_->end(why);
   }
   void set_overlap(Overlap overlap) override {
-    if (overlap != Overlap::thread) stop_thread();
+    if (overlap != Overlap::thread) thread_.stop();
     Communicator::set_overlap(overlap);
   }
   // threads: whether this MPI can be called by one thread after another.
@@ -175,8 +176,10 @@ class Mpi final : public Communicator {
       mpi.waiting_ += waited;
       const std::vector<int>& all = mpi.members_;
       if (messages.last >= 0)
-        mpi.note_wait(int(std::find(all.begin(), all.end(), messages.last) - all.begin()), waited);
+        mpi.note_wait(late(int(std::find(all.begin(), all.end(), messages.last) - all.begin())), waited);
     }
+    bool rings() const final { return false; }
+    virtual int late(int sender) const { return sender; }  // who kept those waiting that a message came to
     bool opens = false;
     Mpi& mpi;
     Messages messages;
@@ -187,6 +190,10 @@ class Mpi final : public Communicator {
   struct Opening final : Arrival {
     Opening(Mpi& mpi, Lane& lane, const Call& c, const std::byte* data, Keep keep);
     void result();
+    int late(int sender) const override {
+      const int last = lane.blocks[size_t(sender)].call.last;
+      return last >= 0 ? last : sender;
+    }
     Lane& lane;
     uint64_t event;
   };
@@ -242,10 +249,6 @@ class Mpi final : public Communicator {
   }
   void send_everything(Messages& m, const Lane& lane, const std::byte* mine, int64_t bytes, std::byte* all);
 
-  void wake_thread();
-  void stop_thread();
-  void go_on_beside();
-
   std::shared_ptr<Post> post_;
   const int group_;
   const std::vector<int> members_;  // their ranks in the communicator of MPI
@@ -255,9 +258,7 @@ class Mpi final : public Communicator {
   Flight flight_;
   double waiting_ = 0;
   Started started_;
-  std::thread thread_;  // goes on with what was started; there once something was
-  std::condition_variable wake_;
-  bool stop_ = false;
+  BesideThread thread_;
 };
 
 }  // namespace thalweg

@@ -49,7 +49,7 @@ struct flock byte_lock(int r, short type) {
 
 }  // namespace
 
-std::shared_ptr<NodeMemory> NodeMemory::create(int size) {
+std::shared_ptr<NodeMemory> NodeMemory::create(int size, int first) {
   if (size < 1 || size > kMostProcesses)
     fail("[shm] ", size, " ranks on one machine, expected 1 to ", kMostProcesses, ": more need MPI");
   const int fd = memfd_create("thalweg", MFD_CLOEXEC);
@@ -60,19 +60,19 @@ std::shared_ptr<NodeMemory> NodeMemory::create(int size) {
     errno = error;
     system_failure("the shared memory can't be made");
   }
-  return std::shared_ptr<NodeMemory>(new NodeMemory(fd, size));
+  return std::shared_ptr<NodeMemory>(new NodeMemory(fd, size, first));
 }
 
-std::shared_ptr<NodeMemory> NodeMemory::open(int fd, int size) {
+std::shared_ptr<NodeMemory> NodeMemory::open(int fd, int size, int first) {
   struct stat found{};
   if (size < 1 || size > kMostProcesses || fstat(fd, &found) != 0 || found.st_size != Parts(size).bytes)
     fail("[shm] file descriptor ", fd, " is not the shared memory of ", size,
          " ranks: it must be passed on to the rank's process, with the variables THALWEG_*");
   fcntl(fd, F_SETFD, FD_CLOEXEC);
-  return std::shared_ptr<NodeMemory>(new NodeMemory(fd, size));
+  return std::shared_ptr<NodeMemory>(new NodeMemory(fd, size, first));
 }
 
-NodeMemory::NodeMemory(int fd, int size) : fd_(fd), size_(size), bytes_(Parts(size).bytes) {
+NodeMemory::NodeMemory(int fd, int size, int first) : fd_(fd), size_(size), first_(first), bytes_(Parts(size).bytes) {
   void* at = mmap(nullptr, size_t(bytes_), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
   if (at == MAP_FAILED) system_failure("the shared memory can't be mapped");
   base_ = static_cast<std::byte*>(at);
@@ -98,7 +98,7 @@ void NodeMemory::drop(int64_t place, int64_t bytes) {
 
 void NodeMemory::lock(int r) {
   struct flock l = byte_lock(r, F_WRLCK);
-  if (fcntl(fd_, F_SETLK, &l) != 0) fail("[shm] rank ", r, " runs already, in another process");
+  if (fcntl(fd_, F_SETLK, &l) != 0) fail("[shm] rank ", name(r), " runs already, in another process");
 }
 
 bool NodeMemory::is_alive(int r) const {

@@ -11,11 +11,11 @@
 
 namespace thalweg {
 
-inline constexpr int kMostProcesses = 256;         // ranks of one memory
-inline constexpr int64_t kWindowBytes = 1 << 20;   // of a rank's data that the others see at a time; two of each lane
-inline constexpr int64_t kHeapBytes = 16ll << 30;  // of a rank's own that all see; pages are there once written to
-inline constexpr int64_t kStreamBytes = 64 << 10;  // on their way between two ranks
-inline constexpr int kGroups = 4096;               // in use at a time
+inline constexpr int kMostProcesses = 256;          // ranks of one memory
+inline constexpr int64_t kWindowBytes = 256 << 10;  // of a rank's data that the others see at a time; two of each lane
+inline constexpr int64_t kHeapBytes = 16ll << 30;   // of a rank's own that all see; pages are there once written to
+inline constexpr int64_t kStreamBytes = 64 << 10;   // on their way between two ranks
+inline constexpr int kGroups = 4096;                // in use at a time
 
 static_assert(std::atomic<uint32_t>::is_always_lock_free && std::atomic<uint64_t>::is_always_lock_free);
 
@@ -68,13 +68,15 @@ struct alignas(128) Head {
 class NodeMemory {
  public:
   // Makes the memory of `size` ranks (Linux; ValueError, std::system_error), or takes that of a file descriptor, which
-  // it closes at the end: then the locks of this process are gone too.
-  static std::shared_ptr<NodeMemory> create(int size);
-  static std::shared_ptr<NodeMemory> open(int fd, int size);
+  // it closes at the end: then the locks of this process are gone too. first: the name of its rank 0, where there are
+  // other nodes; the ranks after it have the names after that.
+  static std::shared_ptr<NodeMemory> create(int size, int first = 0);
+  static std::shared_ptr<NodeMemory> open(int fd, int size, int first = 0);
   ~NodeMemory();
 
   int fd() const { return fd_; }
   int size() const { return size_; }
+  int name(int r) const { return first_ + r; }  // in messages
   Head& head() const { return *reinterpret_cast<Head*>(base_); }
   RankRecord& rank(int r) const;
   GroupRecord& group(int g) const;
@@ -97,8 +99,8 @@ class NodeMemory {
   void sleep(int r, uint32_t heard, double seconds);  // until the bell of r differs from `heard`
 
  private:
-  NodeMemory(int fd, int size);
-  int fd_, size_;
+  NodeMemory(int fd, int size, int first);
+  int fd_, size_, first_;
   std::byte* base_ = nullptr;
   int64_t bytes_;
 };

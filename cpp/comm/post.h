@@ -45,6 +45,10 @@ class Post {
   std::mutex& mutex() { return mutex_; }
   void send_later(std::vector<std::byte> data, int to, int tag);  // returns at once
   void check() const;                                             // throws Lost where the ranks were ended
+  void hear() {                                                   // the same, after a look at what others say
+    listen();
+    check();
+  }
   // Says so and waits for the others to, as MPI_Finalize would, but hears of their failures.
   void leave(const Wait& w);
   void end(const std::string& why);

@@ -15,6 +15,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr double kLookSeconds = 0.05;
+constexpr double kNapSeconds = 50e-6;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -22,10 +23,10 @@ struct Header {
   int64_t group, bytes, element_bytes;
 };
 
-std::string list(const std::vector<int>& ranks) {
+std::string list(const NodeMemory& memory, const std::vector<int>& ranks) {
   constexpr size_t kNamed = 8;
   std::string all = ranks.size() == 1 ? "rank " : "ranks ";
-  for (size_t i = 0; i < std::min(kNamed, ranks.size()); i++) all += text(i ? ", " : "", ranks[i]);
+  for (size_t i = 0; i < std::min(kNamed, ranks.size()); i++) all += text(i ? ", " : "", memory.name(ranks[i]));
   return ranks.size() > kNamed ? text(all, " and ", ranks.size() - kNamed, " more") : all;
 }
 
@@ -73,8 +74,8 @@ void Seat::wait(const Wait& w) {
     if (w.ready()) return;
     check();
     me.heard.store(heard, std::memory_order_seq_cst);
-    me.asleep.store(kAsleep, std::memory_order_seq_cst);
-    memory_->sleep(rank_, heard, kLookSeconds);
+    me.asleep.store(w.naps ? kLooking : kAsleep, std::memory_order_seq_cst);
+    memory_->sleep(rank_, heard, w.naps ? kNapSeconds : kLookSeconds);
     if (seconds_since(last) < kLookSeconds) continue;
     last = Clock::now();
     look(w, seconds_since(start));
@@ -88,22 +89,28 @@ void Seat::look(const Wait& w, double waited) {
   if (w.ready()) return;
   check();
   if (const int r = w.absent(); r >= 0)
-    throw Lost(text("rank ", r, " has left: it ended while rank ", rank_, " waits in ", w.what,
+    throw Lost(text("rank ", memory_->name(r), " has left: it ended while rank ", name(), " waits in ", w.what,
                     " (all ranks must make the same calls)"));
-  check_alive(w);
+  check_alive(w.what);
   if (stuck) memory_->end(who_waits());
   else if (w.limit > 0 && waited > w.limit) memory_->end(out_of_time(w, waited));
   check();
 }
 
-void Seat::check_alive(const Wait& w) {
+void Seat::check_others(const std::string& what) {
+  check();
+  check_alive(what);
+  check();
+}
+
+void Seat::check_alive(const std::string& what) {
   for (int r = 0; r < memory_->size(); r++) {
     if (memory_->rank(r).presence.load(std::memory_order_acquire) != Presence::joined || memory_->is_alive(r)) continue;
     if (memory_->rank(r).presence.load(std::memory_order_acquire) != Presence::joined) continue;  // it has just left
     for (int k = 0; k < 10 && !memory_->has_ended(); k++)  // whoever started it may know why
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    memory_->end(text("rank ", r, " was lost: its process ended without a word (killed, or out of memory?) while rank ",
-                      rank_, " waits in ", w.what));
+    memory_->end(text("rank ", memory_->name(r), " was lost: its process ended without a word (killed, or out of ",
+                      "memory?) while rank ", name(), " waits in ", what));
     return;
   }
 }
@@ -130,22 +137,22 @@ std::string Seat::who_waits() const {
   int found = 0;
   for (int r = 0; r < memory_->size(); r++)
     if (!has_left(r) && found++ < kNamed)
-      all += text(found > 1 ? ", " : "", "rank ", r, " waits in ", memory_->rank(r).what);
+      all += text(found > 1 ? ", " : "", "rank ", memory_->name(r), " waits in ", memory_->rank(r).what);
   return found > kNamed ? text(all, ", and ", found - kNamed, " more ranks wait") : all;
 }
 
 std::string Seat::out_of_time(const Wait& w, double waited) const {
   const std::vector<int> missing = w.missing();
-  std::string all = text("rank ", rank_, " has waited ", std::round(waited * 10) / 10, " s in ", w.what, " for ",
-                         list(missing), ", the limit is ", w.limit, " s");
+  std::string all = text("rank ", name(), " has waited ", std::round(waited * 10) / 10, " s in ", w.what, " for ",
+                         list(*memory_, missing), ", the limit is ", w.limit, " s");
   for (size_t i = 0; i < std::min<size_t>(4, missing.size()); i++) {
     const RankRecord& other = memory_->rank(missing[i]);
     if (other.presence.load() == Presence::expected) {
-      all += text("; rank ", missing[i], " never came");
+      all += text("; rank ", memory_->name(missing[i]), " never came");
       continue;
     }
     const double since = 1e-9 * double(Clock::now().time_since_epoch().count() - other.since.load());
-    all += text("; rank ", missing[i], " made its last call, ", other.call.describe(), ", ",
+    all += text("; rank ", memory_->name(missing[i]), " made its last call, ", other.call.describe(), ", ",
                 std::round(since * 10) / 10, " s ago");
   }
   return all;

@@ -25,6 +25,7 @@ class Seat {
     std::string what;
     double limit;  // seconds
     const std::function<void()>* poll;
+    bool naps = false;  // it may become ready without a bell: by a message
   };
 
   Seat(std::shared_ptr<NodeMemory> memory, int rank)
@@ -36,7 +37,8 @@ class Seat {
   NodeMemory& memory() const { return *memory_; }
   RankRecord& record() const { return memory_->rank(rank_); }
   bool has_left(int r) const { return memory_->rank(r).presence.load(std::memory_order_acquire) == Presence::left; }
-  void check() const;  // throws Lost where the ranks were ended
+  void check() const;                          // throws Lost where the ranks were ended
+  void check_others(const std::string& what);  // the same, and where the process of one is gone
   void wait(const Wait& w);
 
   void send(int group, const std::byte* data, int64_t bytes, int64_t element_bytes, int to, const Wait& full);
@@ -48,8 +50,9 @@ class Seat {
   void take_in();  // what has been written to this rank so far
 
  private:
+  int name() const { return memory_->name(rank_); }
   void look(const Wait& w, double waited);
-  void check_alive(const Wait& w);
+  void check_alive(const std::string& what);
   bool nobody_can_go_on() const;
   std::string who_waits() const;
   std::string out_of_time(const Wait& w, double waited) const;

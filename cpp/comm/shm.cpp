@@ -55,27 +55,28 @@ class Shm final : public Visible {
   double seconds_waiting() const override { return waiting_; }
 
   void send(const std::byte* data, int64_t elements, int64_t element_bytes, int to) override {
-    const int peer = member(to);
+    const int peer = place(to);
     Stream& s = memory_.stream(seat_.rank(), peer);
     const auto room = [&s] { return s.written.load() - s.read.load() < uint64_t(kStreamBytes); };
     seat_.send(group_->group, data, elements * element_bytes, element_bytes, peer,
-               wait_for(room, peer, text("send to rank ", peer)));
+               wait_for(room, peer, text("send to rank ", member(to))));
   }
 
   void recv(std::byte* data, int64_t elements, int64_t element_bytes, int from) override {
-    const int peer = member(from);
+    const int peer = place(from);
     std::deque<Letter>& box = seat_.box(group_->group, peer);
     seat_.take_in();
     while (box.empty()) {
       seat_.check();
       const auto ready = [this, &box] { return !box.empty() || beside().can_go_on(); };
-      seat_.wait(wait_for(ready, peer, text("recv from rank ", peer)));
+      seat_.wait(wait_for(ready, peer, text("recv from rank ", member(from))));
       beside().progress();
     }
     const int64_t bytes = int64_t(box.front().data.size());
     if (bytes != elements * element_bytes || box.front().element_bytes != element_bytes)
-      fail("[recv] rank ", seat_.rank(), " expects ", elements, " x ", element_bytes, " bytes from rank ", peer,
-           ", which sent ", bytes / box.front().element_bytes, " x ", box.front().element_bytes, " bytes");
+      fail("[recv] rank ", member(rank_), " expects ", elements, " x ", element_bytes, " bytes from rank ",
+           member(from), ", which sent ", bytes / box.front().element_bytes, " x ", box.front().element_bytes,
+           " bytes");
     if (bytes) std::memcpy(data, box.front().data.data(), size_t(bytes));
     box.pop_front();
   }
@@ -91,13 +92,13 @@ class Shm final : public Visible {
  protected:
   Call& call(int lane, int parity, int r) override { return desk(r).lanes[lane].calls[parity]; }
   std::byte* small(int lane, int parity, int r) override { return desk(r).small[lane][parity]; }
-  int member(int r) const override { return group_->members[size_t(r)]; }
+  int member(int r) const override { return memory_.name(place(r)); }
   void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>&) override {
     const bool in_place = sees(data, bytes);
     desk(rank_).lanes[lane].place = in_place ? memory_.place_of(data) : -1;
     if (bytes && !in_place) std::memcpy(own(lane, piece), data, size_t(bytes));
   }
-  const std::byte* shown(int lane, int r, int64_t piece) const override { return part_of(lane, r, piece); }
+  std::byte* shown(int lane, int r, int64_t piece) const override { return part_of(lane, r, piece); }
   std::byte* own(int lane, int64_t piece) override { return part_of(lane, rank_, piece); }
   bool sees(const std::byte* data, int64_t bytes) const override {
     const std::byte* heap = memory_.heap(seat_.rank());
@@ -107,6 +108,8 @@ class Shm final : public Visible {
   std::byte* at_place(int64_t place) const override { return memory_.at(place); }
   int64_t window() const override { return kWindowBytes; }
   void left() override { seat_.leave(); }
+  int last(int lane) const override { return group_->record().lanes[lane].last.load(std::memory_order_relaxed); }
+  void look() override { seat_.check_others(called(0).describe()); }
 
   uint64_t come(int lane, bool opens) override {
     if (opens) {
@@ -131,7 +134,7 @@ class Shm final : public Visible {
   }
   void withdraw(int lane, uint64_t) override { group_->record().lanes[lane].arrived.fetch_sub(1); }
 
-  void wait_until_came(int lane, uint64_t seen, bool) override {
+  void wait_until_came(int lane, uint64_t seen, bool opens) override {
     const auto start = Clock::now();
     for (int spin = 0; spin < spins_ && !came(lane, seen); spin++) {
 #if defined(__x86_64__)
@@ -144,14 +147,15 @@ class Shm final : public Visible {
       beside().progress();
     }
     const double waited = std::chrono::duration<double>(Clock::now() - start).count();
+    if (!opens && among_nodes_) return;
     waiting_ += waited;
-    note_wait(group_->record().lanes[lane].last.load(std::memory_order_relaxed), waited);
+    note_wait(last(lane), waited);
   }
 
   std::shared_ptr<Communicator> join(int, const std::vector<int>& ranks, int me) override {
-    RankRecord& leader = memory_.rank(member(ranks[0]));
+    RankRecord& leader = memory_.rank(place(ranks[0]));
     std::vector<int> members;
-    for (int r : ranks) members.push_back(member(r));
+    for (int r : ranks) members.push_back(place(r));
     seat_.record().desk = seat_.take(Membership::kDeskBytes);
     if (me == 0) leader.group = take_group(int(members.size()));
     meet();
@@ -169,6 +173,7 @@ class Shm final : public Visible {
 
  private:
   Beside& beside() const { return *started_.beside(); }
+  int place(int r) const { return group_->members[size_t(r)]; }  // its rank in the memory
   Desk& desk(int r) const { return memory_.desk(group_->desks[size_t(r)]); }
   std::byte* part_of(int lane, int r, int64_t piece) const {
     Desk& d = desk(r);
@@ -178,10 +183,11 @@ class Shm final : public Visible {
   void sleep_past(int lane, uint64_t seen) {
     Seat::Wait w =
         wait_for([&, this] { return came(lane, seen) || beside().can_go_on(); }, -1, called(lane).describe());
+    w.naps = !beside().rings();
     w.missing = [&, this] {
       std::vector<int> found;
       for (int r = 0; r < size(); r++)
-        if (desk(r).lanes[lane].meeting.load() != uint32_t(seen) + 1) found.push_back(member(r));
+        if (desk(r).lanes[lane].meeting.load() != uint32_t(seen) + 1) found.push_back(place(r));
       return found;
     };
     w.absent = [&, this] {
@@ -221,8 +227,8 @@ class Shm final : public Visible {
 
 }  // namespace
 
-std::shared_ptr<Communicator> make_shm(std::shared_ptr<NodeMemory> memory, int rank, double limit,
-                                       const std::function<void()>& poll) {
+std::shared_ptr<Visible> make_shm(std::shared_ptr<NodeMemory> memory, int rank, double limit,
+                                  const std::function<void()>& poll, std::shared_ptr<Beside> beside) {
   if (rank < 0 || rank >= memory->size()) fail("[shm] rank ", rank, " is outside [0, ", memory->size(), ")");
   const int spins = memory->size() > int(std::thread::hardware_concurrency()) ? 0 : 4000;  // else a core is waited for
   std::vector<int> members;
@@ -234,7 +240,7 @@ std::shared_ptr<Communicator> make_shm(std::shared_ptr<NodeMemory> memory, int r
   auto seat = std::make_shared<Seat>(std::move(memory), rank);
   seat->join(limit, poll);
   auto group = std::make_shared<Membership>(seat, 0, std::move(members), std::move(desks));
-  auto made = std::make_shared<Shm>(std::move(group), rank, spins, std::make_shared<Beside>());
+  auto made = std::make_shared<Shm>(std::move(group), rank, spins, std::move(beside));
   made->on_wait(poll);
   return made;
 }

@@ -136,7 +136,7 @@ class Threads final : public Visible {
   void show(int lane, const std::byte* data, int64_t, int64_t, const std::shared_ptr<void>& keep) override {
     lanes(lane).shown[size_t(rank_)] = {const_cast<std::byte*>(data), keep};
   }
-  const std::byte* shown(int lane, int r, int64_t) const override { return lanes(lane).shown[size_t(r)].data; }
+  std::byte* shown(int lane, int r, int64_t) const override { return lanes(lane).shown[size_t(r)].data; }
   std::byte* own(int lane, int64_t) override { return lanes(lane).shown[size_t(rank_)].data; }
   bool sees(const std::byte*, int64_t) const override { return true; }
   int64_t place_of(const std::byte* mine) const override { return reinterpret_cast<int64_t>(mine); }
@@ -181,6 +181,7 @@ class Threads final : public Visible {
   bool came(int lane, uint64_t seen) const override {
     return lanes(lane).generation.load(std::memory_order_acquire) != seen;
   }
+  int last(int lane) const override { return lanes(lane).last; }
   void withdraw(int lane, uint64_t seen) override {
     std::lock_guard lock(world().mutex);
     if (!came(lane, seen)) lanes(lane).arrived--;

@@ -5,12 +5,19 @@
 namespace thalweg {
 namespace {
 
+constexpr int64_t kTogetherBytes = 16 << 10;  // that are folded, then written everywhere
+
 int64_t bytes_of(const Call& c) { return c.elements * c.element_bytes; }
 bool is_small(const Call& c) { return bytes_of(c) <= kSmallBytes; }
 // A sum of which every rank folds all.
 bool is_whole(const Call& c, int size) { return is_small(c) || c.elements < size; }
-int64_t bytes_of_sum(const Call& c, int rank, int size) {
-  return is_whole(c, size) ? bytes_of(c) * (size - 1) : bytes_reduced(c, rank, size);
+// The same where other nodes add to it: then each rank sends them its share, unless all of it goes along with a call.
+bool is_whole_across(const Call& c, int size) {
+  return bytes_of(c) <= kInlineBytes || (!is_small(c) && c.elements < size);
+}
+int64_t bytes_of_sum(const Call& c, int rank, int size, bool across = false) {
+  if (across ? is_whole_across(c, size) : is_whole(c, size)) return bytes_of(c) * (size - 1);
+  return bytes_reduced(c, rank, size, !across && c.operation == Operation::reduce_scatter);
 }
 
 int64_t bytes_of_stripes(const Call& c, int rank, int size, const Stripes& stripes) {
@@ -27,7 +34,7 @@ void Visible::Opening::result() {
   const std::string difference = disagreement(
       all_.size(), [&](int r) -> const Call& { return all_.call(lane_, parity_, r); },
       [&](int r) { return all_.member(r); });
-  if (!difference.empty()) throw ValueError(difference);  // every rank has found the same
+  if (!difference.empty()) throw Disagreement(difference);  // every rank has found the same
 }
 
 Call Visible::call_of(Operation operation, const std::byte* data, int64_t elements, int64_t element_bytes,
@@ -145,22 +152,21 @@ void Visible::leave() {
 
 Going Visible::open(Lane& lane, Call c) { co_await Until<Opening>(*this, lane, begin(lane, c, nullptr)); }
 
+Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes,
+                      Across across) {
+  lane.folder.prepare(size(), c.element_bytes);
+  bytes_sent_ += stripes.length && c.in_place ? bytes_of_stripes(c, rank(), size(), stripes)
+                                              : bytes_of_sum(c, rank(), size(), bool(across));
+  if (is_small(c)) return reduce_small(lane, c, data, merge, std::move(across));
+  if (!c.in_place && c.element_bytes > window()) return reduce_gathered(lane, c, data, merge, std::move(across));
+  return reduce_pieces(lane, c, data, merge, std::move(keep), stripes, std::move(across));
+}
+
 // Whoever has the folded share of a piece in its memory shows it there.
-Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes) {
+Going Visible::reduce_pieces(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes,
+                             Across across) {
   const int64_t element = c.element_bytes;
-  lane.folder.prepare(size(), element);
-  bytes_sent_ +=
-      stripes.length && c.in_place ? bytes_of_stripes(c, rank(), size(), stripes) : bytes_of_sum(c, rank(), size());
-  if (!is_small(c) && !c.in_place && element > window()) {
-    co_await Until<Part>(reduce_gathered(lane, c, data, merge));
-    co_return;
-  }
   const uint64_t event = begin(lane, c, data);
-  if (is_small(c)) {
-    co_await Until<Opening>(*this, lane, event);
-    fold_small(lane, c, merge, data);
-    co_return;
-  }
   for (Piece p = piece_of(c, c.elements, element, 0); p.count > 0; p = piece_of(c, c.elements, element, p.k + 1)) {
     std::byte* at = data + p.begin * element;
     show(lane.number, at, p.count * element, p.k, keep);
@@ -174,10 +180,15 @@ Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, K
       std::byte* folded = memory(lane, p.count * element);
       fold_shown(lane, p, 0, p.count, element, merge, folded);
       co_await Until<Meeting>(*this, lane.number);
+      if (across) co_await Until<Part>(across(folded, p.count));
       std::memcpy(at, folded, size_t(p.count * element));
+    } else if (c.in_place && !across) {
+      fold_everywhere(lane, p, element, merge);
     } else {
       const int64_t begin = share(p.count, rank(), size()), end = share(p.count, rank() + 1, size());
-      fold_shown(lane, p, begin, end, element, merge, own(lane.number, p.k) + begin * element);
+      std::byte* folded = own(lane.number, p.k) + begin * element;
+      fold_shown(lane, p, begin, end, element, merge, folded);
+      if (across) co_await Until<Part>(across(folded, end - begin));
       co_await Until<Meeting>(*this, lane.number);
       take_shares(lane, at, p, element);
     }
@@ -185,12 +196,34 @@ Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, K
   co_await Until<Meeting>(*this, lane.number);
 }
 
+// Every rank folds all, or its share where other nodes are to add to it: what goes to them goes once.
+Going Visible::reduce_small(Lane& lane, Call c, std::byte* data, const Merge& merge, Across across) {
+  const uint64_t event = begin(lane, c, data);
+  co_await Until<Opening>(*this, lane, event);
+  const auto shown = [&](int r, int64_t at) { return small(lane.number, lane.parity(), r) + at * c.element_bytes; };
+  if (!across || is_whole_across(c, size())) {
+    lane.folder.fold(size(), c.elements, c.element_bytes, merge, [&](int r) { return shown(r, 0); }, data);
+    if (across) co_await Until<Part>(across(data, c.elements));
+    co_return;
+  }
+  const int64_t begin = share(c.elements, rank(), size()), end = share(c.elements, rank() + 1, size());
+  std::byte* mine = shown(rank(), begin);
+  lane.folder.fold(size(), end - begin, c.element_bytes, merge, [&](int r) { return shown(r, begin); }, mine);
+  co_await Until<Part>(across(mine, end - begin));
+  co_await Until<Meeting>(*this, lane.number);
+  for (int r = 0; r < size(); r++) {
+    const int64_t from = share(c.elements, r, size()), to = share(c.elements, r + 1, size());
+    if (from < to) std::memcpy(data + from * c.element_bytes, shown(r, from), size_t((to - from) * c.element_bytes));
+  }
+}
+
 // Elements that no piece can hold: every rank folds all of them by itself.
-Going Visible::reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge) {
+Going Visible::reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge, Across across) {
   const int64_t total = bytes_of(c);
   std::vector<std::byte> all(size_t(total * size()));
   co_await Until<Part>(gather(lane, c, data, all.data()));
   lane.folder.fold(size(), c.elements, c.element_bytes, merge, [&](int r) { return all.data() + r * total; }, data);
+  if (across) co_await Until<Part>(across(data, c.elements));
 }
 
 Going Visible::scatter(Lane& lane, Call c, std::byte* data, const Merge& merge) {
@@ -198,15 +231,14 @@ Going Visible::scatter(Lane& lane, Call c, std::byte* data, const Merge& merge) 
   lane.folder.prepare(size(), element);
   bytes_sent_ += bytes_of_sum(c, rank(), size());
   if (!is_small(c) && !c.in_place && element > window()) {
-    co_await Until<Part>(reduce_gathered(lane, c, data, merge));
+    co_await Until<Part>(reduce_gathered(lane, c, data, merge, nullptr));
+    co_return;
+  }
+  if (is_small(c)) {
+    co_await Until<Part>(reduce_small(lane, c, data, merge, nullptr));
     co_return;
   }
   const uint64_t event = begin(lane, c, data);
-  if (is_small(c)) {
-    co_await Until<Opening>(*this, lane, event);
-    fold_small(lane, c, merge, data);
-    co_return;
-  }
   const int64_t first = share(c.elements, rank(), size()), last = share(c.elements, rank() + 1, size());
   for (Piece p = piece_of(c, c.elements, element, 0); p.count > 0; p = piece_of(c, c.elements, element, p.k + 1)) {
     show(lane.number, data + p.begin * element, p.count * element, p.k, nullptr);
@@ -258,17 +290,26 @@ Going Visible::spread(Lane& lane, Call c, std::byte* data) {
   co_await Until<Meeting>(*this, lane.number);
 }
 
-void Visible::fold_small(Lane& lane, const Call& c, const Merge& merge, std::byte* out) {
-  lane.folder.fold(
-      size(), c.elements, c.element_bytes, merge, [&](int r) { return small(lane.number, lane.parity(), r); }, out);
-}
-
 // out = elements [begin, end) of a piece folded over the ranks.
 void Visible::fold_shown(Lane& lane, const Piece& p, int64_t begin, int64_t end, int64_t element_bytes,
                          const Merge& merge, std::byte* out) {
   lane.folder.fold(
       size(), end - begin, element_bytes, merge,
       [&](int r) { return shown(lane.number, r, p.k) + begin * element_bytes; }, out);
+}
+
+// This rank's share of a piece, folded, to where each rank has it: while it is in the cache, from which nobody else
+// reads it. Others do the same with theirs.
+void Visible::fold_everywhere(Lane& lane, const Piece& p, int64_t element_bytes, const Merge& merge) {
+  const int64_t chunk = std::max<int64_t>(1, kTogetherBytes / element_bytes);
+  const int64_t begin = share(p.count, rank(), size()), end = share(p.count, rank() + 1, size());
+  for (int64_t at = begin; at < end; at += chunk) {
+    const int64_t n = std::min(chunk, end - at);
+    std::byte* sum = own(lane.number, p.k) + at * element_bytes;
+    fold_shown(lane, p, at, at + n, element_bytes, merge, sum);
+    for (int r = 0; r < size(); r++)
+      if (r != rank()) std::memcpy(shown(lane.number, r, p.k) + at * element_bytes, sum, size_t(n * element_bytes));
+  }
 }
 
 // Every rank shows its share of a piece, folded.

@@ -1,7 +1,8 @@
 // visible.h: the collectives of ranks that see one another's memory: threads of a process, processes with common
 // memory. A rank shows its data piece by piece, meets the others, sees that all make the same call, and reads theirs.
 // There are two lanes, for calls that wait and for those that were started. What is shown in a call stays until all
-// ranks of the group have come to the next but one of the same lane: a small call is one meeting.
+// ranks of the group have come to the next but one of the same lane: a small call is one meeting. Where a rank's data
+// themselves are shown, others write their shares of a sum into them.
 #pragma once
 #include "call.h"
 #include "fold.h"
@@ -9,7 +10,12 @@
 
 namespace thalweg {
 
+// What ranks of other nodes add to a share of a sum, in the midst of it (nodes.h).
+using Across = std::function<Going(std::byte* share, int64_t elements)>;
+
 class Visible : public Communicator {
+  friend class Nodes;
+
  public:
   explicit Visible(std::shared_ptr<Beside> beside) : started_(std::move(beside)) { set_overlap(overlap()); }
   void barrier() final;
@@ -53,7 +59,7 @@ class Visible : public Communicator {
   // Lets the others see this piece of data from the next meeting on; of pieces k and k + 1 both stay.
   virtual void show(int lane, const std::byte* data, int64_t bytes, int64_t piece,
                     const std::shared_ptr<void>& keep) = 0;
-  virtual const std::byte* shown(int lane, int r, int64_t piece) const = 0;
+  virtual std::byte* shown(int lane, int r, int64_t piece) const = 0;
   virtual std::byte* own(int lane, int64_t piece) = 0;                // what this rank shows, to put results in
   virtual bool sees(const std::byte* data, int64_t bytes) const = 0;  // whether the others see it where it is
   virtual int64_t place_of(const std::byte* mine) const = 0;          // as other ranks can be told, and find it by at()
@@ -62,10 +68,13 @@ class Visible : public Communicator {
   // The group of `members` (ranks of this group), me among them; made by all of them at a time.
   virtual std::shared_ptr<Communicator> join(int color, const std::vector<int>& members, int me) = 0;
   virtual void left() = 0;
-  void meet();  // of calls that wait, all of which are in the same one
+  virtual int last(int lane) const = 0;  // who came last to the newest meeting: it stays until all come to the next
+  virtual void look() {}                 // throws Lost where a rank's process is gone
+  void meet();                           // of calls that wait, all of which are in the same one
   const Call& called(int lane) { return call(lane, lanes_[lane].parity(), rank()); }  // by this rank, last
 
-  Started started_;  // to be dropped before what a Meeting needs
+  Started started_;           // to be dropped before what a Meeting needs
+  bool among_nodes_ = false;  // inside a call others wait for messages: only its opening waits for ranks that are late
 
  private:
   struct Piece {
@@ -105,28 +114,26 @@ class Visible : public Communicator {
     const int parity_;
     const uint64_t event_;
   };
-  // A collective inside another one.
-  struct Part final : Awaited {
-    explicit Part(Going going) : going(std::move(going)) {}
-    bool ready() final { return going.poll(); }
-    void wait() final { going.run(); }
-    Going going;
-  };
   uint64_t begin(Lane& lane, const Call& c, const std::byte* data);
   Call call_of(Operation operation, const std::byte* data, int64_t elements, int64_t element_bytes, int root = 0) const;
   Piece piece_of(const Call& c, int64_t elements, int64_t element_bytes, int64_t k) const;
   std::byte* memory(Lane& lane, int64_t bytes);
 
   using Keep = std::shared_ptr<void>;
-  Going reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes = {});
-  Going reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge);
+  // across: null where these are all ranks.
+  Going reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes = {},
+               Across across = nullptr);
+  Going reduce_pieces(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes,
+                      Across across);
+  Going reduce_small(Lane& lane, Call c, std::byte* data, const Merge& merge, Across across);
+  Going reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge, Across across);
   Going scatter(Lane& lane, Call c, std::byte* data, const Merge& merge);
   Going gather(Lane& lane, Call c, const std::byte* mine, std::byte* all);
   Going spread(Lane& lane, Call c, std::byte* data);
   Going open(Lane& lane, Call c);
-  void fold_small(Lane& lane, const Call& c, const Merge& merge, std::byte* out);
   void fold_shown(Lane& lane, const Piece& p, int64_t begin, int64_t end, int64_t element_bytes, const Merge& merge,
                   std::byte* out);
+  void fold_everywhere(Lane& lane, const Piece& p, int64_t element_bytes, const Merge& merge);
   void take_shares(const Lane& lane, std::byte* data, const Piece& p, int64_t element_bytes);
 
   Lane lanes_[kLanes] = {{0, 0, {}, {}}, {1, 0, {}, {}}};

@@ -1,4 +1,6 @@
+#include "../../cpp/comm/mail.h"
 #include "../../cpp/comm/mpi.h"
+#include "../../cpp/comm/nodes.h"
 #include "../../cpp/comm/same.h"
 #include "../../cpp/comm/shm.h"
 #include "../../cpp/ops/kernels.h"
@@ -101,15 +103,15 @@ void bind_shm(py::module_& m) {
   using Release = py::call_guard<py::gil_scoped_release>;
   py::class_<NodeMemory, std::shared_ptr<NodeMemory>>(m, "NodeMemory",
                                                       "Memory that the processes of one machine share.")
-      .def(py::init(&NodeMemory::create), py::arg("size"))
-      .def_static("open", &NodeMemory::open, py::arg("fd"), py::arg("size"))
+      .def(py::init(&NodeMemory::create), py::arg("size"), py::arg("first") = 0)
+      .def_static("open", &NodeMemory::open, py::arg("fd"), py::arg("size"), py::arg("first") = 0)
       .def_property_readonly("fd", &NodeMemory::fd)
       .def_property_readonly("size", &NodeMemory::size)
       .def_property_readonly("has_ended", &NodeMemory::has_ended)
       .def("end", &NodeMemory::end, py::arg("why"), Release());
   m.def(
       "make_shm",
-      [](std::shared_ptr<NodeMemory> memory, int rank, double limit) {
+      [](std::shared_ptr<NodeMemory> memory, int rank, double limit) -> std::shared_ptr<Communicator> {
         return make_shm(std::move(memory), rank, limit, check_signals);
       },
       py::arg("memory"), py::arg("rank"), py::arg("limit"), Release(),
@@ -117,6 +119,7 @@ void bind_shm(py::module_& m) {
 }
 
 void bind_mpi(py::module_& m) {
+  using Release = py::call_guard<py::gil_scoped_release>;
   m.def(
       "make_mpi",
       [](uint64_t handle, int handle_bytes, bool threads) {
@@ -124,6 +127,25 @@ void bind_mpi(py::module_& m) {
       },
       py::arg("handle"), py::arg("handle_bytes"), py::arg("threads") = false,
       "The communicator on a communicator of the MPI that is loaded. threads: whether it may be called by several.");
+  m.def(
+      "make_messages",
+      [](int size) {
+        if (size < 1) fail("a world has at least 1 rank, got ", size);
+        std::vector<std::shared_ptr<Communicator>> all;
+        for (auto& calls : make_mail(size)) all.push_back(make_mpi(std::move(calls), check_signals, true));
+        return all;
+      },
+      py::arg("size"),
+      "Those of threads of this process that send messages, as ranks do that MPI connects; for tests.");
+  m.def(
+      "make_nodes",
+      [](const std::shared_ptr<Communicator>& messages, std::shared_ptr<NodeMemory> memory, int place, double limit) {
+        return make_nodes(messages, std::move(memory), place, limit, check_signals);
+      },
+      py::arg("messages"), py::arg("memory"), py::arg("place"), py::arg("limit"), Release(),
+      "The same ranks, of several nodes: this one has this place in the memory of its node.");
+  m.def("why_flat", &why_flat, py::arg("node"),
+        "What keeps ranks, of which each is on this node, from adding node by node; empty where nothing does.");
 }
 
 }  // namespace

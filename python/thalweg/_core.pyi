@@ -88,9 +88,9 @@ def make_threads(size: int) -> list[Communicator]: ...
 
 class NodeMemory:
     """Memory that the ranks of one machine share. It has no name: a file descriptor is passed to their processes."""
-    def __init__(self, size: int) -> None: ...
+    def __init__(self, size: int, first: int = 0) -> None: ...  # first: the name of its rank 0
     @staticmethod
-    def open(fd: int, size: int) -> NodeMemory: ...  # ValueError for what is no such memory
+    def open(fd: int, size: int, first: int = 0) -> NodeMemory: ...  # ValueError for what is no such memory
     @property
     def fd(self) -> int: ...
     @property
@@ -105,6 +105,15 @@ def make_shm(memory: NodeMemory, rank: int, limit: float) -> Communicator:
 def make_mpi(handle: int, handle_bytes: int, threads: bool = False) -> Communicator:
     """The communicator on a communicator of the MPI library that this process has loaded, by its handle (the caller
     keeps it for this use alone). ValueError where no known MPI library is loaded."""
+
+def make_messages(size: int) -> list[Communicator]:
+    """Those of threads of this process that send messages, as ranks do that MPI connects; for tests."""
+
+def make_nodes(messages: Communicator, memory: NodeMemory, place: int, limit: float) -> Communicator:
+    """The same ranks, of several nodes: this one has this place in the memory of its node."""
+
+def why_flat(node: Sequence[int]) -> str:
+    """What keeps ranks, each of which is on this node, from adding node by node; empty where nothing does."""
 
 class Graph:
     """A recorded computation on values 0, 1, 2, ... `rows` is the nominal number of rows of batched inputs; every plan

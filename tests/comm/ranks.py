@@ -21,7 +21,26 @@ def shm(size):
     return lambda rank: _core.make_shm(memory, rank, LIMIT)  # returns when all have come: each in its own thread
 
 
-KINDS = {"threads": threads, "shm": shm} if parallel.size() == 1 else {"processes": None}
+def messages(size):
+    comms = _core.make_messages(size)
+    return comms.__getitem__
+
+
+def nodes_of(places):
+    """So many ranks on each node. Where they are no multiple of that, messages alone, as in a job."""
+
+    def make(size):
+        comms = _core.make_messages(size)
+        if _core.why_flat([rank // places for rank in range(size)]):
+            return comms.__getitem__
+        memories = [_core.NodeMemory(min(size, places), first) for first in range(0, size, places)]
+        return lambda rank: _core.make_nodes(comms[rank], memories[rank // places], rank % places, LIMIT)
+
+    return make
+
+
+KINDS = {"threads": threads, "shm": shm, "messages": messages, "nodes2": nodes_of(2), "nodes4": nodes_of(4)}
+KINDS = KINDS if parallel.size() == 1 else {"processes": None}
 
 
 def run_ranks(kind, size, body):

@@ -40,6 +40,24 @@ def test_all_reduce_follows_the_tree(size, n, dtype, run_ranks):
         np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_arrays_that_others_see_follow_the_tree(size, run_ranks):
+    n = 300_001
+
+    def body(comm):
+        a, found = comm.zeros((n,)), []
+        for _ in range(10):  # at once again: nobody writes any more when a call has returned
+            a[:] = payload(comm.rank, n, "float32")
+            comm.all_reduce(a)
+            found.append(np.array(a))
+        return found
+
+    expected = ref_tree([payload(r, n, "float32") for r in range(size)])
+    for result in run_ranks(size, body):
+        for a in result:
+            np.testing.assert_array_equal(a, expected)
+
+
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_reduce_scatter_leaves_each_rank_its_share(size, run_ranks):
     n = 1001

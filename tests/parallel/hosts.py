@@ -1,8 +1,9 @@
-"""Throw-away hosts on this machine, to run a real job of several machines:  python hosts.py HOSTS RATE COMMAND...
+"""Throw-away hosts on this machine, to run a real job of several:  python hosts.py HOSTS PLACES RATE COMMAND...
 
 Each host is a network namespace with a name (node0, node1, ...), an address of its own and a sending side that is
-throttled to RATE (as tc writes it: 1gbit). They hang on a bridge; the command runs on node0. Launchers reach the other
-hosts through this script in the place of ssh. All of it lives in private namespaces: nothing is left behind.
+throttled to RATE (as tc writes it: 1gbit). They hang on a bridge; the command runs on node0. Launchers start up to
+PLACES ranks on each, one after the other, and reach the other hosts through this script in the place of ssh. All of it
+lives in private namespaces: nothing is left behind.
 """
 
 import os
@@ -26,11 +27,11 @@ def available():
     return "" if done.returncode == 0 else f"no network namespaces: {done.stderr.strip()[:100]}"
 
 
-def command(hosts, rate, argv):
-    """The command that runs argv on the first of so many hosts."""
+def command(hosts, rate, argv, places=1):
+    """The command that runs argv on the first of so many hosts, each of which has so many places for ranks."""
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     isolated = ["unshare", *user, "--mount", "--net", "--propagation", "private"]
-    return [*isolated, sys.executable, __file__, str(hosts), rate, *map(str, argv)]
+    return [*isolated, sys.executable, __file__, str(hosts), str(places), rate, *map(str, argv)]
 
 
 def on(host, argv):
@@ -43,7 +44,7 @@ def ip(*words):
     subprocess.run(["ip", *words], check=True)
 
 
-def build(hosts, rate):
+def build(hosts, places, rate):
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
     Path("/run/netns").mkdir()
     STATE.mkdir()
@@ -73,8 +74,8 @@ def build(hosts, rate):
         ]
         subprocess.run(["ip", "netns", "exec", f"node{i}", *throttle], check=True)
     addresses = [f"{NET}.{i + 1}" for i in range(hosts)]
-    (STATE / "openmpi").write_text("".join(f"{a} slots=1\n" for a in addresses))
-    (STATE / "mpich").write_text("".join(f"{a}:1\n" for a in addresses))
+    (STATE / "openmpi").write_text("".join(f"{a} slots={places}\n" for a in addresses))
+    (STATE / "mpich").write_text("".join(f"{a}:{places}\n" for a in addresses))
     agent = STATE / "agent"
     agent.write_text(f'#!/bin/sh\nexec {sys.executable} {os.path.abspath(__file__)} --agent "$@"\n')
     agent.chmod(0o755)
@@ -109,8 +110,8 @@ def agent(words):
 def main(words):
     if words[0] == "--agent":
         return agent(words[1:])
-    build(int(words[0]), words[1])
-    return subprocess.run(on(0, words[2:]), env={**os.environ, **variables()}, check=False).returncode
+    build(int(words[0]), int(words[1]), words[2])
+    return subprocess.run(on(0, words[3:]), env={**os.environ, **variables()}, check=False).returncode
 
 
 if __name__ == "__main__":

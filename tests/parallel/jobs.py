@@ -57,10 +57,11 @@ def mpi_command(n, *arguments, options=()):
     return [found, *more, "-n", str(n), sys.executable, *options, *map(str, arguments)]
 
 
-# How processes find one another: without MPI, and under it by common memory or by messages alone.
+# How processes find one another: without MPI, and under it by common memory, as nodes of two, or by messages alone.
 WAYS = {
     "launch": (command, {}),
     "mpi": (mpi_command, {}),
+    "nodes": (mpi_command, {"THALWEG_NODE_RANKS": "2"}),
     "messages": (mpi_command, {"THALWEG_NODE_MEMORY": "off"}),
 }
 

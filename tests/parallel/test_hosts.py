@@ -1,5 +1,7 @@
 """A job of several machines: hosts in namespaces, MPI over TCP on throttled links. Skipped where the kernel refuses."""
 
+import functools
+
 import pytest
 
 from . import hosts, jobs
@@ -30,17 +32,21 @@ if rank == 0: print("hosts", socket.gethostname(), "bytes", (after - before) / 4
 """
 
 
-def across(n, script, *arguments, options=()):
-    """Under mpiexec, each rank on a host of its own."""
+def across(n, script, *arguments, options=(), places=1):
+    """Under mpiexec, so many ranks on each host."""
     if reason := hosts.available():
         pytest.skip(reason)
     argv = [word for word in jobs.mpi_command(n, script, *arguments, options=options) if word != "--oversubscribe"]
-    return hosts.command(n, "1gbit", argv)
+    return hosts.command(n // places, "1gbit", argv, places)
 
 
-@pytest.mark.parametrize("n", [2, 4])
-def test_hosts_have_the_bits_of_one_rank(n, tmp_path):
-    done = jobs.launch(tmp_path, n, BODY, by=across)
+in_pairs = functools.partial(across, places=2)
+
+
+@pytest.mark.parametrize(("n", "by"), [(2, across), (4, across), (4, in_pairs)])
+def test_hosts_have_the_bits_of_one_rank(n, by, tmp_path):
+    done = jobs.launch(tmp_path, n, BODY, by=by)
+    assert "sends messages to all" not in done.stderr
     (tmp_path / "one").mkdir()
     assert found(done) == found(jobs.launch(tmp_path / "one", 1, BODY))
 
@@ -58,10 +64,10 @@ def test_four_hosts_train_and_send_what_was_told(tmp_path):
     assert done.stdout.count("bytes ") == 4
 
 
-@pytest.mark.parametrize("n", [2, 4])
-def test_an_all_reduce_sends_what_it_must(n, tmp_path):
-    """2 (P - 1) / P of the payload from every rank: half of that for the sums, half for the results."""
-    done = jobs.launch(tmp_path, n, BYTES, by=across)
+@pytest.mark.parametrize(("n", "by"), [(2, across), (4, across), (2, in_pairs)])
+def test_an_all_reduce_sends_what_it_must(n, by, tmp_path):
+    """2 (N - 1) / N of the payload from every host: half of that for the sums, half for the results."""
+    done = jobs.launch(tmp_path, n if by is across else 2 * n, BYTES, by=by)
     assert done.returncode == 0, done.stdout + done.stderr
     words = next(line for line in done.stdout.splitlines() if line.startswith("hosts")).split()
     assert words[1] == "node0"

@@ -9,7 +9,7 @@ from . import jobs
 pytestmark = pytest.mark.timeout(120)
 ROOT = Path(__file__).resolve().parents[2]
 # Without those that end the world: test_faults has their like. Sizes that need more processes are skipped.
-LEFT_OUT = ("failing", "alone", "bad_arrays", "vain", "abort", "300_001-float32", "700_001-float64")
+LEFT_OUT = ("failing", "alone", "bad_arrays", "vain", "abort", "float32-300001", "float64-700001", "others_see")
 CHOSEN = " and ".join(f"not {name}" for name in LEFT_OUT)
 FILES = ["test_collectives.py", "test_started.py"]
 

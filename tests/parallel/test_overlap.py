@@ -44,7 +44,8 @@ def test_processes_have_the_bits_of_one_rank(n, way, overlap, alone, tmp_path):
     by, variables = jobs.WAYS[way]
     done = found(jobs.launch(tmp_path, n, BITS, STEPS, 0, by=by, THALWEG_OVERLAP=overlap, **variables))
     assert done[1:3] == alone
-    assert done[3] == ("nodes" if way != "messages" and overlap == "thread" else overlap)
+    threads = way == "messages" or (way == "nodes" and n > 2)  # what ranks of one memory don't have
+    assert done[3] == ("nodes" if overlap == "thread" and not threads else overlap)
 
 
 @pytest.mark.parametrize("overlap", ["off", "nodes"])
@@ -82,7 +83,7 @@ def test_the_state_of_a_shared_update_is_saved_whole(first, then, tmp_path):
 
 
 # 784 -> 512 -> 16 numbers, each tensor a multiple of 64 bytes: what is sent can be told in advance.
-BYTES = """
+TRAINED = """
 x, y = rng.standard_normal((32, 784)).astype("f4"), rng.integers(0, 16, 32)
 net = nn.Sequential(nn.Linear(512), nn.BatchNorm(), nn.ReLU(), nn.Linear(16))
 trainer = tw.Trainer(net, loss=tw.losses.CrossEntropy(), optimizer=tw.optim.SGD(lr=0.1), metrics=["accuracy"])
@@ -92,13 +93,18 @@ shared = sum(v.size for k, v in trainer.parameters().items() if "gamma" not in k
 gradients = 4 * shared
 moments = 4 * 2 * 512 * 2  # mean and spread of each channel, and the sums of backward, which are d_gamma and d_beta
 scalars = 4 * 2  # loss and accuracy; the norm needs nothing where every rank has all gradients
-predicted = 2 * (ranks - 1) * gradients // ranks + (ranks - 1) * (moments + scalars)
 for _ in range(3): report = trainer.step(x, y)
+"""
+BYTES = (
+    TRAINED
+    + """
+predicted = 2 * (ranks - 1) * gradients // ranks + (ranks - 1) * (moments + scalars)
 print("bytes", report.bytes_comm, predicted, flush=True)
 messages = tw.parallel.communicator().overlap == "thread"  # else ranks share the update, in stripes of nearly one size
 assert abs(report.bytes_comm / predicted - 1) <= (0 if messages else 0.07), (report.bytes_comm, predicted)
 assert 0 <= report.seconds_wait <= report.seconds and 0 < report.seconds_comm < report.seconds
 """
+)
 
 
 @pytest.mark.parametrize("n", [2, 4])

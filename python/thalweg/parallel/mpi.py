@@ -13,6 +13,7 @@ from .. import _core
 from .environment import Launch, LaunchError
 
 NODE_MEMORY = "THALWEG_NODE_MEMORY"
+NODE_RANKS = "THALWEG_NODE_RANKS"  # for tests: so many ranks count as a node
 ABORT_SECONDS = 0.5  # that the others have to hear why, before MPI ends them
 
 
@@ -28,37 +29,66 @@ def connect(launch: Launch, limit: float) -> Any:
             f"({vendor(mpi)}) sees rank {world.rank} of {world.size}: launcher and library belong to different MPIs. "
             "Start with the mpirun of that library, or install mpi4py for the launcher's"
         )
-    memory = _memory_of_node(mpi, world)
-    if memory is not None:
+    place, memory = _place_in_node(mpi, world)
+    if memory is not None and memory.size == world.size:
         return _core.make_shm(memory, launch.rank, limit)
     ours = world.Dup()  # its messages can't meet those of the script
     _kept.append(ours)
     threads = mpi.Query_thread() >= mpi.THREAD_SERIALIZED
-    return _core.make_mpi(mpi._handleof(ours), mpi._sizeof(ours), threads)
+    messages = _core.make_mpi(mpi._handleof(ours), mpi._sizeof(ours), threads)
+    return messages if memory is None else _core.make_nodes(messages, memory, place, limit)
 
 
 _kept: list[Any] = []  # communicators in use
 
 
-def _memory_of_node(mpi: Any, world: Any) -> Any:
-    """Return memory that all ranks share, which is faster than messages; None where they are on several nodes, where
-    THALWEG_NODE_MEMORY is off, or where a system keeps its processes apart, which rank 0 says."""
+def _place_in_node(mpi: Any, world: Any) -> tuple[int, Any]:
+    """Return this rank's place in its node, and memory that the ranks there share, which is faster than messages.
+
+    The memory is None where each node has one rank or THALWEG_NODE_MEMORY is off; and where ranks can't add node by
+    node, or a system keeps its processes apart, which one rank says.
+    """
     if os.environ.get(NODE_MEMORY, "on") == "off":
-        return None
-    node = world.Split_type(mpi.COMM_TYPE_SHARED)
-    alone = node.size == world.size
-    node.Free()
-    if not alone:
-        return None
-    made = _core.NodeMemory(world.size) if world.rank == 0 else None
-    place = np.array([os.getpid(), made.fd if made else 0], "i8")
-    world.Bcast(place)
-    reason = ""
-    if world.rank != 0:
-        try:
-            made = _core.NodeMemory.open(
-                os.open(f"/proc/{place[0]}/fd/{place[1]}", os.O_RDWR | os.O_CLOEXEC), world.size
+        return 0, None
+    node = _node(mpi, world)
+    first, nodes = np.array([world.rank], "i8"), np.zeros(world.size, "i8")
+    node.Bcast(first)
+    world.Allgather(first, nodes)
+    memory = None
+    if reason := _core.why_flat(nodes.tolist()):
+        if world.rank == 0:
+            print(
+                f"thalweg: every rank sends messages to all {world.size - 1} others, since {reason}: ranks of a node "
+                "share memory where all nodes have the same power of two of them, one after the other (mpirun "
+                "--map-by ppr:4:node, mpiexec -ppn 4, srun --ntasks-per-node=4 --distribution=block)",
+                file=sys.stderr,
             )
+    elif len(set(nodes.tolist())) < world.size:
+        memory = _memory_of_node(world, node, int(first[0]))
+    place = node.rank
+    node.Free()
+    return place, memory
+
+
+def _node(mpi: Any, world: Any) -> Any:
+    """Return a communicator of the ranks of this node. Raises: LaunchError for a THALWEG_NODE_RANKS that is none."""
+    text = os.environ.get(NODE_RANKS)
+    if not text:
+        return world.Split_type(mpi.COMM_TYPE_SHARED, world.rank)
+    if not text.isdecimal() or int(text) < 1:
+        raise LaunchError(f"{NODE_RANKS} is {text!r}, expected how many ranks count as a node")
+    return world.Split(world.rank // int(text), world.rank)
+
+
+def _memory_of_node(world: Any, node: Any, first: int) -> Any:
+    made = _core.NodeMemory(node.size, first) if node.rank == 0 else None
+    place = np.array([os.getpid(), made.fd if made else 0], "i8")
+    node.Bcast(place)
+    reason = ""
+    if node.rank != 0:
+        try:
+            fd = os.open(f"/proc/{place[0]}/fd/{place[1]}", os.O_RDWR | os.O_CLOEXEC)
+            made = _core.NodeMemory.open(fd, node.size, first)
         except (OSError, ValueError) as error:
             reason = str(error)
     failed = np.zeros(world.size, "i8")
