@@ -259,6 +259,7 @@ Going Visible::spread(Lane& lane, Call c, std::byte* data) {
 }
 
 void Visible::fold_small(Lane& lane, const Call& c, const Merge& merge, std::byte* out) {
+  if (!bytes_of(c)) return;  // nobody has shown anything
   lane.folder.fold(
       size(), c.elements, c.element_bytes, merge, [&](int r) { return small(lane.number, lane.parity(), r); }, out);
 }
