@@ -216,7 +216,7 @@ def main(arguments: list[str]) -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     victims = ", ".join(f"{name}: {n}" for name, n in sorted(total.items()) if "," in name)
-    print(f"{total['kills']} kills ({victims}): no hang (all ended within {total['longest']:.1f} s), no process left, "
+    print(f"{total['kills']} kills ({victims}): no hang (all ended within {total['longest']:.2f} s), no process left, "
           f"{total['ends']} trainings ended, all with the bits of the one that was never killed")  # fmt: skip
     return 0
 

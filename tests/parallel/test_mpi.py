@@ -108,6 +108,7 @@ def test_a_launcher_of_another_mpi_is_named(tmp_path):
     done = jobs.run([sys.executable, jobs.write(tmp_path, "make()")], tmp_path, **variables)
     assert "says that this is rank 0 of 2, but the MPI library of mpi4py" in done.stderr
     assert "sees rank 0 of 1: launcher and library belong to different MPIs" in done.stderr
+    assert done.returncode == 2 and done.seconds < 30
 
 
 def test_mpi_that_is_not_installed_is_asked_for(tmp_path):

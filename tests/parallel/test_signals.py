@@ -25,12 +25,12 @@ if rank == 0: print("digest", digest)
 """
 
 
-def stopped(folder, number, *arguments):
-    """A job that gets a signal during training: (exit code, what it said)."""
+def stopped(folder, number, *arguments, to=None):
+    """A job that gets a signal during training, by its launcher or one rank: (exit code, what it said)."""
     process = jobs.started(folder, 2, SLOW, *arguments)
     try:
         pids = [int(jobs.wait_for(folder / f"pid{r}")) for r in range(2)]
-        process.send_signal(number)
+        os.kill(process.pid if to is None else pids[to], number)
         text = process.communicate(timeout=30)[0]
     finally:
         jobs.end(process)
@@ -43,8 +43,10 @@ def digest(done):
     return next(line for line in done.stdout.splitlines() if line.startswith("digest"))
 
 
-def test_sigterm_saves_and_exits_75(tmp_path):
-    assert stopped(tmp_path, signal.SIGTERM, "save")[0] == 75
+@pytest.mark.parametrize("to", [None, 1])
+def test_sigterm_saves_and_exits_75(to, tmp_path):
+    code, text = stopped(tmp_path, signal.SIGTERM, "save", to=to)
+    assert code == 75, text
     assert len(list(tmp_path.glob("run/step-*"))) == 1  # written once
     resumed = digest(jobs.launch(tmp_path, 1, SLOW, "end"))
     other = tmp_path / "whole"
