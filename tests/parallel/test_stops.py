@@ -1,4 +1,4 @@
-"""Ranks that stand still for a while, as on a machine with too much to do or in a job that a scheduler suspends, are not
+"""Ranks that stand still for a while, on a machine with too much to do or in a job that a scheduler suspends, are not
 lost: what counts is what they did, and the time in which the others ran."""
 
 import pytest
