@@ -1,11 +1,15 @@
 """Signals to a launched job: all ranks stop at the same step, save where that was asked for, and leave nothing."""
 
+import itertools
 import os
 import signal
 import time
+import types
 
 import numpy as np
 import pytest
+import thalweg as tw
+from thalweg.trainer import run
 from thalweg.trainer.run import Interrupt, Preempted
 
 from . import jobs
@@ -109,3 +113,15 @@ def test_the_limit_follows_slow_steps():
     interrupt = Interrupt(Peers())
     interrupt.agree(Trainer())
     assert interrupt._peers.limit == 140.0  # twenty of rank 0's steps, on every rank
+
+
+def test_a_step_that_was_held_up_moves_no_limit(monkeypatch):
+    """The job was suspended, say: the ones after it are as quick as those before."""
+    ticks = itertools.count()
+    clock = types.SimpleNamespace(perf_counter=lambda: 0.001 * (n := next(ticks)) + (100.0 if n > 10 else 0.0))
+    monkeypatch.setattr(run, "time", clock)
+    trainer = tw.Trainer(tw.nn.Linear(3), loss=tw.losses.MSE(), optimizer=tw.optim.SGD(lr=0.1))
+    paces = []
+    each = tw.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: paces.append(trainer._pace))
+    trainer.fit(np.ones((64, 2), "f4"), np.ones((64, 3), "f4"), epochs=1, batch_size=4, callbacks=[each], verbose=0)
+    assert next(ticks) > 20 and len(paces) == 16 and max(paces) < 1
