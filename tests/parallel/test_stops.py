@@ -53,5 +53,7 @@ def test_who_stood_still_goes_on(case, way, tmp_path):
     assert done.seconds < 30
 
 
-def test_ranks_that_are_stopped_at_random_make_their_calls():
-    assert tool("stops").round_(5) > 10
+def test_ranks_that_are_stopped_at_random_make_their_calls(monkeypatch):
+    stops = tool("stops")
+    monkeypatch.setattr(stops, "PAUSES", (0.05, 0.3))
+    assert stops.round_(5) > 10

@@ -82,15 +82,15 @@ def difference(there: dict[str, Any], here: dict[str, Any], path: str = "") -> s
     for key, a, b in _pairs(there, here, "options"):
         if a != b and not isinstance(a, dict):  # an initializer
             return f"{key} of {named} ({kind}) is {a} there, {b} here"
-    for key, a, b in _pairs(there, here, "tied"):
-        if a != b:
-            return f"{key} is tied to {a} there, to {b} here"
     for key, a, b in _pairs(there, here, "parts"):
         inner = f"{path}.{key}" if path else key
         if a is None or b is None:
             return f"layer '{inner}' ({(a or b).get('layer', 'shared')}) is {'here' if a is None else 'there'} alone"
         if found := difference(a, b, inner):
             return found
+    for key, a, b in _pairs(there, here, "tied"):
+        if a != b:
+            return f"{key} is {a or 'its own'} there, {b or 'its own'} here"
     return ""
 
 
