@@ -35,7 +35,10 @@ struct Unlocked {
 }  // namespace
 
 Post::Post(std::unique_ptr<MpiCalls> calls)
-    : calls_(std::move(calls)), left_(size_t(calls_->size()), -1), words_(size_t(calls_->size())), hears_(words_.size()) {
+    : calls_(std::move(calls)),
+      left_(size_t(calls_->size()), -1),
+      words_(size_t(calls_->size())),
+      hears_(words_.size()) {
   for (int r = 0; r < size(); r++)
     if (r != rank())
       receive(hears_[size_t(r)], reinterpret_cast<std::byte*>(&words_[size_t(r)]), sizeof(Word), r, kControl);
