@@ -30,6 +30,7 @@ TRANSCENDENTAL = re.compile(
 )
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 LISTS = re.compile(r"\b(register|bind)_\w+\s*\([^()]*\)\s*$")  # functions that are a list of entries, without logic
+PICKLES = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_KERNEL_OR_LIST = 400, 60, 80
 
 
@@ -114,12 +115,26 @@ def import_faults(name: str, text: str) -> list[str]:
         if isinstance(node, ast.ImportFrom) and node.level == 0:
             modules = [node.module or ""]
         for module in modules:
-            if module.split(".")[0] in {"torch", "jax", "sklearn", "tensorflow", "pickle", "cloudpickle", "dill"}:
+            if module.split(".")[0] in {"torch", "jax", "sklearn", "tensorflow"}:
                 faults.append(f"{name}:{node.lineno}: the package must not import {module}")
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno is not None:
             lines = node.end_lineno - node.lineno + 1
             if lines > LONGEST_FUNCTION:
                 faults.append(f"{name}:{node.lineno}: {node.name} has {lines} lines, at most {LONGEST_FUNCTION}")
+    return faults
+
+
+def pickle_faults(name: str, text: str) -> list[str]:
+    """Pickle in any form: what reads it runs what is written there."""
+    faults = []
+    for node in ast.walk(ast.parse(text)):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            modules = [node.module or ""]
+        faults += [f"{name}:{node.lineno}: {m}" for m in modules if m.split(".")[0] in PICKLES]
+        given = node.arg if isinstance(node, ast.keyword) else None
+        if given in ("allow_pickle", "pickle_module") and getattr(node.value, "value", None) is not False:
+            faults.append(f"{name}:{node.value.lineno}: {given}")
     return faults
 
 
@@ -137,6 +152,11 @@ def test_the_package_imports_no_peer_and_functions_are_short():
     faults = [f for path in python_sources() for f in import_faults(path.name, path.read_text())]
     faults += [fault for name, text in sources().items() for fault in long_functions(name, text)]
     assert not faults
+
+
+def test_nothing_is_pickled():
+    files = [path for folder in ("python", "tests", "bench", "tools") for path in (ROOT / folder).rglob("*.py")]
+    assert not [f for path in files for f in pickle_faults(str(path.relative_to(ROOT)), path.read_text())]
 
 
 def test_files_are_short():
@@ -189,6 +209,8 @@ def test_planted_mathematics_imports_and_length_are_caught():
     assert not word_faults("ops/activation.cpp", "// std::tanh(x) would depend on the machine\n")
     assert import_faults("a.py", "import torch.nn\n") and import_faults("a.py", "from sklearn import svm\n")
     assert import_faults("a.py", "def f():\n" + "    pass\n" * 60)
+    assert pickle_faults("a.py", "import pickle\n") and pickle_faults("a.py", "from joblib import dump\n")
+    assert pickle_faults("a.py", "np.load(f, allow_pickle=True)") and not pickle_faults("a.py", "allow_pickle = 1")
     body = "  x += 1;\n" * 60
     assert long_functions("ops/a.cpp", f"namespace n {{\nstruct S {{\n void f() {{\n{body}}}\n}};\n}}\n")
     assert not long_functions("ops/a.cpp", f"namespace n {{\n{'int f() { return 1; }' * 3}\n{'int x;' * 90}\n}}\n")

@@ -1,4 +1,6 @@
-"""Kills training jobs at random moments, again and again, and looks at what remains:  python tools/kills.py 300 [SEED]
+"""Kills training jobs at random moments, again and again, and looks at what remains:
+
+    python tools/kills.py 300 [--seed 0] [--launcher {alone,launch,mpiexec} ...]
 
 A job trains and saves every third step: alone, on two processes of `thalweg launch`, or under the mpiexec beside this
 Python where mpi4py is installed. A process of it gets SIGKILL: a rank, or the launcher. Then the others have to end by
@@ -8,6 +10,7 @@ started again and again until one reaches its end, with the bits of the job that
 
 from __future__ import annotations
 
+import argparse
 import collections
 import importlib.util
 import os
@@ -45,6 +48,7 @@ START_SECONDS = 60.0
 END_SECONDS = 30.0  # after a kill all the rest must have ended
 MOST_KILLS = 6  # of one training, which then may reach its end
 LOST = 6
+MPIEXEC = Path(sys.executable).parent / "mpiexec"
 
 
 class Failure(Exception):
@@ -110,11 +114,10 @@ class Job:
 def _start(kind: str) -> list[str]:
     if kind == "launch":
         return [sys.executable, "-c", "from thalweg_command import main; main()", "launch", "-n", "2"]
-    if kind == "mpi":
-        mpiexec = Path(sys.executable).parent / "mpiexec"
-        version = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, check=False).stdout
+    if kind == "mpiexec":
+        version = subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True, check=False).stdout
         more = ["--oversubscribe"] if "Open MPI" in version else []
-        return [str(mpiexec), *more, "-n", "2", sys.executable]
+        return [str(MPIEXEC), *more, "-n", "2", sys.executable]
     return [sys.executable]
 
 
@@ -153,8 +156,9 @@ def check(job: Job, victim: str) -> None:
     from thalweg import checkpoint
 
     code = job.process.returncode
-    lost = job.kind == "launch" and victim.startswith("rank") and not (job.folder / "done").exists()
-    if (lost and code != LOST) or (not victim and code != 0) or victim == "nobody":
+    lost = job.kind != "alone" and victim.startswith("rank") and not (job.folder / "done").exists()
+    wrong = lost and (code != LOST if job.kind == "launch" else code == 0)  # each mpiexec has codes of its own
+    if wrong or (not victim and code != 0) or victim == "nobody":
         raise Failure(f"the {job.kind} job ended with {code} after the kill of {victim or 'nobody'}: {job.said()}")
     if (job.folder / "run" / "LATEST").exists():
         checkpoint.verify(job.folder / "run")
@@ -184,13 +188,18 @@ def training(kinds: list[str], folder: Path, random_: random.Random, most: int, 
 
 
 def main(arguments: list[str]) -> int:
-    count, seed = int(arguments[0]), int(arguments[1]) if len(arguments) > 1 else 0
-    mpi = importlib.util.find_spec("mpi4py") is not None and (Path(sys.executable).parent / "mpiexec").exists()
-    kinds = ["alone", "launch", "launch", *(["mpi"] if mpi else [])]
-    random_, total = random.Random(seed), collections.Counter()
+    mpi = importlib.util.find_spec("mpi4py") is not None and MPIEXEC.exists()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split(":")[0])
+    parser.add_argument("count", type=int, help="kills")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--launcher", nargs="+", choices=["alone", "launch", *(["mpiexec"] if mpi else [])],
+                        help="one of these starts each job; default: all that are here")  # fmt: skip
+    given = parser.parse_args(arguments)
+    count, kinds = given.count, given.launcher or ["alone", "launch", "launch", *(["mpiexec"] if mpi else [])]
+    random_, total = random.Random(given.seed), collections.Counter()
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     try:
-        seconds = training(["launch"], folder, random_, 0, 0.0)["seconds"]  # never killed
+        seconds = training(kinds[-1:], folder, random_, 0, 0.0)["seconds"]  # never killed
         expected = (folder / "done").read_text()
         while total["kills"] < count:
             shutil.rmtree(folder)
@@ -207,7 +216,7 @@ def main(arguments: list[str]) -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     victims = ", ".join(f"{name}: {n}" for name, n in sorted(total.items()) if "," in name)
-    print(f"{total['kills']} kills ({victims}): no hang (all ended within {total['longest']:.1f} s), no process left, "
+    print(f"{total['kills']} kills ({victims}): no hang (all ended within {total['longest']:.2f} s), no process left, "
           f"{total['ends']} trainings ended, all with the bits of the one that was never killed")  # fmt: skip
     return 0
 

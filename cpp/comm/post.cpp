@@ -14,13 +14,10 @@
 namespace thalweg {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr int kControl = 0;         // the tag of words; groups have the tags after it
 constexpr int64_t kPart = 1 << 30;  // bytes of one message: counts are ints
 constexpr double kLookSeconds = 0.05;
 constexpr double kLastWords = 0.3;  // what a rank sent before it left may still be on its way
-
-double now() { return std::chrono::duration<double>(Clock::now().time_since_epoch()).count(); }
 
 // Leaves the core to others more and more: MPI makes progress only while it is called.
 void pause(int turn, double waited) {
@@ -38,7 +35,10 @@ struct Unlocked {
 }  // namespace
 
 Post::Post(std::unique_ptr<MpiCalls> calls)
-    : calls_(std::move(calls)), left_(size_t(calls_->size())), words_(size_t(calls_->size())), hears_(words_.size()) {
+    : calls_(std::move(calls)),
+      left_(size_t(calls_->size()), -1),
+      words_(size_t(calls_->size())),
+      hears_(words_.size()) {
   for (int r = 0; r < size(); r++)
     if (r != rank())
       receive(hears_[size_t(r)], reinterpret_cast<std::byte*>(&words_[size_t(r)]), sizeof(Word), r, kControl);
@@ -64,12 +64,12 @@ bool Post::progress(Messages& m) {
 }
 
 void Post::wait(Messages& m, const Wait& w) {
-  const double start = now();
+  const double start = clock_.seconds();
   double last = start;
   for (int turn = 0; !progress(m); turn++) {
     push();
     w.meanwhile();
-    const double at = now();
+    const double at = clock_.seconds();
     const Unlocked unlocked(mutex_);
     if (at - last > kLookSeconds) {
       (*w.poll)();
@@ -101,7 +101,7 @@ void Post::look(const Messages& m, const Wait& w, double waited) {
   std::set<int> peers;
   for (const Messages::One& one : m.all) peers.insert(one.peer);
   for (int r : peers)
-    if (left_[size_t(r)] > 0 && now() - left_[size_t(r)] > kLastWords)
+    if (left_[size_t(r)] >= 0 && clock_.seconds() - left_[size_t(r)] > kLastWords)
       throw Lost(text("rank ", r, " has left: it ended while rank ", rank(), " waits in ", w.what,
                       " (all ranks must make the same calls)"));
   if (w.limit <= 0 || waited < w.limit) return;
@@ -139,7 +139,7 @@ void Post::leave(const Wait& w) {
 }
 
 bool Post::all_left() const {
-  return std::all_of(left_.begin(), left_.end(), [](double at) { return at > 0; });
+  return std::all_of(left_.begin(), left_.end(), [](double at) { return at >= 0; });
 }
 
 void Post::end(const std::string& why) {
@@ -156,8 +156,8 @@ void Post::end(const std::string& why) {
 }
 
 void Post::say(const Word& word) {
-  if (left_[size_t(rank())] > 0) return;  // a rank has one last word
-  left_[size_t(rank())] = now();
+  if (left_[size_t(rank())] >= 0) return;  // a rank has one last word
+  left_[size_t(rank())] = clock_.seconds();
   const auto* bytes = reinterpret_cast<const std::byte*>(&word);
   for (int r = 0; r < size(); r++)
     if (r != rank()) send_later({bytes, bytes + sizeof word}, r, kControl);
@@ -165,8 +165,8 @@ void Post::say(const Word& word) {
 
 void Post::listen() {
   for (int r = 0; r < size(); r++) {
-    if (left_[size_t(r)] > 0 || r == rank() || !progress(hears_[size_t(r)])) continue;
-    left_[size_t(r)] = now();
+    if (left_[size_t(r)] >= 0 || r == rank() || !progress(hears_[size_t(r)])) continue;
+    left_[size_t(r)] = clock_.seconds();
     const Word& word = words_[size_t(r)];
     if (!word.ends || ended_) continue;
     ended_ = true;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "awake.h"
 #include "communicator.h"
 #include "mpi_calls.h"
 
@@ -72,7 +73,8 @@ class Post {
   void look(const Messages& m, const Wait& w, double waited);
 
   std::unique_ptr<MpiCalls> calls_;
-  std::vector<double> left_;  // by rank: when it was heard to have left, 0 while it is there
+  AwakeClock clock_;
+  std::vector<double> left_;  // by rank: when it was heard to have left, negative while it is there
   std::vector<Word> words_;
   std::vector<Messages> hears_;  // the words under way, by rank
   bool ended_ = false;

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "../tensor/error.h"
+#include "awake.h"
 
 namespace thalweg {
 namespace {
@@ -16,8 +17,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr double kLookSeconds = 0.05;
 constexpr double kNapSeconds = 50e-6;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 struct Header {
   int64_t group, bytes, element_bytes;
@@ -65,8 +64,8 @@ void Seat::wait(const Wait& w) {
   const size_t n = std::min(w.what.size(), sizeof(me.what) - 1);
   std::memcpy(me.what, w.what.data(), n);
   me.what[n] = 0;
-  const auto start = Clock::now();
-  for (auto last = start;;) {
+  AwakeClock clock;
+  for (double last = 0;;) {
     me.asleep.store(kLooking, std::memory_order_relaxed);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     const uint32_t heard = me.bell.load(std::memory_order_seq_cst);
@@ -76,20 +75,24 @@ void Seat::wait(const Wait& w) {
     me.heard.store(heard, std::memory_order_seq_cst);
     me.asleep.store(w.naps ? kLooking : kAsleep, std::memory_order_seq_cst);
     memory_->sleep(rank_, heard, w.naps ? kNapSeconds : kLookSeconds);
-    if (seconds_since(last) < kLookSeconds) continue;
-    last = Clock::now();
-    look(w, seconds_since(start));
+    const double waited = clock.seconds();
+    if (waited - last < kLookSeconds) continue;
+    last = waited;
+    look(w, waited);
   }
 }
 
-// Ends a wait that can't end otherwise.
+// Ends a wait that can't end otherwise. What tells so is looked at first, then all that came before it: a rank may have
+// done its part and left since this one looked last. And `stuck` before `left`: who leaves now is not the reason of it.
 void Seat::look(const Wait& w, double waited) {
   (*w.poll)();
-  const bool stuck = nobody_can_go_on();  // before the others: who leaves now is not the reason
+  const bool stuck = nobody_can_go_on();
+  const int left = w.absent();
+  take_in();
   if (w.ready()) return;
   check();
-  if (const int r = w.absent(); r >= 0)
-    throw Lost(text("rank ", memory_->name(r), " has left: it ended while rank ", name(), " waits in ", w.what,
+  if (left >= 0)
+    throw Lost(text("rank ", memory_->name(left), " has left: it ended while rank ", name(), " waits in ", w.what,
                     " (all ranks must make the same calls)"));
   check_alive(w.what);
   if (stuck) memory_->end(who_waits());

@@ -94,9 +94,9 @@ class Shm final : public Visible {
   std::byte* small(int lane, int parity, int r) override { return desk(r).small[lane][parity]; }
   int member(int r) const override { return memory_.name(place(r)); }
   void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>&) override {
-    const bool in_place = sees(data, bytes);
-    desk(rank_).lanes[lane].place = in_place ? memory_.place_of(data) : -1;
-    if (bytes && !in_place) std::memcpy(own(lane, piece), data, size_t(bytes));
+    int64_t& place = desk(rank_).lanes[lane].place;  // the same for all pieces: others may still read that of the last
+    if (piece == 0) place = sees(data, bytes) ? memory_.place_of(data) : -1;
+    if (bytes && place < 0) std::memcpy(own(lane, piece), data, size_t(bytes));
   }
   std::byte* shown(int lane, int r, int64_t piece) const override { return part_of(lane, r, piece); }
   std::byte* own(int lane, int64_t piece) override { return part_of(lane, rank_, piece); }

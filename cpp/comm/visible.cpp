@@ -202,7 +202,8 @@ Going Visible::reduce_small(Lane& lane, Call c, std::byte* data, const Merge& me
   co_await Until<Opening>(*this, lane, event);
   const auto shown = [&](int r, int64_t at) { return small(lane.number, lane.parity(), r) + at * c.element_bytes; };
   if (!across || is_whole_across(c, size())) {
-    lane.folder.fold(size(), c.elements, c.element_bytes, merge, [&](int r) { return shown(r, 0); }, data);
+    if (bytes_of(c))  // else nobody has shown anything
+      lane.folder.fold(size(), c.elements, c.element_bytes, merge, [&](int r) { return shown(r, 0); }, data);
     if (across) co_await Until<Part>(across(data, c.elements));
     co_return;
   }

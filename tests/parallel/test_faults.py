@@ -23,6 +23,11 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
         6,
         ["rank 0 ends: rank 1 was", "rank 1 was ended by SIGKILL"],
     ),
+    "kill in a sum": (
+        "fit(make(), callbacks=[At(rank, 4, sums_without_end)])",
+        6,
+        ["rank 0 ends: rank 1 was", "rank 1 was ended by SIGKILL"],
+    ),
     "exit": (
         "fit(make(), callbacks=[At(1, 4, lambda: sys.exit(0))])",
         6,
@@ -83,6 +88,11 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
         5,
         ["DivergedError", "the training diverged"],
     ),
+    "overflow": (  # of rank 1's gradient alone
+        "t = make(max_norm=None); t.build(x, y)\nx[12] = 3e38\nt.step(x[:16], y[:16])",
+        5,
+        ["DivergedError: the training diverged at update 1: the output of linear in '0'", "element 132 (rank 1); para"],
+    ),
     "folder": ("t = make(); t.build(x, y); t.save('/proc/nowhere')", 7, ["/proc/nowhere", "rank 1"]),
     "world": ("make(world=3)", 1, ["[world] the number of ranks is 3", "expected 2"]),
     "late": (
@@ -126,6 +136,7 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
 }
 # What fit and make do here beside: they save every second step, and keep the trainer where flip finds it.
 SAVING = """
+import threading
 fit_, make_ = fit, make
 def fit(trainer, epochs=3, callbacks=(), **options):
     return fit_(trainer, epochs, callbacks=[*callbacks, tw.callbacks.ModelCheckpoint("run", save_freq=2)], **options)
@@ -133,9 +144,14 @@ def make(**options):
     global trainer
     trainer = make_(**options)
     return trainer
+def sums_without_end():
+    values = np.ones(1_000_000)
+    kill = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL))
+    if rank == 1: kill.start()
+    while True: tw.parallel.communicator().all_reduce(values)
 """
 # Those that strike a training which has saved already: it can go on.
-STRUCK = ("kill", "exit", "hard exit", "exception", "late", "stopped", "flipped", "full disk")
+STRUCK = ("kill", "kill in a sum", "exit", "hard exit", "exception", "late", "stopped", "flipped", "full disk")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -174,6 +190,13 @@ def test_the_rank_with_other_values_is_the_one_that_most_differ_from(tmp_path):
     done = jobs.launch(tmp_path, 3, body)
     assert done.returncode == 6
     assert "parameter '4.weight' of rank 0 is not that of ranks 1 and 2: unless" in done.stderr
+
+
+def test_a_record_that_cannot_be_written_changes_no_end(tmp_path):
+    body = "fit(make(), callbacks=[At(1, 4, lambda: os.kill(os.getpid(), signal.SIGKILL))])"
+    done = jobs.launch(tmp_path, 2, body, THALWEG_FLIGHT="/proc/nowhere")
+    assert done.returncode == 6 and "rank 0 ends: rank 1 was" in done.stderr
+    assert done.seconds < 30
 
 
 def test_lost_ranks_leave_a_record_of_what_they_did(tmp_path):

@@ -51,7 +51,12 @@ FAULTS = {  # body, exit code, messages
     "late": (
         "fit(make(), callbacks=[At(1, 4, lambda: time.sleep(50))])",
         6,
-        ["rank 0 ends: rank 0 has waited 1 s in all_reduce of", "for rank 1, the limit is 1 s"],
+        ["rank 0 ends: rank 0 has waited ", " s in all_reduce of", "for rank 1, the limit is "],
+    ),
+    "stopped": (
+        "fit(make(), callbacks=[At(1, 4, lambda: os.kill(os.getpid(), signal.SIGSTOP))])",
+        6,
+        ["rank 0 ends: rank 0 has waited ", " s in all_reduce of", "for rank 1, the limit is "],
     ),
     "flipped": (
         FLIP + "trainer = make(check_every=1); fit(trainer, callbacks=[At(1, 3, flip)])",
@@ -67,10 +72,13 @@ FAULTS = {  # body, exit code, messages
 }
 
 
-@pytest.mark.parametrize(("case", "memory"), [*((case, "off") for case in FAULTS), ("exit", "on"), ("late", "on")])
+IN_MEMORY = ("exit", "late", "stopped")  # once more, where the ranks share memory
+
+
+@pytest.mark.parametrize(("case", "memory"), [*((c, "off") for c in FAULTS), *((c, "on") for c in IN_MEMORY)])
 def test_one_rank_ends_all(case, memory, tmp_path):
     body, code, messages = FAULTS[case]
-    variables = {"THALWEG_NODE_MEMORY": memory, **({"THALWEG_TIMEOUT": "1"} if case == "late" else {})}
+    variables = {"THALWEG_NODE_MEMORY": memory, **({"THALWEG_TIMEOUT": "1"} if case in ("late", "stopped") else {})}
     done = jobs.launch(tmp_path, 2, body, by=jobs.mpi_command, **variables)
     text = done.stdout + done.stderr
     assert not [m for m in messages if m not in text], text
@@ -108,6 +116,7 @@ def test_a_launcher_of_another_mpi_is_named(tmp_path):
     done = jobs.run([sys.executable, jobs.write(tmp_path, "make()")], tmp_path, **variables)
     assert "says that this is rank 0 of 2, but the MPI library of mpi4py" in done.stderr
     assert "sees rank 0 of 1: launcher and library belong to different MPIs" in done.stderr
+    assert done.returncode == 2 and done.seconds < 30
 
 
 def test_mpi_that_is_not_installed_is_asked_for(tmp_path):

@@ -1,11 +1,15 @@
 """Signals to a launched job: all ranks stop at the same step, save where that was asked for, and leave nothing."""
 
+import itertools
 import os
 import signal
 import time
+import types
 
 import numpy as np
 import pytest
+import thalweg as tw
+from thalweg.trainer import run
 from thalweg.trainer.run import Interrupt, Preempted
 
 from . import jobs
@@ -25,12 +29,12 @@ if rank == 0: print("digest", digest)
 """
 
 
-def stopped(folder, number, *arguments):
-    """A job that gets a signal during training: (exit code, what it said)."""
+def stopped(folder, number, *arguments, to=None):
+    """A job that gets a signal during training, by its launcher or one rank: (exit code, what it said)."""
     process = jobs.started(folder, 2, SLOW, *arguments)
     try:
         pids = [int(jobs.wait_for(folder / f"pid{r}")) for r in range(2)]
-        process.send_signal(number)
+        os.kill(process.pid if to is None else pids[to], number)
         text = process.communicate(timeout=30)[0]
     finally:
         jobs.end(process)
@@ -43,8 +47,10 @@ def digest(done):
     return next(line for line in done.stdout.splitlines() if line.startswith("digest"))
 
 
-def test_sigterm_saves_and_exits_75(tmp_path):
-    assert stopped(tmp_path, signal.SIGTERM, "save")[0] == 75
+@pytest.mark.parametrize("to", [None, 1])
+def test_sigterm_saves_and_exits_75(to, tmp_path):
+    code, text = stopped(tmp_path, signal.SIGTERM, "save", to=to)
+    assert code == 75, text
     assert len(list(tmp_path.glob("run/step-*"))) == 1  # written once
     resumed = digest(jobs.launch(tmp_path, 1, SLOW, "end"))
     other = tmp_path / "whole"
@@ -107,3 +113,15 @@ def test_the_limit_follows_slow_steps():
     interrupt = Interrupt(Peers())
     interrupt.agree(Trainer())
     assert interrupt._peers.limit == 140.0  # twenty of rank 0's steps, on every rank
+
+
+def test_a_step_that_was_held_up_moves_no_limit(monkeypatch):
+    """The job was suspended, say: the ones after it are as quick as those before."""
+    ticks = itertools.count()
+    clock = types.SimpleNamespace(perf_counter=lambda: 0.001 * (n := next(ticks)) + (100.0 if n > 10 else 0.0))
+    monkeypatch.setattr(run, "time", clock)
+    trainer = tw.Trainer(tw.nn.Linear(3), loss=tw.losses.MSE(), optimizer=tw.optim.SGD(lr=0.1))
+    paces = []
+    each = tw.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: paces.append(trainer._pace))
+    trainer.fit(np.ones((64, 2), "f4"), np.ones((64, 3), "f4"), epochs=1, batch_size=4, callbacks=[each], verbose=0)
+    assert next(ticks) > 20 and len(paces) == 16 and max(paces) < 1

@@ -143,6 +143,21 @@ def test_a_batch_of_one_row_in_batch_norm_is_refused_and_nothing_is_lost(tw):
     assert trainer.predict(x[:1]).shape == (1, 4)
 
 
+def test_features_without_variance_train(tw):
+    """Columns that never change: normalised to 0, with finite gradients and the same bits on every number of ranks."""
+    x, y = data(40)
+    x[:, 2], x[:, 4] = 0.0, 1e6
+    found = []
+    for world in (1, 4):
+        net = tw.nn.Sequential(tw.nn.BatchNorm(), tw.nn.Linear(16), tw.nn.Tanh(), tw.nn.Linear(4))
+        trainer = make(tw, net, world=world, dtype="float32")
+        losses = [trainer.step(x, y).loss for _ in range(20)]
+        assert losses[-1] < losses[0] and np.isfinite(losses).all()
+        assert all(np.isfinite(value).all() for value in trainer.parameters().values())
+        found.append(trainer.digest())
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("scalar", [False, True])
 @pytest.mark.parametrize("world", [1, 4])
 def test_a_loss_of_ones_own(scalar, world, tw, torch):

@@ -33,13 +33,72 @@ def test_a_state_that_does_not_fit_changes_nothing(other, tw):
     ours = trained(tw)
     before = standing(ours)
     state = trained(tw, width=16, **other).state_dict()
-    with pytest.raises(ValueError, match=r"'0.weight' has shape \(16, 6\), expected \(8, 6\)"):
+    message = r"another network: out_features of layer '0' \(Linear\) is 16 there, 8 here"
+    with pytest.raises(ValueError, match=message):
         ours.load_state_dict(state)
     assert standing(ours) == before
     fresh = make(tw)
-    with pytest.raises(ValueError, match=r"'0.weight' has shape"):
+    with pytest.raises(ValueError, match=message):
         fresh.load_state_dict(state)
     fresh.build(data()[0][:, :3], data()[1])  # what the state described was not kept
+
+
+def networks(nn):
+    """Networks with weights of the same names and shapes, and what tells each from the first one."""
+    shared = nn.ReLU()
+    yield [nn.Linear(6), nn.ReLU(), nn.Dropout(0.2), nn.Linear(4)], ""
+    yield [nn.Linear(6), nn.Tanh(), nn.Dropout(0.2), nn.Linear(4)], "layer '1' is a Tanh there, a ReLU here"
+    yield [nn.Linear(6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4)], r"p of layer '2' \(Dropout\) is 0.5 there, 0.2 here"
+    yield [nn.Linear(6), nn.ReLU(), nn.Dropout(0.2), nn.Linear(4), nn.ReLU()], r"layer '4' \(ReLU\) is there alone"
+    yield [nn.Linear(6), nn.ReLU(), nn.Dropout(0.2)], r"layer '3' \(Linear\) is here alone"
+    yield [nn.Linear(6), nn.Residual(nn.Linear(6)), nn.Dropout(0.2), nn.Linear(4)], "layer '1' is a Residual there"
+    yield [nn.Linear(6), shared, shared, nn.Linear(4)], "layer '2' is a layer that stands before too there, a Dropout"
+    without = nn.Linear(6, bias=False)
+    yield [without, nn.ReLU(), nn.Dropout(0.2), nn.Linear(4)], "bias of layer '0' .* is False there, True here"
+
+
+def test_weights_of_another_architecture_are_refused_though_they_fit(tw, tmp_path):
+    def trainer(layers):
+        return tw.Trainer(tw.nn.Sequential(*layers), tw.losses.CrossEntropy(), tw.optim.SGD(0.1))
+
+    ours = trainer(next(networks(tw.nn))[0])
+    for layers, message in networks(tw.nn):
+        theirs = trainer(layers)
+        theirs.step(*data())
+        theirs.save(tmp_path)
+        if not message:
+            ours.load_state_dict(theirs.state_dict())
+            before = standing(ours)
+            continue
+        with pytest.raises(ValueError, match=rf"\[load_state_dict\] the state belongs to another network: {message}"):
+            ours.load_state_dict(theirs.state_dict())
+        with pytest.raises(ValueError, match=message):
+            tw.Trainer.load(tmp_path, net=ours.net)
+    assert standing(ours) == before
+
+
+def test_networks_that_only_begin_otherwise_are_the_same(tw):
+    """How weights are drawn, what is frozen, and layers of one's own, of which shapes alone can tell."""
+
+    class Own(tw.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = tw.nn.Linear(4)
+
+        def forward(self, x):
+            return self.inner(tw.ops.tanh(x))
+
+    def trainer(net):
+        made = tw.Trainer(net, tw.losses.CrossEntropy(), tw.optim.SGD(0.1))
+        made.step(*data())
+        return made
+
+    first, other = tw.nn.Linear(4), tw.nn.Linear(4, weight_init=tw.init.normal(0.5))
+    trainer(first).load_state_dict(trainer(other).state_dict())
+    own = trainer(Own())
+    own.load_state_dict(trainer(Own()).state_dict())
+    with pytest.raises(ValueError, match="weight"):
+        own.load_state_dict(trainer(first).state_dict())
 
 
 def test_a_state_of_another_seed_and_other_shards_is_taken_whole(tw):
@@ -153,6 +212,11 @@ def test_tied_parameters_are_described_and_stay_tied(tw, tmp_path):
         t.step(*data())
     assert again.digest() == trainer.digest()
     state = trainer.state_dict()
+    untied = nn.Sequential(
+        nn.Linear(6, bias=False), nn.BatchNorm(), nn.Linear(6, bias=False), nn.BatchNorm(), nn.Linear(4)
+    )
+    with pytest.raises(ValueError, match=r"another network: 2\.weight is 0\.weight there, its own here"):
+        tw.Trainer.from_state(state, net=untied)
     for path, first in (("2.weight", "9.weight"), ("9.weight", "0.weight"), ("2.weight", "2"), ("", "0.weight")):
         state["meta"]["network"]["tied"] = {path: first}
         with pytest.raises(ValueError, match=r"\[nn.build\] .* is tied to"):
@@ -165,7 +229,10 @@ def test_a_description_that_is_not_of_the_saved_trainer_is_refused(tw):
     state["meta"]["network"]["parts"]["1"]["layer"] = "Tanh"
     with pytest.raises(ValueError, match="its digest is another"):
         tw.Trainer.from_state(state)
-    assert tw.Trainer.from_state(state, net=trainer.net).digest() == trainer.digest()
+    with pytest.raises(ValueError, match="another network: layer '1' is a Tanh there, a ReLU here"):
+        tw.Trainer.from_state(state, net=trainer.net)
+    undescribed = {**state, "meta": {**state["meta"], "network": None}}
+    assert tw.Trainer.from_state(undescribed, net=trainer.net).digest() == trainer.digest()
     del state["meta"]["config"]
     tw.Trainer.from_state(state)
 

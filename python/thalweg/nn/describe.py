@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from .. import init as initial
@@ -67,6 +68,36 @@ def build(description: dict[str, Any]) -> Module:
             raise ValueError(f"[nn.build] the frozen parameter {name!r} is not in the network")
         parameters[name].trainable = False
     return net
+
+
+def difference(there: dict[str, Any], here: dict[str, Any], path: str = "") -> str:
+    """Return the first difference of two networks' descriptions, as text; empty where the same weights mean the same.
+
+    How weights are drawn and which are frozen is none.
+    """
+    kind, other = (d.get("layer", "layer that stands before too") for d in (there, here))
+    named = f"layer '{path}'" if path else "the network"
+    if kind != other or there.get("shared") != here.get("shared"):
+        return f"{named} is a {kind} there, a {other} here"
+    for key, a, b in _pairs(there, here, "options"):
+        if a != b and not isinstance(a, dict):  # an initializer
+            return f"{key} of {named} ({kind}) is {a} there, {b} here"
+    for key, a, b in _pairs(there, here, "parts"):
+        inner = f"{path}.{key}" if path else key
+        if a is None or b is None:
+            return f"layer '{inner}' ({(a or b).get('layer', 'shared')}) is {'here' if a is None else 'there'} alone"
+        if found := difference(a, b, inner):
+            return found
+    for key, a, b in _pairs(there, here, "tied"):
+        if a != b:
+            return f"{key} is {a or 'its own'} there, {b or 'its own'} here"
+    return ""
+
+
+def _pairs(there: dict[str, Any], here: dict[str, Any], form: str) -> Iterator[tuple[str, Any, Any]]:
+    theirs, ours = there.get(form, {}), here.get(form, {})
+    for key in dict.fromkeys([*theirs, *ours]):
+        yield key, theirs.get(key), ours.get(key)
 
 
 def _tied(net: Module) -> dict[str, str]:

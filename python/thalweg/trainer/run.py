@@ -3,8 +3,10 @@ interruption."""
 
 from __future__ import annotations
 
+import collections
 import math
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -143,6 +145,7 @@ class EpochRunner:
         self.stop_every = math.gcd(*(c.stop_every for c in callbacks)) if callbacks else 0
         self.interrupt = Interrupt(trainer.peers)
         self._shown = 0.0
+        self._paces: collections.deque[float] = collections.deque(maxlen=5)  # one chunk may have been held up
 
     def check_same(self, epochs: int) -> None:
         """Raise ValueError on every rank where ranks that are processes were told different things."""
@@ -184,7 +187,8 @@ class EpochRunner:
         started = time.perf_counter()
         columns = trainer._session.run_epoch(arrays, rows, self.batch_size, rates, unfinished=done)
         done(columns)
-        trainer._pace = (time.perf_counter() - started) / steps
+        self._paces.append((time.perf_counter() - started) / steps)
+        trainer._pace = statistics.median_low(self._paces)
         self._after(batch + steps, columns, rates)
 
     def _chunk_steps(self, row: int) -> int:

@@ -14,7 +14,7 @@ from .. import _core, arrays, losses, metrics, optim
 from ..callbacks import Callback
 from ..history import History
 from ..nn.describe import build as build_network
-from ..nn.describe import describe
+from ..nn.describe import describe, difference
 from ..parallel import together
 from .build import build, different_rules
 from .meta import checked
@@ -180,6 +180,15 @@ def _check_same(trainer: Trainer, meta: dict[str, Any]) -> None:
         raise ValueError(
             f"[load_state_dict] the state belongs to another optimizer: {different} differ "
             f"({meta['rule']['name']}, the trainer has {rule['name']})"
+        )
+    ours = describe(trainer.net)
+    if meta["network"] is None or ours is None:  # layers of one's own: only shapes can tell
+        return
+    theirs = describe(build_network(meta["network"]))  # options that an earlier version had none of have their defaults
+    if theirs is not None and (different := difference(theirs, ours)):
+        raise ValueError(
+            f"[load_state_dict] the state belongs to another network: {different}. Weights alone are taken over by "
+            "set_parameters(state['parameters'])"
         )
 
 

@@ -343,6 +343,7 @@ class Trainer:
         What the state fixes is taken over: seed, shards, and (as in torch) the optimizer's learning rate, other rates
         and groups. Clipping, accumulate, ranks and threads stay the trainer's own, and so do the rates where those of
         the state are functions or modules of one's own, which no state can hold. history.steps starts anew.
+        Networks of built-in layers are compared layer by layer, others by the names and shapes of what they hold.
         precision: the trainer's own, to go on from a state of another precision with it: the bits are others then.
         Raises: ValueError for a state of another network, dtype, precision or optimizer; nothing has changed then.
         """
