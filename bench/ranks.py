@@ -5,8 +5,9 @@
 
 Contenders are groups of processes that are all there from the start and take turns, in a rotating order; a turn's time
 is the median of its calls, and ratios are medians over the rounds. Efficiency is the time of one rank over twice that
-of two, with the same global batch. Torch trains by DistributedDataParallel over gloo, with its fused optimizer. "own"
-are arrays of NumPy, "shared" those of comm.zeros, "copy" is one thread's copy of as many bytes.
+of two, with the same global batch. Torch trains by DistributedDataParallel over gloo, with its fused optimizer. Arrays
+that are added were just written by their ranks: "own" are those of NumPy, "shared" of comm.zeros; "copy" is one
+thread's copy of as many bytes.
 """
 
 import argparse

@@ -15,6 +15,20 @@ EACH = 5  # calls are timed together; the median of these leaves out what other 
 Jobs = tuple[int, list[Callable[[], object]]]  # this rank, and what it can do
 
 
+class AllReduce:
+    """A sum of arrays that every rank has just written, as a step writes its gradients; `meet` is a barrier."""
+
+    def __init__(self, array: np.ndarray, call: Callable[[], object], meet: Callable[[], object]) -> None:
+        self.array, self.call, self.meet = array, call, meet
+
+    def prepare(self) -> None:
+        self.array.fill(1)
+        self.meet()
+
+    def __call__(self) -> object:
+        return self.call()
+
+
 def network(name: str):
     from compare_lib import networks
 
@@ -69,14 +83,15 @@ def ours_all_reduce(folder: Path, shared: bool) -> Jobs:
 
     comm = tw.parallel.communicator()
     arrays = [comm.zeros((size // 4,)) if shared else np.zeros(size // 4, "f4") for size in SIZES]
-    return comm.rank, [lambda a=a: comm.all_reduce(a) for a in arrays]
+    return comm.rank, [AllReduce(a, lambda a=a: comm.all_reduce(a), comm.barrier) for a in arrays]
 
 
 def mpi4py(folder: Path) -> Jobs:
     from mpi4py import MPI
 
     arrays = [np.zeros(size // 4, "f4") for size in SIZES]
-    return MPI.COMM_WORLD.rank, [lambda a=a: MPI.COMM_WORLD.Allreduce(MPI.IN_PLACE, a) for a in arrays]
+    world = MPI.COMM_WORLD
+    return world.rank, [AllReduce(a, lambda a=a: world.Allreduce(MPI.IN_PLACE, a), world.Barrier) for a in arrays]
 
 
 def gloo(folder: Path) -> Jobs:
@@ -85,7 +100,7 @@ def gloo(folder: Path) -> Jobs:
 
     rank = torch_ranks(folder)
     arrays = [torch.zeros(size // 4) for size in SIZES]
-    return rank, [lambda a=a: dist.all_reduce(a) for a in arrays]
+    return rank, [AllReduce(a.numpy(), lambda a=a: dist.all_reduce(a), dist.barrier) for a in arrays]
 
 
 def copy(folder: Path) -> Jobs:
@@ -116,10 +131,14 @@ def main() -> None:
 
 
 def timed(job: Callable[[], object], times: int) -> float:
-    start = time.perf_counter()
+    seconds = 0.0
     for _ in range(times):
+        if isinstance(job, AllReduce):
+            job.prepare()
+        start = time.perf_counter()
         job()
-    return (time.perf_counter() - start) / times
+        seconds += time.perf_counter() - start
+    return seconds / times
 
 
 if __name__ == "__main__":
