@@ -172,11 +172,9 @@ void Plan::update(const StepSettings& settings, double count, double norm) {
     }
     segments = clipped_;
   }
-  const bool shared = program_.stripes().length > 0;
-  if (shared) segments = replica_.shared.segments;
+  if (program_.stripes().length > 0) return update_stripes(u, settings.rates);
   kernels().update(replica_.exec(), dtype_, u, settings.rates, segments, replica_.parameters.data(),
                    replica_.gradients.data(), replica_.state.own(), layout_.parameter_elements);
-  if (shared) take_parameters();
 }
 
 void Plan::commit_buffers() {

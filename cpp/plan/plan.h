@@ -82,7 +82,8 @@ class Plan {
   double gradient_norm(double count);
   bool shares_update(const StepSettings& settings) const;
   double squares_of_stripes();
-  void take_parameters();
+  void update_stripes(const Update& u, std::span<const Rates> rates);
+  void give_parameters(int64_t begin, int64_t end);  // to the other ranks
   void update(const StepSettings& settings, double count, double norm);
   void commit_buffers();
   void find_bad(StepReport& report, const StepInfo& info);

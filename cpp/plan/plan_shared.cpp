@@ -1,5 +1,5 @@
 // plan_shared.cpp: the update that ranks share. Each has the sums of its own stripes of the gradients; it updates these
-// parameters and copies the others from the ranks that did. The norm's blocks are shared in the same way. Elements are
+// parameters and writes them to the other ranks as well. The norm's blocks are shared in the same way. Elements are
 // updated one by one and blocks are whole, so the bits are those of the update of all by one.
 #include <chrono>
 #include <cstring>
@@ -11,6 +11,8 @@ namespace thalweg {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kPart = 16384;  // elements of parameters, gradients and state together: in the second cache
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -38,25 +40,38 @@ double Plan::squares_of_stripes() {
   return kernels().fold_blocks(squares_.data(), int64_t(squares_.size()));
 }
 
-// No rank changes its parameters again before all have copied them.
-void Plan::take_parameters() {
+// A part at a time, which the others are given while it is in the cache. They are past the norm, so none of them reads
+// its parameters now.
+void Plan::update_stripes(const Update& u, std::span<const Rates> rates) {
+  const int64_t part = kPart * replica_.pool->threads();
+  for (const Segment& s : replica_.shared.segments)
+    for (int64_t begin = s.begin; begin < s.end; begin += part) {
+      const Segment some{begin, std::min(s.end, begin + part), s.group, s.scale};
+      kernels().update(replica_.exec(), dtype_, u, rates, {&some, 1}, replica_.parameters.data(),
+                       replica_.gradients.data(), replica_.state.own(), layout_.parameter_elements);
+      const auto start = Clock::now();
+      give_parameters(some.begin, some.end);
+      seconds_shared_ += since(start);
+    }
   const auto start = Clock::now();
-  const int64_t n = layout_.parameter_elements, element = bytes_of(dtype_);
   Communicator& comm = *replica_.comm;
-  int64_t own = n;
   comm.barrier();
-  for (int r = 0; r < comm.size(); r++) {
-    if (r == comm.rank()) continue;
-    program_.stripes().each(r, comm.size(), n, [&](int64_t begin, int64_t end) {
-      const int64_t at = begin * element;
-      own -= end - begin;
-      std::memcpy(replica_.parameters.data() + at, replica_.shared.parameters[size_t(r)] + at,
-                  size_t((end - begin) * element));
-    });
-  }
-  comm.barrier();
-  comm.count_sent(own * element * (comm.size() - 1));
   seconds_shared_ += since(start);
+  const int64_t n = layout_.parameter_elements;
+  program_.stripes().each(comm.rank(), comm.size(), n, [&](int64_t first, int64_t last) {
+    comm.count_sent((last - first) * bytes_of(dtype_) * (comm.size() - 1));
+  });
+}
+
+void Plan::give_parameters(int64_t begin, int64_t end) {
+  const int64_t element = bytes_of(dtype_), tasks = (end - begin + kPart - 1) / kPart;
+  const int me = replica_.comm->rank(), size = replica_.comm->size();
+  replica_.exec().parallel(tasks, double(end - begin) * size, [&](int64_t task, int) {
+    const int64_t first = begin + task * kPart, at = first * element;
+    const size_t bytes = size_t((std::min(end, first + kPart) - first) * element);
+    for (int r = 0; r < size; r++)
+      if (r != me) std::memcpy(replica_.shared.parameters[size_t(r)] + at, replica_.parameters.data() + at, bytes);
+  });
 }
 
 }  // namespace thalweg

@@ -64,7 +64,7 @@ class State {
   mutable bool whole_ = true;
 };
 
-// How the ranks share the update where they see one another's parameters: each updates its stripes and copies the rest.
+// How the ranks share the update where they see one another's parameters: each updates its stripes for all.
 struct SharedUpdate {
   Stripes stripes;                     // length 0: every rank updates all parameters
   std::vector<std::byte*> parameters;  // of each rank
