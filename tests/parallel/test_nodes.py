@@ -79,7 +79,7 @@ def test_a_kill_ends_all_nodes(tmp_path):
 
 @pytest.mark.parametrize("late", [0, 3])
 def test_a_late_rank_of_another_node_is_named(late, tmp_path):
-    done = launch(tmp_path, 4, 2, LATE, THALWEG_DELAY=f"{late}:0.06")
+    done = launch(tmp_path, 4, 2, LATE, THALWEG_DELAY=f"{late}:0.15")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"rank {late} made the others wait" in done.stdout
 
