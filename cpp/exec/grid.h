@@ -7,36 +7,34 @@
 
 namespace thalweg {
 
-constexpr int64_t kTwiceBytes = 1 << 20;  // of an operand that several threads read, and pack each for itself
-constexpr double kCutNs = 0.05;           // an element of C whose rows are cut
-
 struct Grid {
+  static constexpr int64_t kTwiceBytes = 1 << 20;  // of operands that several cells read, and pack each for itself
+  static constexpr double kCutNs = 0.05;           // an element of C whose rows are cut
+
   struct Cell {
     int64_t row, rows, column, columns;
   };
 
-  static constexpr double kNever = std::numeric_limits<double>::infinity();  // a cost: no such cell
-
   int64_t m = 0, n = 0, unit = 1;  // columns are cut at multiples of `unit`
   int64_t down = 1, along = 1;     // cells
 
-  // One cell for each thread, where C is large enough, such that cost(rows, columns) of the largest cell is least.
+  // One cell for each thread, where C is large enough, such that cost(rows, columns) of the largest cell, in ns, is
+  // least; one cell in all where others would read too much twice. k_bytes: of a row of A or a column of B.
   template <class Cost>
-  static Grid of(int64_t m, int64_t n, int64_t unit, int threads, const Cost& cost) {
+  static Grid of(int64_t m, int64_t n, int64_t k_bytes, int64_t unit, int threads, const Cost& cost) {
     Grid best{m, n, unit};
     if (threads == 1) return best;
-    double least = kNever;
+    double least = std::numeric_limits<double>::infinity();
     for (int64_t down = 1; down <= std::min<int64_t>(m, threads); down++) {
       const Grid g{m, n, unit, down, std::clamp<int64_t>(threads / down, 1, (n + unit - 1) / unit)};
       const Cell largest = g.cell(g.cells() - 1);  // shares grow
-      const double c = cost(largest.rows, std::min(n, (largest.columns + unit - 1) / unit * unit));
+      const int64_t rows = largest.rows, columns = std::min(n, (largest.columns + unit - 1) / unit * unit);
+      const bool cut = columns < n;
+      if (((cut ? rows : 0) + (rows < m ? columns : 0)) * k_bytes > kTwiceBytes) continue;
+      const double c = cost(rows, columns) + (cut ? kCutNs * double(rows * columns) : 0);
       if (c < least) best = g, least = c;
     }
     return best;
-  }
-  // Rows of A and columns of B, in elements of one k, that cells of this size read besides others.
-  static int64_t twice(int64_t m, int64_t n, int64_t rows, int64_t columns) {
-    return (columns < n ? rows : 0) + (rows < m ? columns : 0);
   }
   int64_t cells() const { return down * along; }
   Cell cell(int64_t i) const {

@@ -269,11 +269,9 @@ struct Job {
     return std::max<int64_t>(1, kPackedBytes / (row_bytes * kTileRows)) * kTileRows;
   }
   Grid grid(int threads) const {
-    return Grid::of(p.m, p.n, kPanel<T>, threads, [&](int64_t m, int64_t n) {
-      if (Grid::twice(p.m, p.n, m, n) * p.k * int64_t(sizeof(T)) > kTwiceBytes) return Grid::kNever;
+    return Grid::of(p.m, p.n, p.k * int64_t(sizeof(T)), kPanel<T>, threads, [&](int64_t m, int64_t n) {
       const Packing pack = packing<T>(p, across, divide_up(m, kTileRows), divide_up(n, kPanel<T>));
-      const int64_t moved = m * (1 + pack.a) + n * (1 + pack.b);
-      return work_ns(m, n, p.k, moved) + (n < p.n ? kCutNs * double(m * n) : 0);
+      return work_ns(m, n, p.k, m * (1 + pack.a) + n * (1 + pack.b));
     });
   }
   Product<T> product(int threads) const { return {p, across, shard_k, threads, a, b, bias, c, follow}; }

@@ -212,11 +212,10 @@ struct Job {
     return std::max<int64_t>(1, kPackedBytes / (row_bytes * kBlock)) * kBlock;
   }
   Grid grid(int threads) const {
-    return Grid::of(p.m, p.n, kBlock, threads, [&](int64_t m, int64_t n) {
-      if (Grid::twice(p.m, p.n, m, n) * p.k * int64_t(sizeof(float)) > kTwiceBytes) return Grid::kNever;
+    return Grid::of(p.m, p.n, p.k * int64_t(sizeof(float)), kBlock, threads, [&](int64_t m, int64_t n) {
       Matmul part = p;
       part.m = divide_up(m, kBlock) * kBlock, part.n = n;
-      return product_ns(part) + (n < p.n ? kCutNs * double(m * n) : 0);
+      return product_ns(part);
     });
   }
   Product product(int threads) const { return {p, shard_k, threads, o, follow}; }
