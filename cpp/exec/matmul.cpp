@@ -22,7 +22,11 @@ constexpr int64_t kAcrossBytes = 1 << 20;  // the same, where A is read where it
 constexpr int64_t kSmallBytes = 64 << 10;  // what follows a C of this size runs on the whole of it, not on tiles
 constexpr int64_t kAcross = 12, kAcrossPages = 2;  // panels of B at most, when C is made across
 constexpr int64_t kPageBytes = 4096;
-constexpr int64_t kPackK = 32;  // packed at a time where the source runs along rows or columns
+constexpr int64_t kSumBytes = 1 << 20;     // of those that it passes where each k of B lies in a page of its own
+constexpr int64_t kAhead = 32;             // k of an A that is read where it lies
+constexpr int64_t kShardRows = 512;        // that make a shard a product of its own
+constexpr int64_t kShardBytes = 32 << 20;  // of what these give
+constexpr int64_t kPackK = 32;             // packed at a time where the source runs along rows or columns
 constexpr double kPackNs = 0.1, kStartNs = 100;
 
 // Whether operands are packed, for a C of so many tiles and panels.
@@ -54,6 +58,7 @@ class Product {
     panels_ = divide_up(p.n, kPanel<T>);
     const Packing pack = packing<T>(p, across, tiles_, panels_);
     pack_a_ = pack.a, pack_b_ = pack.b;
+    far_rows_ = p.b_col == 1 && p.b_row * int64_t(sizeof(T)) >= kPageBytes;
     form_ = !pack_a_ && p.a_col == 1 ? TileForm::rows : TileForm::columns;
     a_step_ = pack_a_ ? kRowsWidth<T> : p.a_col;
     b_step_ = pack_b_ ? kPanel<T> : p.b_row;
@@ -141,12 +146,11 @@ class Product {
   void cut(int threads) {
     auto shared = [threads](int64_t n) { return divide_up(n, threads) * threads; };
     constexpr int64_t k_bytes = kRowsWidth<T> * int64_t(sizeof(T));  // of one k of a tile
-    const int64_t least = std::max<int64_t>(1, std::min(p_.k, shards() > 1 ? kFoldChunk : kLeastChunk));
+    const int64_t least = std::max<int64_t>(1, std::min(p_.k, pack_a_ && shards() > 1 ? kFoldChunk : kLeastChunk));
     parts_ = divide_up(tiles_, std::max<int64_t>(1, kPartBytes / (least * k_bytes)));
     const int64_t fits = kPartBytes / (divide_up(tiles_, parts_) * k_bytes) / kKBlock * kKBlock;
     chunk_k_ = std::clamp(fits, least, std::max(least, kMostChunk));
-    if (!pack_b_ && p_.b_row * int64_t(sizeof(T)) >= kPageBytes)
-      chunk_k_ = least;  // each k of B lies in a page of its own
+    if (far_rows_ || (!pack_a_ && pack_b_)) chunk_k_ = least;
     rows_first_ = !chunks() && tiles_ > 3 && p_.k * p_.n * int64_t(sizeof(T)) <= (across_ ? kAcrossBytes : kRowsBytes);
     if (rows_first_) {
       groups_ = 1;
@@ -154,6 +158,7 @@ class Product {
       return;
     }
     groups_ = divide_up(panels_, kGroupPanels);
+    if (far_rows_) groups_ = std::min(groups_, divide_up(p_.m * p_.n * int64_t(sizeof(T)), kSumBytes));
     if (panels_ >= threads && !across_) groups_ = std::min(panels_, shared(groups_));
     else parts_ = std::min(tiles_, shared(parts_));
   }
@@ -214,11 +219,19 @@ class Product {
       call.bias = bias;
       call.accumulate = p_.accumulate;
     }
-    tile_function<T>(form_, rows, int(divide_up(n, kLanes<T>)))(call);
+    tile_function<T>(form_of(tile, call), rows, int(divide_up(n, kLanes<T>)))(call);
     if (done && across_) put_across(stack, rows, n, bias, p_.accumulate, c, p_.c_row);
     else if (done && edge)
       for (int r = 0; r < rows; r++) put_row(stack + r * kPanel<T>, n, bias, p_.accumulate, c + r * p_.c_row);
     if (done && follow_) follow_(across_ ? Block{c - c_, p_.c_row, n, rows} : Block{c - c_, p_.c_row, rows, n});
+  }
+
+  // What lies in other lines for each k is asked for by the first tile that reads it.
+  TileForm form_of(int64_t tile, TileCall<T>& call) const {
+    if (form_ == TileForm::rows || !chunks()) return form_;
+    if (!pack_a_) call.a_ahead = kAhead * a_step_;
+    if (!pack_b_ && far_rows_ && tile == 0) call.b_ahead = kPanel<T>;
+    return call.a_ahead || call.b_ahead ? TileForm::columns_ahead : form_;
   }
 
   static void prefetch(T* const* out, int rows, int n) {  // the tile takes longer than its outputs to arrive
@@ -233,7 +246,7 @@ class Product {
   const Follow follow_;
   int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, a_step_, b_step_, max_chains_, a_tile_, b_panel_,
       chunk_ = 0;
-  bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, stream_;
+  bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, stream_, far_rows_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;
   SumOrder order_;
@@ -316,9 +329,34 @@ void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const
   run_jobs(exec, p.batch, nth);
 }
 
+// Each shard a product of its own on one thread, which reads those rows alone; what they give folds here.
+template <class T>
+void fold_products(const Exec& exec, const Matmul& p, const Shards& shards, const T* a, const T* b, T* c) {
+  const int64_t size = p.m * p.n;
+  T* partial = exec.scratch<T>(0, Slot::shared, shards.count() * size);
+  exec.parallel(shards.count(), matmul_ns(p, sizeof(T) == 8), [&](int64_t s, int worker) {
+    const int64_t k = shards.offset[size_t(s)], own[] = {0, shards.offset[size_t(s) + 1] - k};
+    Matmul one = p;
+    one.k = own[1], one.c_row = p.n, one.accumulate = false;
+    run_alone(exec, worker, Job<T>{one, false, own, a + k * p.a_col, b + k * p.b_row, nullptr, partial + s * size, {}});
+  });
+  exec.parallel(p.m, double(size * shards.count()) * kPackNs, [&](int64_t i, int) {
+    T* sum[64];
+    fold_tree(
+        shards.count(), [&](int64_t s, int level) { sum[level] = partial + s * size + i * p.n; },
+        [&](int into, int from) {
+          for (int64_t j = 0; j < p.n; j++) sum[into][j] += sum[from][j];
+        });
+    put_row<T>(sum[0], p.n, nullptr, p.accumulate, c + i * p.c_row);
+  });
+}
+
 template <class T>
 void matmul_fold(const Exec& exec, const Matmul& p, const Shards& shards, const T* a, const T* b, T* c) {
   if (p.m == 0 || p.n == 0) return;
+  const int64_t count = shards.count(), partial_bytes = count * p.m * p.n * int64_t(sizeof(T));
+  if (count > 1 && count >= exec.pool.threads() && p.k >= kShardRows * count && partial_bytes <= kShardBytes)
+    return fold_products(exec, p, shards, a, b, c);
   run_job(exec, Job<T>{p, false, shards.offset, a, b, nullptr, c, {}});
 }
 

@@ -44,9 +44,16 @@ struct Tile {
       }
     }
   }
-  TW_INLINE void run_columns(const T* a, int64_t a_step, const T* b, int64_t b_step, int64_t count) {
-    _Pragma("GCC unroll 2") for (int64_t k = 0; k < count; k++, a += a_step, b += b_step)
-        multiply([=](int i) { return a + i; }, b);
+  template <bool ahead>
+  TW_INLINE void run_columns(const TileCall<T>& c, const KSegment& g) {
+    const T *a = c.a + g.a, *b = c.b + g.b;
+    _Pragma("GCC unroll 2") for (int64_t k = 0; k < g.count; k++, a += c.a_step, b += c.b_step) {
+      if constexpr (ahead) {
+        for (int i : {0, kRows - 1}) __builtin_prefetch(a + c.a_ahead + i, 0, 3);
+        TW_UNROLL for (int v = 0; v < kVectors; v++) __builtin_prefetch(b + c.b_ahead + v * W, 0, 2);
+      }
+      multiply([=](int i) { return a + i; }, b);
+    }
   }
   // Row pointers stay in memory: 14 of them exceed the registers. With two vectors a load port is free to fetch them
   // for each k; with one they serve kSteps of them.
@@ -80,7 +87,7 @@ void run_tile(const TileCall<T>& c) {
       if constexpr (form == TileForm::rows) t.run_rows(c.row, g->a, c.b + g->b, c.b_step, g->count);
       else {
         for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
-        t.run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
+        t.template run_columns<form == TileForm::columns_ahead>(c, *g);
       }
     }
     T* slot = c.stack + s->slot * kTileSize<T>;
@@ -115,7 +122,8 @@ TileFunction<T> pick(int rows, std::integer_sequence<int, kIndex...>) {
 template <class T, TileForm form>
 TileFunction<T> pick(int rows, int vectors) {
   constexpr std::make_integer_sequence<int, kTileRows> heights{};
-  return vectors == 1 ? pick<T, form, 1>(rows, heights) : pick<T, form, 2>(rows, heights);
+  constexpr TileForm narrow = form == TileForm::columns_ahead ? TileForm::columns : form;
+  return vectors == 1 ? pick<T, narrow, 1>(rows, heights) : pick<T, form, 2>(rows, heights);
 }
 
 // Channels first to first + count lanes of V, a vector or (for the last few channels) a number.
@@ -157,7 +165,11 @@ template void lane_tile(const TileCall<double>&, int);
 
 template <class T>
 TileFunction<T> tile_function(TileForm form, int rows, int vectors) {
-  return form == TileForm::rows ? pick<T, TileForm::rows>(rows, vectors) : pick<T, TileForm::columns>(rows, vectors);
+  switch (form) {
+    case TileForm::rows: return pick<T, TileForm::rows>(rows, vectors);
+    case TileForm::columns: return pick<T, TileForm::columns>(rows, vectors);
+    default: return pick<T, TileForm::columns_ahead>(rows, vectors);
+  }
 }
 template TileFunction<float> tile_function(TileForm, int, int);
 template TileFunction<double> tile_function(TileForm, int, int);

@@ -104,10 +104,11 @@ class SumOrderWriter {
 template <class T>
 struct TileCall {
   const T* const* row = nullptr;  // form rows:     A(i, k) = row[i][segment.a + k]
-  const T* a = nullptr;           // form columns:  A(i, k) = a[segment.a + k a_step + i]
+  const T* a = nullptr;           // forms columns: A(i, k) = a[segment.a + k a_step + i]
   int64_t a_step = 0;
   const T* b = nullptr;  // B(k, j) = b[segment.b + k b_step + j]
   int64_t b_step = 0;
+  int64_t a_ahead = 0, b_ahead = 0;  // form columns_ahead: elements from what is read to what is asked for
   const KSegment* segment = nullptr;
   const Chain *first = nullptr, *last = nullptr;  // chains [first, last)
   T* stack = nullptr;                             // slots of kTileSize elements
@@ -115,13 +116,13 @@ struct TileCall {
   const T* bias = nullptr;           // + bias[j], where not null
   bool accumulate = false;           // + what out holds
   bool far = false;                  // past the caches: whole, aligned vectors
-  const std::byte* ahead = nullptr;  // form columns: read soon after; asked for, `ahead_lines` lines a segment
+  const std::byte* ahead = nullptr;  // forms columns: read soon after; asked for, `ahead_lines` lines a segment
   int ahead_lines = 0;
 };
 
 inline constexpr int64_t kLineBytes = 64;
 
-enum class TileForm { rows, columns };
+enum class TileForm { rows, columns, columns_ahead };
 template <class T>
 using TileFunction = void (*)(const TileCall<T>&);
 // The tile of `rows` rows (1 to kTileRows) and `vectors` vectors of columns (1 to kTileVectors).

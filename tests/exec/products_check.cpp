@@ -96,6 +96,7 @@ void check_matmuls(const Exec& one, const Exec& two) {
   for (int64_t k : {0, 1, 255, 256, 257, 511, 513, 2048, 2049, 4200})
     check_strides<T>(one, two, pick(1, 60), pick(1, 300), k);
   for (int64_t m : {0, 1, 200}) check_strides<T>(one, two, m, m ? 300 : 5, 300);
+  for (int64_t m : {5, 16, 33, 90}) check_strides<T>(one, two, m, 1100, 600);  // rows of B a page apart
   check_strides<T>(one, two, 7, 0, 5);
   for (int64_t batch : {2, 3, 40}) {
     const int64_t m = pick(1, 20), n = pick(1, 40), k = pick(1, 300);
@@ -151,7 +152,8 @@ void check_folds(const Exec& one, const Exec& two) {
     for (int64_t rows : {0, 1, 3, 8, 33, 300, 2100})
       check_fold<T>(one, two, pick(1, 40), pick(1, 90), Shards::of(rows, total, 0, total));
   check_fold<T>(one, two, 100, 200, Shards::of(5000, 8, 0, 8));
-  for (int64_t rows : {16, 37, 700}) check_fold_ranks<T>(one, rows, 8);
+  check_fold<T>(one, two, 20, 1040, Shards::of(1700, 3, 0, 3));
+  for (int64_t rows : {16, 37, 700, 4200}) check_fold_ranks<T>(one, rows, 8);
 }
 
 // y of one pixel and channel: K in the order kh, kw, in; pixels outside the image count, but add nothing.
