@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import importlib.util
 import os
 import sys
 from functools import lru_cache
@@ -94,7 +93,7 @@ def _by_mpi(launch: Launch) -> bool:
     """Tell whether MPI connects the ranks; the same on all of them. Ranks of srun on one machine need none."""
     if launch.own or launch.launcher == environment.TORCHRUN:
         return False
-    return not launch.job or importlib.util.find_spec("mpi4py") is not None
+    return not launch.job or mpi.sees(launch)
 
 
 def _memory(launch: Launch) -> Any:

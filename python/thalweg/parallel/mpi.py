@@ -24,10 +24,15 @@ def connect(launch: Launch, limit: float) -> Any:
     mpi = library(launch)
     world = mpi.COMM_WORLD
     if world.size != launch.size or world.rank != launch.rank:
+        fix = "Start with the mpirun of that library, or install mpi4py for the launcher's"
+        if "SLURM_PROCID" in os.environ:
+            fix = (
+                "Start with srun --mpi=pmix for Open MPI or --mpi=pmi2 for MPICH (srun --mpi=list tells what there is)"
+            )
         raise LaunchError(
             f"{launch.launcher} says that this is rank {launch.rank} of {launch.size}, but the MPI library of mpi4py "
             f"({vendor(mpi)}) sees rank {world.rank} of {world.size}: launcher and library belong to different MPIs. "
-            "Start with the mpirun of that library, or install mpi4py for the launcher's"
+            + fix
         )
     place, memory = _place_in_node(mpi, world)
     if memory is not None and memory.size == world.size:
@@ -40,6 +45,14 @@ def connect(launch: Launch, limit: float) -> Any:
 
 
 _kept: list[Any] = []  # communicators in use
+
+
+def sees(launch: Launch) -> bool:
+    """Tell whether mpi4py has a library that sees these ranks, which takes a launcher that knows it."""
+    try:
+        return int(library(launch).COMM_WORLD.size) == launch.size
+    except LaunchError:
+        return False
 
 
 def _place_in_node(mpi: Any, world: Any) -> tuple[int, Any]:
