@@ -144,7 +144,9 @@ def test_bf16_is_as_good_and_a_resumed_run_keeps_it(tmp_path):
 def test_version_info_and_help(tmp_path):
     assert thalweg(tmp_path, "--version").stdout.strip() == tw.__version__
     module = [sys.executable, "-m", "thalweg", "--version"]
-    assert subprocess.run(module, capture_output=True, text=True, timeout=60, check=True).stdout.strip() == tw.__version__
+    assert (
+        subprocess.run(module, capture_output=True, text=True, timeout=60, check=True).stdout.strip() == tw.__version__
+    )
     info = thalweg(tmp_path, "info")
     assert info.returncode == 0 and tw._core.isa() in info.stdout and "threads" in info.stdout
     assert "--resume" in thalweg(tmp_path, "train", "--help").stdout
