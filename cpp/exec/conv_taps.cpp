@@ -16,17 +16,18 @@ constexpr int64_t kUnitBytes = 192 << 10;       // source of a unit
 constexpr int64_t kWeightBytes = 384 << 10;     // that stay in L2 while pixels pass
 constexpr int64_t kUnitPixels = 4 * kTileRows;  // at least, so that tiles are full
 constexpr int64_t kMinUnits = 16;               // enough for an even share on a few threads
+constexpr int64_t kFarUnitBytes = 1 << 20;      // of a unit through which more weights pass than stay
 
 template <class T>
 class TapRun {
  public:
-  TapRun(const TapConv& v, const T* source, const T* weight, const T* bias, T* out, bool accumulate,
+  TapRun(const TapConv& v, int threads, const T* source, const T* weight, const T* bias, T* out, bool accumulate,
          const Follow& follow)
       : v_(v), source_(source), weight_(weight), bias_(bias), out_(out), accumulate_(accumulate), follow_(follow) {
     panels_ = divide_up(v.group_out, kPanel<T>);
     depthwise_ = v.depthwise();
     b_step_ = depthwise_ ? v.groups : kPanel<T>;
-    cut_units();
+    cut_units(threads);
   }
 
   int64_t weight_count() const { return depthwise_ ? v_.taps() * v_.groups : v_.groups * panels_ * v_.k() * kPanel<T>; }
@@ -59,18 +60,23 @@ class TapRun {
     SumOrder order;
     T* stack;
   };
-  // A unit is a few images, so that even their corners fill a tile, or a band of rows.
-  void cut_units() {
+  // A unit is a few images, so that even their corners fill a tile, or a band of rows. Weights that don't stay in L2
+  // come anew for every unit: then it is as large as L2 allows.
+  void cut_units(int threads) {
+    const bool far = panels_ * panel_bytes() > kWeightBytes && !depthwise_;
+    const int64_t most = far ? kFarUnitBytes : kUnitBytes, units = far ? threads : kMinUnits;
     const int64_t row_bytes = std::max<int64_t>(1, v_.step_h * v_.in_w * v_.in_c * int64_t(sizeof(T)));
     const int64_t least = std::min(v_.rows, divide_up(kUnitPixels, v_.cols));
-    int64_t rows = std::max(least, std::min(v_.rows, kUnitBytes / row_bytes));
-    rows = std::max(least, std::min(rows, divide_up(v_.rows, divide_up(kMinUnits, v_.n))));
+    int64_t rows = std::max(least, std::min(v_.rows, most / row_bytes));
+    rows = std::max(least, std::min(rows, divide_up(v_.rows, divide_up(units, v_.n))));
     bands_ = divide_up(v_.rows, rows);
     images_ = 1;
     if (bands_ > 1) return;
-    const int64_t few = divide_up(kUnitPixels, v_.rows * v_.cols), fit = kUnitBytes / (v_.rows * row_bytes);
-    images_ = std::clamp<int64_t>(std::min(std::max(few, v_.n / kMinUnits), fit), 1, v_.n);
+    const int64_t few = divide_up(kUnitPixels, v_.rows * v_.cols), fit = most / (v_.rows * row_bytes);
+    images_ = std::clamp<int64_t>(std::min(std::max(few, v_.n / units), fit), 1, v_.n);
+    if (far) images_ = divide_up(v_.n, divide_up(divide_up(v_.n, images_), threads) * threads);  // even shares
   }
+  int64_t panel_bytes() const { return v_.k() * kPanel<T> * int64_t(sizeof(T)); }
 
   void pack_weight(int64_t group, int64_t panel) const {
     const int64_t j = panel * kPanel<T>, k = v_.k();
@@ -103,7 +109,7 @@ class TapRun {
     const Walk first = region_walk(v_, region, work.image);
     const int64_t pixels = work.images * region.pixels();
     if (depthwise_) return run_depthwise(work, first, pixels);
-    const int64_t some = std::max<int64_t>(1, kWeightBytes / (v_.k() * kPanel<T> * int64_t(sizeof(T)) + 1));
+    const int64_t some = std::max<int64_t>(1, kWeightBytes / (panel_bytes() + 1));
     for (int64_t g = 0; g < v_.groups; g++)
       for (int64_t panel = 0; panel < panels_; panel += some)
         run_panels(work, g, panel, std::min(panels_, panel + some), first, pixels);
@@ -181,8 +187,8 @@ void conv_taps(const Exec& exec, const TapConv& v, const T* source, const T* wei
                bool accumulate, const Follow& follow) {
   if (v.n == 0 || v.rows == 0 || v.cols == 0 || v.group_out == 0) return;
   if (conv_lanes_fit<T>(v)) return conv_lanes(exec, v, source, weight, bias, out, accumulate);
-  TapRun<T> run(v, source, weight, bias, out, accumulate, follow);
   const double ns = conv_ns(v.flops(), sizeof(T) == 8);
+  TapRun<T> run(v, exec.threads_for(ns), source, weight, bias, out, accumulate, follow);
   run.prepare(exec.scratch<T>(0, Slot::shared_pack, run.weight_count()));
   exec.parallel(run.pack_items(), ns, [&](int64_t item, int) { run.pack(item); });
   exec.parallel(run.units(), ns, [&](int64_t unit, int worker) {
