@@ -289,14 +289,15 @@ Going Nodes::tell(int lane, Call c, bool asked, std::string difference) {
 void Nodes::count() {
   const int64_t sent = bytes();
   bytes_sent_ += sent - std::exchange(counted_bytes_, sent);
-  std::vector<double> waits(static_cast<size_t>(size()));
-  for (size_t r = 0; r < inner_->waited_for().size(); r++) waits[size_t(first_) + r] = inner_->waited_for()[r];
+  const std::span<const double> inside = inner_->waited_for();
   const std::span<const double> others = outer_ ? outer_->waited_for() : std::span<const double>();
-  for (size_t r = 0; r < others.size(); r++) waits[r] += others[r];
-  counted_waits_.resize(waits.size());
-  for (size_t r = 0; r < waits.size(); r++)
-    if (waits[r] > counted_waits_[r]) note_wait(int(r), waits[r] - counted_waits_[r]);
-  counted_waits_ = std::move(waits);
+  counted_waits_.resize(size_t(size()));
+  for (size_t r = 0; r < counted_waits_.size(); r++) {
+    const size_t place = r - size_t(first_);  // far beyond the node for ranks before it
+    const double now = (place < inside.size() ? inside[place] : 0) + (r < others.size() ? others[r] : 0);
+    if (now > counted_waits_[r]) note_wait(int(r), now - counted_waits_[r]);
+    counted_waits_[r] = now;
+  }
 }
 
 std::shared_ptr<Communicator> Nodes::split(int color, int key) {
