@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-SECONDS = 120
+SLOW = 10 if "THALWEG_SANITIZED" in os.environ else 1  # times that a process takes
+SECONDS = 120 * SLOW
 
 
 def environment(**more):

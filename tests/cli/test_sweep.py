@@ -9,7 +9,7 @@ import pytest
 from thalweg.cli.interrupt import Stopped
 from thalweg.cli.sweep import _signals
 
-from .processes import SECONDS, metrics, started, thalweg
+from .processes import SECONDS, SLOW, metrics, started, thalweg
 
 
 def rows(folder):
@@ -52,7 +52,7 @@ def test_a_signal_leaves_what_is_finished(tmp_path, number, code):
     limit = time.monotonic() + SECONDS
     while not (tmp_path / "some").exists() and time.monotonic() < limit:
         time.sleep(0.02)
-    time.sleep(0.3)
+    time.sleep(0.3 * SLOW)
     process.send_signal(number)
     out = process.communicate(timeout=SECONDS)[0]
     if process.returncode == 0:
