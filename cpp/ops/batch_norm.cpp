@@ -5,6 +5,7 @@
 //   batch_norm_backward_input   d_x through x, mean and variance
 //                               these three take {activation: "relu"}: y is then relu of the above and d_y that of the
 //                               relu; backward takes its sign from x again, so y need not be kept
+//                               {sync: "rank"}: with the rows of this rank alone
 // Shapes: x, y (..., C) with at least one leading axis; stats, sums (2, C); gamma, beta (C).
 // Sums over rows: two passes over a block in cache, blocks and shards merged in the tree of shards.h.
 #include "batch_norm_common.h"
@@ -59,7 +60,7 @@ Kernel kernel_moments(const Site& s) {
 
 Kernel kernel(const Site& s) {
   const Rows r = rows_of(s, s.in[0]);
-  need_two(r.count, "[batch_norm] ");
+  if (r.rows > 0 || !s.attrs.has(kSync)) need_two(r.count, "[batch_norm] ");
   return with_types(s, [&]<class N, class A>(N, A) {
     return normalise_kernel<N, A>(r, is_stored(s.in[0]), s.attrs.real("eps"), false, s.in.size() == 4);
   });
@@ -184,7 +185,8 @@ std::vector<Value> backward(Recorder& r, const Applied& n, std::span<const Value
   const Value sums = r.apply("batch_norm_backward_sums", with_affine({d_out[0], x, stats}), n.attrs);
   std::vector<Value> d{r.apply("batch_norm_backward_input", with_affine({d_out[0], x, stats, sums}), n.attrs), kNone};
   const Shape gamma{r.type(sums).shape[1]};
-  if (!gamma_beta.empty()) d.insert(d.end(), {row_of(r, sums, 1, gamma), row_of(r, sums, 0, gamma)});
+  const bool own = n.attrs.has(kSync);  // the sums over all ranks come with the other gradients then
+  if (!gamma_beta.empty()) d.insert(d.end(), {row_of(r, sums, 1, gamma, own), row_of(r, sums, 0, gamma, own)});
   return d;
 }
 
@@ -204,6 +206,7 @@ void register_batch_norm(Registry& r) {
          .leads = true,
          .cost = cost_of,
          .inplace = 1,
+         .own = 1u << 1,
          .activations = "relu",
          .bf16_in = 1,
          .bf16_out = 1});
@@ -211,6 +214,7 @@ void register_batch_norm(Registry& r) {
          .infer = infer_sums,
          .kernel = kernel_sums,
          .cost = cost_of,
+         .own = 1u << 2,
          .activations = "relu",
          .bf16_in = 3});
   r.add({.name = "batch_norm_backward_input",
@@ -219,6 +223,7 @@ void register_batch_norm(Registry& r) {
          .leads = true,
          .cost = cost_of,
          .inplace = 3,
+         .own = 1u << 2 | 1u << 3,
          .activations = "relu",
          .bf16_in = 3,
          .bf16_out = 1});

@@ -12,12 +12,12 @@ namespace thalweg::batch_norm {
 
 struct Rows {
   int64_t rows, channels, inner;  // matrix rows of this rank, matrix rows of one batch row
-  int64_t count;                  // matrix rows of all ranks
+  int64_t count;                  // matrix rows of all ranks; with {sync: "rank"} of this one
 };
 
 inline Rows rows_of(const Site& s, const Type& x) {
   Rows r{x.shape.rows(), x.shape.back(), x.shape.product(1, x.shape.rank() - 1), 0};
-  r.count = x.batched() ? s.rows_global * r.inner : r.rows;
+  r.count = x.batched() && !s.attrs.has(kSync) ? s.rows_global * r.inner : r.rows;
   return r;
 }
 

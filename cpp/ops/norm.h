@@ -22,12 +22,13 @@ inline void check_affine(const Inputs& in, size_t i, const Shape& expected, cons
 }
 
 // Row k of a (2, C) value, in the shape of a parameter.
-inline Value row_of(Recorder& r, Value sums, int64_t k, const Shape& shape) {
+inline Value row_of(Recorder& r, Value sums, int64_t k, const Shape& shape, bool own = false) {
   using Ints = std::vector<int64_t>;
   const int64_t channels = r.type(sums).shape[1];
-  const Value row =
-      r.apply("slice", {sums}, {{"begin", Ints{k, 0}}, {"end", Ints{k + 1, channels}}, {"step", Ints{1, 1}}});
-  return r.apply("reshape", {row}, {{"shape", shape.vector()}});
+  Attrs slice{{"begin", Ints{k, 0}}, {"end", Ints{k + 1, channels}}, {"step", Ints{1, 1}}};
+  Attrs reshape{{"shape", shape.vector()}};
+  if (own) slice.set(kSync, "rank"), reshape.set(kSync, "rank");
+  return r.apply("reshape", {r.apply("slice", {sums}, slice)}, reshape);
 }
 
 }  // namespace thalweg

@@ -98,6 +98,7 @@ struct Applied {  // a recorded node, as its backward rule sees it
 };
 
 inline constexpr char kToBf16[] = "to_bf16", kToFloat32[] = "to_float32";  // operators between ways of storing a value
+inline constexpr char kSync[] = "sync";            // the attribute of what ranks do without one another: "rank"
 inline constexpr char kPrecision[] = "precision";  // the attribute of products whose operands are rounded: "bf16"
 
 struct Operator {
@@ -114,6 +115,9 @@ struct Operator {
   Cost (*cost)(const Site&) = nullptr;  // null: one flop an output element, every tensor moved once
   uint32_t shape_only = 0;              // bit i: input i gives its shape only; its memory is not read
   uint32_t inplace = 0;                 // bit i: output 0 may take the memory of input i
+  // Bit i: where the attribute "sync" is there, as "rank", input i is what this rank has, not yet summed or merged over
+  // the ranks. Output 0 is the same part of a sum that input 0 is.
+  uint32_t own = 0;
   // An elementwise operator that the kernel applies to its result itself, told by the attribute "activation"; in a
   // backward operator: whose derivative it applies to d_y, input 0, first. Programs fuse the two (plan/fuse.h).
   const char* activations = "";

@@ -376,6 +376,7 @@ Operator mover(const char* name, decltype(Operator::infer) infer, decltype(Opera
           .cost = shape_only ? read_one_cost : move_cost,
           .shape_only = shape_only,
           .inplace = inplace,
+          .own = 1,
           .bf16_in = ~shape_only,
           .bf16_out = ~0u};
 }

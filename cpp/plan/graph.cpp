@@ -106,15 +106,16 @@ std::vector<Value> Graph::apply_all(const std::string& name, std::vector<Value> 
   if (!op) fail("there is no operator '", name, "'");
   const bool adds_partials = name == "add" && in.size() == 2 && type(in[0]).place == Placement::partial &&
                              type(in[1]).place == Placement::partial && type(in[0]).shape == type(in[1]).shape;
+  const uint32_t own = attrs.has(kSync) ? op->own : 0;
   std::vector<Type> types;
   for (size_t i = 0; i < in.size(); i++) {
-    if (!adds_partials && !(op->shape_only >> i & 1)) in[i] = complete(in[i]);
+    if (!adds_partials && !((op->shape_only | own) >> i & 1)) in[i] = complete(in[i]);
     types.push_back(type(in[i]));
     if (adds_partials) types.back().place = Placement::replicated;
   }
   const std::string where = text("[", op->title(), path_.empty() ? "" : " '" + path_ + "'", "] ");
   std::vector<Type> out = infer(*op, Inputs{types, attrs, where});
-  if (adds_partials) out[0].place = Placement::partial;
+  if (adds_partials || (own & 1 && types[0].place == Placement::partial)) out[0].place = Placement::partial;
   return append({op, name, std::move(in), {}, std::move(attrs), path_}, out);
 }
 

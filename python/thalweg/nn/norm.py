@@ -19,20 +19,30 @@ class BatchNorm(Module):
       training:   y = gamma (x - mean) / sqrt(var + eps) + beta, mean and biased var of the batch over all ranks
       evaluation: the same with running statistics, new = (1 - momentum) old + momentum batch
     running_var: "unbiased" (as torch) or "biased" variance enters the running one. affine=False leaves out gamma and
-    beta.
-    Raises: TypeError for what is no number; ValueError for eps < 0, momentum outside [0, 1], another running_var, or
-    one value per channel in training.
+    beta. sync="rank": each rank normalises by its own rows, and exchanges nothing that its step waits for in backward;
+    the result depends on the number of ranks then. The running statistics are those of all rows, on every rank.
+    Raises: TypeError for what is no number; ValueError for eps < 0, momentum outside [0, 1], another running_var or
+    sync, or one value per channel in training.
     Source: Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
     """
 
     def __init__(
-        self, *more: Any, momentum: float = 0.1, eps: float = 1e-5, affine: bool = True, running_var: str = "unbiased"
+        self,
+        *more: Any,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+        affine: bool = True,
+        running_var: str = "unbiased",
+        sync: str = "all",
     ) -> None:
         super().__init__()
         if more:
             raise TypeError(f"BatchNorm({', '.join(map(repr, more))}): the number of channels is inferred: BatchNorm()")
         if running_var not in ("unbiased", "biased"):
             raise ValueError(f"[BatchNorm] running_var is {running_var!r}, expected 'unbiased' or 'biased'")
+        if sync not in ("all", "rank"):
+            raise ValueError(f"[BatchNorm] sync is {sync!r}, expected 'all' or 'rank'")
+        self.sync = sync
         self.momentum = number(momentum, "BatchNorm", "momentum", 0, 1)
         self.eps = number(eps, "BatchNorm", "eps", 0)
         self.running_variance = running_var
@@ -47,7 +57,7 @@ class BatchNorm(Module):
         mean, var = self.running_mean.infer(channels), self.running_var.infer(channels)
         if not is_training():
             return ops.batch_norm_inference(x, mean, var, gamma, beta, eps=self.eps)
-        y, statistics = batch_norm_with_statistics(x, gamma, beta, eps=self.eps)
+        y, statistics = batch_norm_with_statistics(x, gamma, beta, eps=self.eps, sync=self.sync)
         new_mean, new_var = batch_norm_running(
             mean, var, statistics, x, momentum=self.momentum, unbiased=self.running_variance == "unbiased"
         )
@@ -61,6 +71,7 @@ class BatchNorm(Module):
             "eps": self.eps,
             "affine": self.gamma is not None,
             "running_var": self.running_variance,
+            **({"sync": self.sync} if self.sync != "all" else {}),
         }
 
 

@@ -24,11 +24,16 @@ def batch_norm(x: Array, gamma: Array | None = None, beta: Array | None = None, 
 
 
 def batch_norm_with_statistics(
-    x: Array, gamma: Array | None = None, beta: Array | None = None, *, eps: float = 1e-5
+    x: Array, gamma: Array | None = None, beta: Array | None = None, *, eps: float = 1e-5, sync: str = "all"
 ) -> tuple[Array, Array]:
-    """As batch_norm; returns (y, statistics), the latter (2, c): mean and sum of squared deviations."""
+    """As batch_norm; returns (y, statistics), the latter (2, c): mean and sum of squared deviations.
+
+    sync="rank": y is normalised by what the rank's own rows give. The statistics are those of all ranks either way.
+    """
     [x] = materialise([x], "batch_norm")
-    attrs = {"eps": number(eps, "batch_norm", "eps", 0)}
+    attrs: dict[str, Any] = {"eps": number(eps, "batch_norm", "eps", 0)}
+    if sync == "rank":
+        attrs["sync"] = sync
     statistics = one("moments", x)
     return apply("batch_norm", [x, statistics, *_affine(gamma, beta, "batch_norm")], attrs)[0], statistics
 
