@@ -69,6 +69,7 @@ int main(int argc, char** argv) {
       square(16, 27, 64, 192, 5),  square(16, 13, 192, 384, 3),       square(16, 13, 384, 256, 3),
       square(64, 16, 64, 128, 1),  // other kinds
       square(16, 56, 32, 32, 7),   square(32, 16, 128, 128, 3, 1, 4), square(32, 16, 128, 128, 3, 1, 128),
+      square(8, 56, 64, 64, 3, 2, 64), square(8, 56, 64, 64, 5, 1, 64),
   };
   return for_threads(argc, argv, [&](const Exec& exec) {
     for (const Conv& v : shapes) layer(exec, v);

@@ -33,11 +33,10 @@ class WeightRun {
                  tile_cost(run_, v.group_out()) < tile_cost(v.group_out(), run_);
     rows_ = lanes_out_ ? run_ : v.group_out();
     columns_ = lanes_out_ ? v.group_out() : run_;
-    if (depthwise_) rows_ = 1, columns_ = v.groups;
-    row_tiles_ = divide_up(rows_, kTileRows);
-    panel_ = depthwise_ ? kLaneTile<T> : kPanel<T>;
-    panels_ = divide_up(columns_, panel_);
-    blocks_ = depthwise_ ? v.kh * v.kw : v.groups * v.kh * (whole_rows_ ? 1 : v.kw);
+    if (depthwise_) rows_ = v.kh * v.kw, columns_ = v.groups;
+    row_tiles_ = divide_up(rows_, depthwise_ ? kLaneRows : kTileRows);
+    panels_ = divide_up(columns_, kPanel<T>);
+    blocks_ = depthwise_ ? 1 : v.groups * v.kh * (whole_rows_ ? 1 : v.kw);
     window_ = {v.h,
                v.w,
                v.c,
@@ -223,15 +222,17 @@ class WeightRun {
     w.end_leaf();
   }
 
+  int64_t tap_at(int64_t tap) const {  // in x
+    return (tap / v_.kw * v_.dilation_h * window_.cols + tap % v_.kw * v_.dilation_w) * v_.c;
+  }
   TileAt tile_at(int64_t t) const {
     const int64_t panel = t % panels_, block = t / panels_ % blocks_, row = t / panels_ / blocks_;
-    const int64_t j = panel * panel_, i = row * rows_ / row_tiles_, in = v_.group_in(), taps = v_.kh * v_.kw;
-    const int rows = int((row + 1) * rows_ / row_tiles_ - i), columns = int(std::min<int64_t>(panel_, columns_ - j));
-    const int64_t per_row = whole_rows_ && !depthwise_ ? 1 : v_.kw, group = depthwise_ ? 0 : block / (v_.kh * per_row);
-    const int64_t r = block / per_row % v_.kh, s = block % per_row;
-    const int64_t x = (r * v_.dilation_h * window_.cols + s * v_.dilation_w) * v_.c + group * in;
-    const int64_t y = group * v_.group_out(), w = y * taps * in + (r * v_.kw + s) * in;
-    if (depthwise_) return {x + j, j, w + j * taps, 0, taps, 1, columns};
+    const int64_t j = panel * kPanel<T>, i = row * rows_ / row_tiles_, in = v_.group_in(), taps = v_.kh * v_.kw;
+    const int rows = int((row + 1) * rows_ / row_tiles_ - i), columns = int(std::min<int64_t>(kPanel<T>, columns_ - j));
+    if (depthwise_) return {j, j, i + j * taps, 1, taps, rows, columns};
+    const int64_t per_row = whole_rows_ ? 1 : v_.kw, group = block / (v_.kh * per_row);
+    const int64_t tap = block / per_row % v_.kh * v_.kw + block % per_row;
+    const int64_t x = tap_at(tap) + group * in, y = group * v_.group_out(), w = (y * taps + tap) * in;
     if (lanes_out_) return {x + i, y + j, w + i + j * taps * in, 1, taps * in, rows, columns};
     return {x + j, y + i, w + j + i * taps * in, taps * in, 1, rows, columns};
   }
@@ -240,19 +241,22 @@ class WeightRun {
     const T *x = (copy_ ? halo : x_) + at.x, *y = d_y_ + at.d_y;
     const int64_t x_step = v_.stride_w * v_.c, y_step = v_.out;
     const bool x_first = lanes_out_ || depthwise_;
-    const TileCall<T> call{.a = x_first ? x : y,
-                           .a_step = x_first ? x_step : y_step,
-                           .b = x_first ? y : x,
-                           .b_step = x_first ? y_step : x_step,
-                           .segment = order_.segment,
-                           .first = order_.chain + first,
-                           .last = order_.chain + last,
-                           .stack = stack,
-                           .ahead = ahead.at,
-                           .ahead_lines = ahead.lines};
+    TileCall<T> call{.a = x_first ? x : y,
+                     .a_step = x_first ? x_step : y_step,
+                     .b = x_first ? y : x,
+                     .b_step = x_first ? y_step : x_step,
+                     .segment = order_.segment,
+                     .first = order_.chain + first,
+                     .last = order_.chain + last,
+                     .stack = stack,
+                     .ahead = ahead.at,
+                     .ahead_lines = ahead.lines};
     for (int64_t s = first; s < last; s++) ahead.at += order_.chain[s].segments * ahead.lines * kLineBytes;
-    if (depthwise_) lane_tile(call, at.columns);
-    else tile_function<T>(TileForm::columns, at.rows, int(divide_up(at.columns, kLanes<T>)))(call);
+    if (!depthwise_) return tile_function<T>(TileForm::columns, at.rows, int(divide_up(at.columns, kLanes<T>)))(call);
+    const T* row[kLaneRows];
+    for (int i = 0; i < at.rows; i++) row[i] = x + tap_at(at.d_w % (v_.kh * v_.kw) + i);
+    call.row = row;
+    lane_tile(call, at.rows, 0, at.columns);
   }
   void put(int64_t t, const T* sum) const {
     const TileAt at = tile_at(t);
@@ -269,7 +273,7 @@ class WeightRun {
   const T *x_, *d_y_;
   T* d_w_;
   bool accumulate_, depthwise_, whole_rows_, lanes_out_, copy_, split_ = false;
-  int64_t p_, q_, run_, rows_, columns_, row_tiles_, panel_, panels_, blocks_, group_, chunk_, chains_per_image_;
+  int64_t p_, q_, run_, rows_, columns_, row_tiles_, panels_, blocks_, group_, chunk_, chains_per_image_;
   int64_t run_images_ = 1, runs_ = 1, ranges_ = 1;
   Window window_;
   Run* part_ = nullptr;

@@ -152,17 +152,17 @@ class TapRun {
   }
 
   void run_depthwise(const Work& work, Walk at, int64_t pixels) const {
+    const int64_t tiles = divide_up(pixels, kLaneRows);
+    const T* row[kLaneRows];
+    T* out[kLaneRows];
     TileCall<T> call = call_of(work);
-    at.take(int(pixels), [&](int, int64_t from, int64_t to) {
-      for (int64_t j = 0; j < v_.groups; j += kLaneTile<T>) {
-        T* out = out_ + to + j;
-        call.a = source_ + from + j;
-        call.b = packed_ + j;
-        call.out = &out;
-        call.bias = bias_ ? bias_ + j : nullptr;
-        lane_tile(call, int(std::min<int64_t>(kLaneTile<T>, v_.groups - j)));
-      }
-    });
+    call.row = row, call.out = out, call.b = packed_, call.bias = bias_;
+    for (int64_t t = 0; t < tiles; t++) {
+      const int rows = int((t + 1) * pixels / tiles - t * pixels / tiles);
+      at.take(rows, [&](int i, int64_t from, int64_t to) { row[i] = source_ + from, out[i] = out_ + to; });
+      for (int64_t j = 0; j < v_.groups; j += kPanel<T>)
+        lane_tile(call, rows, j, int(std::min<int64_t>(kPanel<T>, v_.groups - j)));
+    }
   }
 
   const TapConv v_;

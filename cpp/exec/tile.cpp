@@ -6,10 +6,21 @@
 namespace thalweg {
 namespace {
 
-template <class T, int kRows, int kVectors>
+// kPart: of each vector only the first `columns` lanes are read and written.
+template <class T, int kRows, int kVectors, bool kPart>
 struct Tile {
   static constexpr int W = kLanes<T>;
+  const int columns;
   Vector<T> acc[kRows][kVectors];
+
+  TW_INLINE Vector<T> read(const T* p) const {
+    if constexpr (kPart) return load_first(p, columns);
+    else return load(p);
+  }
+  TW_INLINE void write(T* p, Vector<T> v) const {
+    if constexpr (kPart) store_first(p, v, columns);
+    else store(p, v);
+  }
 
   TW_INLINE void zero() {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] = Vector<T>{};
@@ -18,12 +29,12 @@ struct Tile {
   template <class At>
   TW_INLINE void add(At at) {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] =
-        load(at(i) + v * W) + acc[i][v];
+        read(at(i) + v * W) + acc[i][v];
   }
   template <class At>
   TW_INLINE void put(At at) const {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
-        store(at(i) + v * W, acc[i][v]);
+        write(at(i) + v * W, acc[i][v]);
   }
   template <class At>
   TW_INLINE void put_far(At at) const {
@@ -68,44 +79,45 @@ struct Tile {
       TW_UNROLL for (int u = 0; u < kSteps; u++) fma_splat(acc[i][0], at[u], bv[u]);
     }
   }
+  // A(i, k) is a vector: B alone is shared by the rows, and a load port of two is busy with A.
+  TW_INLINE void run_lanes(const T* const* row, int64_t a, int64_t a_step, const T* b, int64_t b_step, int64_t count) {
+    for (; count > 0; count--, a += a_step, b += b_step) {
+      Vector<T> bv[kVectors];
+      TW_UNROLL for (int v = 0; v < kVectors; v++) bv[v] = read(b + v * W);
+      TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
+          fma_to(acc[i][v], read(row[i] + a + v * W), bv[v]);
+    }
+  }
 };
 
 template <class T, TileForm form, int kRows, int kVectors>
 void run_tile(const TileCall<T>& c) {
+  constexpr bool kLanesForm = form == TileForm::lanes;
   const std::byte* ahead = c.ahead;
+  const int64_t column = kLanesForm ? c.column : 0;
   for (const Chain* s = c.first; s != c.last; s++) {
-    Tile<T, kRows, kVectors> t;
+    Tile<T, kRows, kVectors, kLanesForm && kVectors == 1> t{c.columns, {}};
     t.zero();
     for (const KSegment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
-      if constexpr (form == TileForm::rows) t.run_rows(c.row, g->a, c.b + g->b, c.b_step, g->count);
-      else {
+      if constexpr (form != TileForm::rows)
         for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
-        t.run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
-      }
+      if constexpr (form == TileForm::rows) t.run_rows(c.row, g->a, c.b + g->b, c.b_step, g->count);
+      else if constexpr (form == TileForm::columns) t.run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
+      else t.run_lanes(c.row, g->a + column, c.a_step, c.b + g->b + column, c.b_step, g->count);
     }
     T* slot = c.stack + s->slot * kTileSize<T>;
     for (int m = s->adds; m-- > 0;) t.add([=](int i) { return slot + m * kTileSize<T> + i * kPanel<T>; });
     if (s + 1 == c.last && c.out) {
       T* const* const out = c.out;
-      if (c.bias) t.add([b = c.bias](int) { return b; });
-      if (c.accumulate) t.add([=](int i) { return out[i]; });
-      if (c.far) t.put_far([=](int i) { return out[i]; });
-      else t.put([=](int i) { return out[i]; });
+      if (c.bias) t.add([b = c.bias + column](int) { return b; });
+      if (c.accumulate) t.add([=](int i) { return out[i] + column; });
+      if (c.far) t.put_far([=](int i) { return out[i] + column; });
+      else t.put([=](int i) { return out[i] + column; });
     } else {
       t.put([=](int i) { return slot + i * kPanel<T>; });
     }
   }
 }
-
-// How a vector or a number lies at any element address.
-template <class T, class V>
-struct Loose {
-  using Type = typename VectorOf<T>::Memory;
-};
-template <class T>
-struct Loose<T, T> {
-  using Type = T;
-};
 
 template <class T, TileForm form, int kVectors, int... kIndex>
 TileFunction<T> pick(int rows, std::integer_sequence<int, kIndex...>) {
@@ -114,46 +126,24 @@ TileFunction<T> pick(int rows, std::integer_sequence<int, kIndex...>) {
 }
 template <class T, TileForm form>
 TileFunction<T> pick(int rows, int vectors) {
-  constexpr std::make_integer_sequence<int, kTileRows> heights{};
+  constexpr std::make_integer_sequence<int, form == TileForm::lanes ? kLaneRows : kTileRows> heights{};
   return vectors == 1 ? pick<T, form, 1>(rows, heights) : pick<T, form, 2>(rows, heights);
-}
-
-// Channels first to first + count lanes of V, a vector or (for the last few channels) a number.
-template <class T, class V, int kCount>
-void run_lanes(const TileCall<T>& c, int first) {
-  constexpr int W = sizeof(V) / sizeof(T);
-  auto read = [](const T* p, int i) { return *reinterpret_cast<const typename Loose<T, V>::Type*>(p + i * W); };
-  auto write = [](T* p, int i, V v) { *reinterpret_cast<typename Loose<T, V>::Type*>(p + i * W) = v; };
-  for (const Chain* s = c.first; s != c.last; s++) {
-    V acc[kCount] = {};
-    for (const KSegment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
-      const T *a = c.a + g->a + first, *b = c.b + g->b + first;
-      for (int64_t k = 0; k < g->count; k++, a += c.a_step, b += c.b_step)
-        TW_UNROLL for (int i = 0; i < kCount; i++) acc[i] = fma(read(a, i), read(b, i), acc[i]);
-    }
-    T* slot = c.stack + s->slot * kTileSize<T> + first;
-    const bool out = s + 1 == c.last && c.out;
-    T* to = out ? c.out[0] + first : slot;
-    TW_UNROLL for (int i = 0; i < kCount; i++) {
-      for (int m = s->adds; m-- > 0;) acc[i] = read(slot + m * kTileSize<T>, i) + acc[i];
-      if (out && c.bias) acc[i] = read(c.bias + first, i) + acc[i];
-      if (out && c.accumulate) acc[i] = read(to, i) + acc[i];
-      write(to, i, acc[i]);
-    }
-  }
 }
 
 }  // namespace
 
 template <class T>
-void lane_tile(const TileCall<T>& c, int n) {
-  int j = 0;
-  if (n == kLaneTile<T>) return run_lanes<T, Vector<T>, 4>(c, 0);
-  for (; j + kLanes<T> <= n; j += kLanes<T>) run_lanes<T, Vector<T>, 1>(c, j);
-  for (; j < n; j++) run_lanes<T, T, 1>(c, j);
+void lane_tile(TileCall<T> c, int rows, int64_t column, int n) {
+  const int vectors = n == kPanel<T> ? kTileVectors : 1, most = vectors * kLanes<T>;
+  const TileFunction<T> run = pick<T, TileForm::lanes>(rows, vectors);
+  c.column = column;
+  for (int j = 0; j < n; j += most, c.column += most, c.stack += most) {
+    c.columns = std::min(most, n - j);
+    run(c);
+  }
 }
-template void lane_tile(const TileCall<float>&, int);
-template void lane_tile(const TileCall<double>&, int);
+template void lane_tile(TileCall<float>, int, int64_t, int);
+template void lane_tile(TileCall<double>, int, int64_t, int);
 
 template <class T>
 TileFunction<T> tile_function(TileForm form, int rows, int vectors) {
