@@ -9,6 +9,7 @@
 #include "halo.h"
 #include "matmul.h"
 #include "tile.h"
+#include "tile_depthwise.h"
 
 namespace thalweg {
 namespace {
@@ -34,8 +35,11 @@ class WeightRun {
     rows_ = lanes_out_ ? run_ : v.group_out();
     columns_ = lanes_out_ ? v.group_out() : run_;
     if (depthwise_) rows_ = v.kh * v.kw, columns_ = v.groups;
-    row_tiles_ = divide_up(rows_, depthwise_ ? kLaneRows : kTileRows);
-    panels_ = divide_up(columns_, kPanel<T>);
+    wide_tiles_ = divide_up(v.kw, kDepthSide);
+    row_tiles_ = depthwise_ ? divide_up(v.kh, kDepthSide) * wide_tiles_ : divide_up(rows_, kTileRows);
+    panel_ = depthwise_ ? kDepthPanel<T> : kPanel<T>;
+    slot_ = depthwise_ ? kDepthSize<T> : kTileSize<T>;
+    panels_ = divide_up(columns_, panel_);
     blocks_ = depthwise_ ? 1 : v.groups * v.kh * (whole_rows_ ? 1 : v.kw);
     window_ = {v.h,
                v.w,
@@ -61,7 +65,7 @@ class WeightRun {
 
   int64_t memory_bytes() const {
     return segment_bytes() + chain_bytes() + run_bytes() + image_bytes() +
-           (split_ ? max_runs() * tiles() * kTileSize<T> * int64_t(sizeof(T)) : 0);
+           (split_ ? max_runs() * tiles() * slot_ * int64_t(sizeof(T)) : 0);
   }
   void prepare(std::byte* memory) {
     auto* segment = reinterpret_cast<KSegment*>(memory);
@@ -79,7 +83,7 @@ class WeightRun {
 
   int64_t tiles() const { return blocks_ * row_tiles_ * panels_; }
   int64_t tasks() const { return runs_ * ranges_; }
-  int64_t stack_count() const { return order_.slots * kTileSize<T> * divide_up(tiles(), ranges_); }
+  int64_t stack_count() const { return order_.slots * slot_ * divide_up(tiles(), ranges_); }
   int64_t halo_count() const { return copy_ ? group_ * window_.count() + kPanel<T> : 0; }
   bool split() const { return split_; }
 
@@ -95,13 +99,12 @@ class WeightRun {
       Ahead ahead = ahead_of(next, std::min(part.last, next + group_), (end - begin) * (next - i) * p_);
       for (; chain < last; chain += chunk_)
         for (int64_t t = begin; t < end; t++)
-          run_tile(t, chain, std::min(last, chain + chunk_), halo, stack + (t - begin) * order_.slots * kTileSize<T>,
-                   ahead);
+          run_tile(t, chain, std::min(last, chain + chunk_), halo, stack + (t - begin) * order_.slots * slot_, ahead);
       chain = last;
     }
     for (int64_t t = begin; t < end; t++) {
-      const T* sum = stack + (t - begin) * order_.slots * kTileSize<T>;
-      if (split_) std::copy_n(sum, kTileSize<T>, partial(&part - part_, t));
+      const T* sum = stack + (t - begin) * order_.slots * slot_;
+      if (split_) std::copy_n(sum, slot_, partial(&part - part_, t));
       else put(t, sum);
     }
   }
@@ -109,7 +112,7 @@ class WeightRun {
   void merge(int64_t t, T* stack) const {
     int64_t run = 0;
     auto add = [&](int into, int from) {
-      for (int64_t i = 0; i < kTileSize<T>; i++) stack[into * kTileSize<T> + i] += stack[from * kTileSize<T> + i];
+      for (int64_t i = 0; i < slot_; i++) stack[into * slot_ + i] += stack[from * slot_ + i];
     };
     fold_tree(
         shards_.count(),
@@ -117,15 +120,13 @@ class WeightRun {
           const int64_t end = shard_runs(s) + run;
           fold_tree(
               end - run,
-              [&](int64_t, int inner) {
-                std::copy_n(partial(run++, t), kTileSize<T>, stack + (level + inner) * kTileSize<T>);
-              },
+              [&](int64_t, int inner) { std::copy_n(partial(run++, t), slot_, stack + (level + inner) * slot_); },
               [&](int into, int from) { add(level + into, level + from); });
         },
         add);
     put(t, stack);
   }
-  int64_t merge_count() const { return (tree_slots(shards_.count()) + tree_slots(v_.n)) * kTileSize<T>; }
+  int64_t merge_count() const { return (tree_slots(shards_.count()) + tree_slots(v_.n)) * slot_; }
 
  private:
   struct Run {  // images [first, last), chains [chain, last_chain)
@@ -133,7 +134,7 @@ class WeightRun {
   };
   struct TileAt {  // offsets of a tile's operands, and its place in d_w
     int64_t x, d_y, d_w, row_step, column_step;
-    int rows, columns;
+    int rows, columns, groups = 1;  // groups of rows: kernel rows of a depthwise tile
   };
 
   // Cycles a pixel, about.
@@ -166,7 +167,7 @@ class WeightRun {
   }
   int64_t run_bytes() const { return align_up(max_runs() * int64_t(sizeof(Run))); }
   int64_t image_bytes() const { return align_up((v_.n + 1) * int64_t(sizeof(int64_t))); }
-  T* partial(int64_t run, int64_t tile) const { return partial_ + (run * tiles() + tile) * kTileSize<T>; }
+  T* partial(int64_t run, int64_t tile) const { return partial_ + (run * tiles() + tile) * slot_; }
 
   void cut_tasks(int threads) {
     split_ = tiles() < kFewTiles && v_.n > 1;
@@ -222,17 +223,22 @@ class WeightRun {
     w.end_leaf();
   }
 
-  int64_t tap_at(int64_t tap) const {  // in x
-    return (tap / v_.kw * v_.dilation_h * window_.cols + tap % v_.kw * v_.dilation_w) * v_.c;
-  }
+  int64_t tap_at(int64_t r, int64_t s) const { return (r * v_.dilation_h * window_.cols + s * v_.dilation_w) * v_.c; }
   TileAt tile_at(int64_t t) const {
     const int64_t panel = t % panels_, block = t / panels_ % blocks_, row = t / panels_ / blocks_;
-    const int64_t j = panel * kPanel<T>, i = row * rows_ / row_tiles_, in = v_.group_in(), taps = v_.kh * v_.kw;
-    const int rows = int((row + 1) * rows_ / row_tiles_ - i), columns = int(std::min<int64_t>(kPanel<T>, columns_ - j));
-    if (depthwise_) return {j, j, i + j * taps, 1, taps, rows, columns};
+    const int64_t j = panel * panel_, i = row * rows_ / row_tiles_, in = v_.group_in(), taps = v_.kh * v_.kw;
+    const int rows = int((row + 1) * rows_ / row_tiles_ - i), columns = int(std::min<int64_t>(panel_, columns_ - j));
+    if (depthwise_) {
+      const int64_t high_tiles = row_tiles_ / wide_tiles_, high = row / wide_tiles_, wide = row % wide_tiles_;
+      const int64_t r = high * v_.kh / high_tiles, s = wide * v_.kw / wide_tiles_;
+      const int groups = int((high + 1) * v_.kh / high_tiles - r);
+      return {tap_at(r, s) + j, j,     j * taps + r * v_.kw + s, 1, taps, int((wide + 1) * v_.kw / wide_tiles_ - s),
+              columns,          groups};
+    }
     const int64_t per_row = whole_rows_ ? 1 : v_.kw, group = block / (v_.kh * per_row);
-    const int64_t tap = block / per_row % v_.kh * v_.kw + block % per_row;
-    const int64_t x = tap_at(tap) + group * in, y = group * v_.group_out(), w = (y * taps + tap) * in;
+    const int64_t r = block / per_row % v_.kh, s = block % per_row;
+    const int64_t x = tap_at(r, s) + group * in;
+    const int64_t y = group * v_.group_out(), w = y * taps * in + (r * v_.kw + s) * in;
     if (lanes_out_) return {x + i, y + j, w + i + j * taps * in, 1, taps * in, rows, columns};
     return {x + j, y + i, w + j + i * taps * in, taps * in, 1, rows, columns};
   }
@@ -240,32 +246,43 @@ class WeightRun {
     const TileAt at = tile_at(t);
     const T *x = (copy_ ? halo : x_) + at.x, *y = d_y_ + at.d_y;
     const int64_t x_step = v_.stride_w * v_.c, y_step = v_.out;
-    const bool x_first = lanes_out_ || depthwise_;
-    TileCall<T> call{.a = x_first ? x : y,
-                     .a_step = x_first ? x_step : y_step,
-                     .b = x_first ? y : x,
-                     .b_step = x_first ? y_step : x_step,
-                     .segment = order_.segment,
-                     .first = order_.chain + first,
-                     .last = order_.chain + last,
-                     .stack = stack,
-                     .ahead = ahead.at,
-                     .ahead_lines = ahead.lines};
-    for (int64_t s = first; s < last; s++) ahead.at += order_.chain[s].segments * ahead.lines * kLineBytes;
-    if (!depthwise_) return tile_function<T>(TileForm::columns, at.rows, int(divide_up(at.columns, kLanes<T>)))(call);
-    const T* row[kLaneRows];
-    for (int i = 0; i < at.rows; i++) row[i] = x + tap_at(at.d_w % (v_.kh * v_.kw) + i);
-    call.row = row;
-    lane_tile(call, at.rows, 0, at.columns);
+    const auto *from = order_.chain + first, *to = order_.chain + last, *const begin = ahead.at;
+    for (const Chain* s = from; s != to; s++) ahead.at += s->segments * ahead.lines * kLineBytes;
+    if (depthwise_) return run_depthwise(at, x, y, {order_.segment, from, last - first}, stack, {begin, ahead.lines});
+    const TileCall<T> call{.a = lanes_out_ ? x : y,
+                           .a_step = lanes_out_ ? x_step : y_step,
+                           .b = lanes_out_ ? y : x,
+                           .b_step = lanes_out_ ? y_step : x_step,
+                           .segment = order_.segment,
+                           .first = from,
+                           .last = to,
+                           .stack = stack,
+                           .ahead = begin,
+                           .ahead_lines = ahead.lines};
+    tile_function<T>(TileForm::columns, at.rows, int(divide_up(at.columns, kLanes<T>)))(call);
+  }
+  void run_depthwise(const TileAt& at, const T* x, const T* y, const SumOrder& order, T* stack, Ahead ahead) const {
+    const DepthwiseCall<T> call{.a = x,
+                                .a_group = tap_at(1, 0),
+                                .a_row = tap_at(0, 1),
+                                .a_step = v_.stride_w * v_.c,
+                                .b = y,
+                                .b_step = v_.out,
+                                .order = order,
+                                .stack = stack,
+                                .channels = at.columns,
+                                .ahead = ahead.at,
+                                .ahead_lines = ahead.lines};
+    depthwise_tile(call, at.groups, at.rows);
   }
   void put(int64_t t, const T* sum) const {
     const TileAt at = tile_at(t);
-    for (int i = 0; i < at.rows; i++)
-      for (int j = 0; j < at.columns; j++) {
-        T& to = d_w_[at.d_w + i * at.row_step + j * at.column_step];
-        const T s = sum[i * kPanel<T> + j];
-        to = accumulate_ ? to + s : s;
-      }
+    for (int g = 0; g < at.groups; g++)
+      for (int i = 0; i < at.rows; i++, sum += panel_)
+        for (int j = 0; j < at.columns; j++) {
+          T& to = d_w_[at.d_w + g * v_.kw + i * at.row_step + j * at.column_step];
+          to = accumulate_ ? to + sum[j] : sum[j];
+        }
   }
 
   const Conv v_;
@@ -273,7 +290,8 @@ class WeightRun {
   const T *x_, *d_y_;
   T* d_w_;
   bool accumulate_, depthwise_, whole_rows_, lanes_out_, copy_, split_ = false;
-  int64_t p_, q_, run_, rows_, columns_, row_tiles_, panels_, blocks_, group_, chunk_, chains_per_image_;
+  int64_t p_, q_, run_, rows_, columns_, row_tiles_, wide_tiles_, panel_, slot_, panels_, blocks_, group_, chunk_,
+      chains_per_image_;
   int64_t run_images_ = 1, runs_ = 1, ranges_ = 1;
   Window window_;
   Run* part_ = nullptr;

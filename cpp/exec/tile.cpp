@@ -6,21 +6,10 @@
 namespace thalweg {
 namespace {
 
-// kPart: of each vector only the first `columns` lanes are read and written.
-template <class T, int kRows, int kVectors, bool kPart>
+template <class T, int kRows, int kVectors>
 struct Tile {
   static constexpr int W = kLanes<T>;
-  const int columns;
   Vector<T> acc[kRows][kVectors];
-
-  TW_INLINE Vector<T> read(const T* p) const {
-    if constexpr (kPart) return load_first(p, columns);
-    else return load(p);
-  }
-  TW_INLINE void write(T* p, Vector<T> v) const {
-    if constexpr (kPart) store_first(p, v, columns);
-    else store(p, v);
-  }
 
   TW_INLINE void zero() {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] = Vector<T>{};
@@ -29,12 +18,12 @@ struct Tile {
   template <class At>
   TW_INLINE void add(At at) {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] =
-        read(at(i) + v * W) + acc[i][v];
+        load(at(i) + v * W) + acc[i][v];
   }
   template <class At>
   TW_INLINE void put(At at) const {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
-        write(at(i) + v * W, acc[i][v]);
+        store(at(i) + v * W, acc[i][v]);
   }
   template <class At>
   TW_INLINE void put_far(At at) const {
@@ -79,40 +68,29 @@ struct Tile {
       TW_UNROLL for (int u = 0; u < kSteps; u++) fma_splat(acc[i][0], at[u], bv[u]);
     }
   }
-  // A(i, k) is a vector: B alone is shared by the rows, and a load port of two is busy with A.
-  TW_INLINE void run_lanes(const T* const* row, int64_t a, int64_t a_step, const T* b, int64_t b_step, int64_t count) {
-    for (; count > 0; count--, a += a_step, b += b_step) {
-      Vector<T> bv[kVectors];
-      TW_UNROLL for (int v = 0; v < kVectors; v++) bv[v] = read(b + v * W);
-      TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
-          fma_to(acc[i][v], read(row[i] + a + v * W), bv[v]);
-    }
-  }
 };
 
 template <class T, TileForm form, int kRows, int kVectors>
 void run_tile(const TileCall<T>& c) {
-  constexpr bool kLanesForm = form == TileForm::lanes;
   const std::byte* ahead = c.ahead;
-  const int64_t column = kLanesForm ? c.column : 0;
   for (const Chain* s = c.first; s != c.last; s++) {
-    Tile<T, kRows, kVectors, kLanesForm && kVectors == 1> t{c.columns, {}};
+    Tile<T, kRows, kVectors> t;
     t.zero();
     for (const KSegment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
-      if constexpr (form != TileForm::rows)
-        for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
       if constexpr (form == TileForm::rows) t.run_rows(c.row, g->a, c.b + g->b, c.b_step, g->count);
-      else if constexpr (form == TileForm::columns) t.run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
-      else t.run_lanes(c.row, g->a + column, c.a_step, c.b + g->b + column, c.b_step, g->count);
+      else {
+        for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
+        t.run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
+      }
     }
     T* slot = c.stack + s->slot * kTileSize<T>;
     for (int m = s->adds; m-- > 0;) t.add([=](int i) { return slot + m * kTileSize<T> + i * kPanel<T>; });
     if (s + 1 == c.last && c.out) {
       T* const* const out = c.out;
-      if (c.bias) t.add([b = c.bias + column](int) { return b; });
-      if (c.accumulate) t.add([=](int i) { return out[i] + column; });
-      if (c.far) t.put_far([=](int i) { return out[i] + column; });
-      else t.put([=](int i) { return out[i] + column; });
+      if (c.bias) t.add([b = c.bias](int) { return b; });
+      if (c.accumulate) t.add([=](int i) { return out[i]; });
+      if (c.far) t.put_far([=](int i) { return out[i]; });
+      else t.put([=](int i) { return out[i]; });
     } else {
       t.put([=](int i) { return slot + i * kPanel<T>; });
     }
@@ -126,24 +104,11 @@ TileFunction<T> pick(int rows, std::integer_sequence<int, kIndex...>) {
 }
 template <class T, TileForm form>
 TileFunction<T> pick(int rows, int vectors) {
-  constexpr std::make_integer_sequence<int, form == TileForm::lanes ? kLaneRows : kTileRows> heights{};
+  constexpr std::make_integer_sequence<int, kTileRows> heights{};
   return vectors == 1 ? pick<T, form, 1>(rows, heights) : pick<T, form, 2>(rows, heights);
 }
 
 }  // namespace
-
-template <class T>
-void lane_tile(TileCall<T> c, int rows, int64_t column, int n) {
-  const int vectors = n == kPanel<T> ? kTileVectors : 1, most = vectors * kLanes<T>;
-  const TileFunction<T> run = pick<T, TileForm::lanes>(rows, vectors);
-  c.column = column;
-  for (int j = 0; j < n; j += most, c.column += most, c.stack += most) {
-    c.columns = std::min(most, n - j);
-    run(c);
-  }
-}
-template void lane_tile(TileCall<float>, int, int64_t, int);
-template void lane_tile(TileCall<double>, int, int64_t, int);
 
 template <class T>
 TileFunction<T> tile_function(TileForm form, int rows, int vectors) {

@@ -1,6 +1,5 @@
-// tile.h: the one register tile behind every product, dense, convolutional or depthwise, forward or gradient.
+// tile.h: the one register tile behind every product, dense or convolutional, forward or gradient.
 //   acc(i, j) = fma(A(i, k), B(k, j), acc(i, j))   for kTileRows rows i and kPanel columns j
-// In depthwise products, where each channel is a product of its own, A has columns too: A(i, k, j).
 // Which k follow each other, where a chain ends, and how finished chains are added is written down once per product in
 // a SumOrder, which all its tiles execute. It depends on the mathematics alone (shapes, shards), never on tiles,
 // so an output element has the same bits wherever it lies. An element is one lane of one accumulator.
@@ -19,7 +18,7 @@ template <class T>
 inline constexpr int kRowsWidth =  // elements between packed k of a row tile
     (kTileRows + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
 template <class T>
-inline constexpr int kTileSize = kTileRows * kPanel<T>;
+inline constexpr int kTileSize = kTileRows * kPanel<T>;  // numbers of a slot
 
 // A run of k with constant strides: a and b are element offsets of its first k.
 struct KSegment {
@@ -106,8 +105,8 @@ template <class T>
 struct TileCall {
   const T* const* row = nullptr;  // form rows:     A(i, k) = row[i][segment.a + k]
   const T* a = nullptr;           // form columns:  A(i, k) = a[segment.a + k a_step + i]
-  int64_t a_step = 0;             // form lanes:    A(i, k, j) = row[i][segment.a + k a_step + j]
-  const T* b = nullptr;           // B(k, j) = b[segment.b + k b_step + j]
+  int64_t a_step = 0;
+  const T* b = nullptr;  // B(k, j) = b[segment.b + k b_step + j]
   int64_t b_step = 0;
   const KSegment* segment = nullptr;
   const Chain *first = nullptr, *last = nullptr;  // chains [first, last)
@@ -116,26 +115,18 @@ struct TileCall {
   const T* bias = nullptr;           // + bias[j], where not null
   bool accumulate = false;           // + what out holds
   bool far = false;                  // past the caches: whole, aligned vectors
-  const std::byte* ahead = nullptr;  // not in form rows: read soon after; asked for, `ahead_lines` lines a segment
+  const std::byte* ahead = nullptr;  // form columns: read soon after; asked for, `ahead_lines` lines a segment
   int ahead_lines = 0;
-  int64_t column = 0;  // form lanes: the first column, in A, B, out and bias
-  int columns = 0;     // form lanes, one vector: how many columns
 };
 
 inline constexpr int64_t kLineBytes = 64;
 
-enum class TileForm { rows, columns, lanes };
+enum class TileForm { rows, columns };
 template <class T>
 using TileFunction = void (*)(const TileCall<T>&);
 // The tile of `rows` rows (1 to kTileRows) and `vectors` vectors of columns (1 to kTileVectors).
 template <class T>
 TileFunction<T> tile_function(TileForm form, int rows, int vectors);
-
-// Form lanes: the tile of `rows` rows (1 to kLaneRows) and the n <= kPanel columns from `column` on. Nothing behind the
-// last column is read or written. Its rows are pixels or taps; addresses of more of them exceed the registers.
-inline constexpr int kLaneRows = std::min(kTileRows, 9);
-template <class T>
-void lane_tile(TileCall<T>, int rows, int64_t column, int n);
 
 // A row of a finished sum on its way from a slot to C, where the tile itself cannot write: fewer columns than a vector,
 // or rows at uneven distances.
