@@ -20,6 +20,7 @@ constexpr int64_t kLowTile = 2 * kTileRows / 3;
 constexpr int64_t kFewTiles = 256;    // below, images are split
 constexpr int64_t kTasks = 4;         // a thread, at least
 constexpr int64_t kRangeTiles = 192;  // whose stacks lie about in L2
+constexpr int64_t kWholeImages = int64_t(1) << 40;
 
 template <class T>
 class WeightRun {
@@ -41,18 +42,13 @@ class WeightRun {
     slot_ = depthwise_ ? kDepthSize<T> : kTileSize<T>;
     panels_ = divide_up(columns_, panel_);
     blocks_ = depthwise_ ? 1 : v.groups * v.kh * (whole_rows_ ? 1 : v.kw);
-    window_ = {v.h,
-               v.w,
-               v.c,
-               -v.pad_top,
-               (p_ - 1) * v.stride_h + (v.kh - 1) * v.dilation_h + 1,
-               -v.pad_left,
-               (q_ - 1) * v.stride_w + (v.kw - 1) * v.dilation_w + 1};
+    const int64_t rows = window_rows(p_), cols = (q_ - 1) * v.stride_w + (v.kw - 1) * v.dilation_w + 1;
+    const int64_t panel = depthwise_ ? panel_ : v.c;
+    window_ = {v.h, v.w, v.c, -v.pad_top, rows, -v.pad_left, cols, panel, rows * cols * panel};
     // Whole vectors are read: at the end of x there must be something behind the last channels.
     const bool over = !depthwise_ && !lanes_out_ && columns_ % kLanes<T> != 0;
-    copy_ =
-        over || v.pad_top > 0 || v.pad_left > 0 || window_.rows > v.h + v.pad_top || window_.cols > v.w + v.pad_left;
-    if (!copy_) window_ = {v.h, v.w, v.c, 0, v.h, 0, v.w};
+    copy_ = depthwise_ || over || v.pad_top > 0 || v.pad_left > 0 || rows > v.h + v.pad_top || cols > v.w + v.pad_left;
+    if (!copy_) window_ = {v.h, v.w, v.c, 0, v.h, 0, v.w, v.c, v.h * v.w * v.c};
     const int64_t image_bytes = (window_.count() + p_ * q_ * v.out) * int64_t(sizeof(T));
     group_ = std::clamp<int64_t>(kGroupBytes / std::max<int64_t>(1, image_bytes), 1, std::max<int64_t>(1, v.n));
     chains_per_image_ = std::max<int64_t>(1, divide_up(p_ * q_, kKBlock));
@@ -60,6 +56,7 @@ class WeightRun {
     const int64_t near = divide_up(rows_, row_tiles_) <= kLowTile ? kNearBytes : group_ * image_bytes;
     chunk_ =
         std::max<int64_t>(1, std::min(near, 2 * kGroupBytes) * chains_per_image_ / std::max<int64_t>(1, image_bytes));
+    if (depthwise_ && image_bytes > kGroupBytes) cut_bands(image_bytes);
     cut_tasks(threads);
   }
 
@@ -73,7 +70,7 @@ class WeightRun {
     part_ = reinterpret_cast<Run*>(memory += chain_bytes());
     image_chain_ = reinterpret_cast<int64_t*>(memory += run_bytes());
     partial_ = reinterpret_cast<T*>(memory += image_bytes());
-    const int64_t x_step = v_.stride_w * v_.c, y_step = v_.out;
+    const int64_t x_step = v_.stride_w * window_.panel, y_step = v_.out;
     SumOrderWriter w(segment, chain, lanes_out_ || depthwise_ ? x_step : y_step,
                      lanes_out_ || depthwise_ ? y_step : x_step, kKBlock);
     if (split_) write_split(w);
@@ -93,14 +90,17 @@ class WeightRun {
     int64_t chain = part.chain;
     for (int64_t i = part.first; i < part.last || chain < part.last_chain; i += group_) {
       const int64_t next = std::min(part.last, i + group_);
-      for (int64_t g = i; g < next && copy_; g++)
-        copy_window(window_, x_ + g * v_.h * v_.w * v_.c, halo + (g - i) * window_.count());
       const int64_t last = next < part.last ? image_chain_[next] : part.last_chain;
-      Ahead ahead = ahead_of(next, std::min(part.last, next + group_), (end - begin) * (next - i) * p_);
-      for (; chain < last; chain += chunk_)
-        for (int64_t t = begin; t < end; t++)
-          run_tile(t, chain, std::min(last, chain + chunk_), halo, stack + (t - begin) * order_.slots * slot_, ahead);
-      chain = last;
+      for (int64_t band_end; chain < last; chain = band_end) {
+        band_end = std::min(last, chain + band_);
+        const Band band = band_at(i, next, chain, band_end);
+        const T* const x = copy_ ? copy_band(band, i, next, halo) : x_;
+        Ahead ahead = ahead_of_tiles(band, next, part.last, end - begin);
+        for (int64_t first = chain; first < band_end; first += chunk_)
+          for (int64_t t = begin; t < end; t++)
+            run_tile(t, first, std::min(band_end, first + chunk_), x, stack + (t - begin) * order_.slots * slot_,
+                     ahead);
+      }
     }
     for (int64_t t = begin; t < end; t++) {
       const T* sum = stack + (t - begin) * order_.slots * slot_;
@@ -145,17 +145,52 @@ class WeightRun {
     return tiles * (full * cost(kTileVectors) + (rest ? cost(rest) : 0));
   }
 
-  // What tiles ask for beside their own operands: d_y of the next images, as its first tile will read a few channels of
-  // every pixel, which the processor does not foresee.
-  struct Ahead {
-    const std::byte* at;
-    int lines;  // a segment
+  int64_t window_rows(int64_t rows) const { return (rows - 1) * v_.stride_h + (v_.kh - 1) * v_.dilation_h + 1; }
+  // Depthwise, large images: some chains of an image at a time, with the rows of x that they need.
+  void cut_bands(int64_t image_bytes) {
+    band_ = std::max<int64_t>(1, chains_per_image_ * kGroupBytes / image_bytes);
+    window_.rows = window_rows(std::min(p_, divide_up(band_ * kKBlock - 1, q_) + 1));
+    window_.panel_step = window_.rows * window_.cols * window_.panel;
+  }
+  struct Band {  // rows of outputs of images that pass together
+    int64_t begin, end, images;
+    int64_t rows() const { return images * (end - begin); }
   };
-  Ahead ahead_of(int64_t image, int64_t end, int64_t segments) const {
-    if (image >= end || segments == 0 || ranges_ > 1) return {};
-    const int64_t image_bytes = p_ * q_ * v_.out * int64_t(sizeof(T));
-    return {reinterpret_cast<const std::byte*>(d_y_) + image * image_bytes,
-            int(divide_up((end - image) * image_bytes, segments * kLineBytes))};
+  Band band_at(int64_t image, int64_t next, int64_t chain, int64_t last) const {
+    if (band_ == kWholeImages || image == next) return {0, p_, next - image};
+    auto pixel = [&](int64_t c) {  // empty shards have chains before and behind those of the image
+      return std::min(p_ * q_, std::clamp<int64_t>(c - image_chain_[image], 0, chains_per_image_) * kKBlock);
+    };
+    const int64_t begin = pixel(chain) / q_, end = divide_up(pixel(last), q_);
+    return {begin, end, pixel(chain) < pixel(last)};
+  }
+  // The band's x goes to `halo`. What the tiles read with it, and the processor does not foresee, comes in meanwhile.
+  // Returns where the first image's x would begin.
+  const T* copy_band(const Band& band, int64_t image, int64_t next, T* halo) const {
+    Window w = window_;
+    w.row0 += band.begin * v_.stride_h;
+    if (band_ != kWholeImages) w.rows = window_rows(band.end - band.begin);
+    Ahead ahead{};
+    if (depthwise_)
+      ahead = Ahead::of(d_y_ + (image * p_ + band.begin) * q_ * v_.out, band.rows() * q_ * v_.out,
+                        panels_ * v_.w * w.rows * band.images);
+    for (int64_t i = image; i < image + band.images; i++)
+      copy_window(w, x_ + i * v_.h * v_.w * v_.c, halo + (i - image) * w.count(), ahead);
+    return halo - band.begin * v_.stride_h * w.cols * w.panel;
+  }
+
+  // A step is a segment of a tile. Depthwise: kDepthSide pixels, x of the next band. Otherwise d_y of the next images,
+  // as its first tile will read a few channels of every pixel, which the processor does not foresee.
+  Ahead ahead_of_tiles(const Band& band, int64_t next, int64_t last, int64_t tiles) const {
+    if (ranges_ > 1) return {};
+    const int64_t images = std::min(last, next + group_) - next;
+    if (!depthwise_) return Ahead::of(d_y_ + next * p_ * q_ * v_.out, images * p_ * q_ * v_.out, tiles * band.rows());
+    const int64_t row = v_.w * v_.c, from = band_ == kWholeImages
+                                                ? next * v_.h
+                                                : (next - 1) * v_.h + std::min(v_.h, band.end * v_.stride_h);
+    const int64_t rows = band_ == kWholeImages ? images * v_.h : (band.end - band.begin) * v_.stride_h;
+    return Ahead::of(x_ + from * row, std::min(rows, last * v_.h - from) * row,
+                     tiles * band.rows() * divide_up(q_, kDepthSide));
   }
 
   int64_t shard_images(int64_t s) const { return shards_.offset[s + 1] - shards_.offset[s]; }
@@ -217,13 +252,15 @@ class WeightRun {
     const int64_t x = (copy_ ? place % group_ : image) * window_.count(), y = image * p_ * q_ * v_.out;
     const bool x_first = lanes_out_ || depthwise_;
     for (int64_t p = 0; p < p_; p++) {
-      const int64_t at_x = x + p * v_.stride_h * window_.cols * v_.c, at_y = y + p * q_ * v_.out;
+      const int64_t at_x = x + p * v_.stride_h * window_.cols * window_.panel, at_y = y + p * q_ * v_.out;
       w.add(x_first ? at_x : at_y, x_first ? at_y : at_x, q_);
     }
     w.end_leaf();
   }
 
-  int64_t tap_at(int64_t r, int64_t s) const { return (r * v_.dilation_h * window_.cols + s * v_.dilation_w) * v_.c; }
+  int64_t tap_at(int64_t r, int64_t s) const {
+    return (r * v_.dilation_h * window_.cols + s * v_.dilation_w) * window_.panel;
+  }
   TileAt tile_at(int64_t t) const {
     const int64_t panel = t % panels_, block = t / panels_ % blocks_, row = t / panels_ / blocks_;
     const int64_t j = panel * panel_, i = row * rows_ / row_tiles_, in = v_.group_in(), taps = v_.kh * v_.kw;
@@ -232,8 +269,14 @@ class WeightRun {
       const int64_t high_tiles = row_tiles_ / wide_tiles_, high = row / wide_tiles_, wide = row % wide_tiles_;
       const int64_t r = high * v_.kh / high_tiles, s = wide * v_.kw / wide_tiles_;
       const int groups = int((high + 1) * v_.kh / high_tiles - r);
-      return {tap_at(r, s) + j, j,     j * taps + r * v_.kw + s, 1, taps, int((wide + 1) * v_.kw / wide_tiles_ - s),
-              columns,          groups};
+      return {panel * window_.panel_step + tap_at(r, s),
+              j,
+              j * taps + r * v_.kw + s,
+              1,
+              taps,
+              int((wide + 1) * v_.kw / wide_tiles_ - s),
+              columns,
+              groups};
     }
     const int64_t per_row = whole_rows_ ? 1 : v_.kw, group = block / (v_.kh * per_row);
     const int64_t r = block / per_row % v_.kh, s = block % per_row;
@@ -242,13 +285,12 @@ class WeightRun {
     if (lanes_out_) return {x + i, y + j, w + i + j * taps * in, 1, taps * in, rows, columns};
     return {x + j, y + i, w + j + i * taps * in, taps * in, 1, rows, columns};
   }
-  void run_tile(int64_t t, int64_t first, int64_t last, const T* halo, T* stack, Ahead& ahead) const {
+  void run_tile(int64_t t, int64_t first, int64_t last, const T* x_base, T* stack, Ahead& ahead) const {
     const TileAt at = tile_at(t);
-    const T *x = (copy_ ? halo : x_) + at.x, *y = d_y_ + at.d_y;
-    const int64_t x_step = v_.stride_w * v_.c, y_step = v_.out;
-    const auto *from = order_.chain + first, *to = order_.chain + last, *const begin = ahead.at;
-    for (const Chain* s = from; s != to; s++) ahead.at += s->segments * ahead.lines * kLineBytes;
-    if (depthwise_) return run_depthwise(at, x, y, {order_.segment, from, last - first}, stack, {begin, ahead.lines});
+    const T *x = x_base + at.x, *y = d_y_ + at.d_y;
+    const int64_t x_step = v_.stride_w * window_.panel, y_step = v_.out;
+    const auto *from = order_.chain + first, *to = order_.chain + last;
+    if (depthwise_) return run_depthwise(at, x, y, {order_.segment, from, last - first}, stack, ahead);
     const TileCall<T> call{.a = lanes_out_ ? x : y,
                            .a_step = lanes_out_ ? x_step : y_step,
                            .b = lanes_out_ ? y : x,
@@ -257,15 +299,16 @@ class WeightRun {
                            .first = from,
                            .last = to,
                            .stack = stack,
-                           .ahead = begin,
+                           .ahead = ahead.at,
                            .ahead_lines = ahead.lines};
+    for (const Chain* s = from; s != to; s++) ahead.at += s->segments * ahead.lines * kLineBytes;
     tile_function<T>(TileForm::columns, at.rows, int(divide_up(at.columns, kLanes<T>)))(call);
   }
-  void run_depthwise(const TileAt& at, const T* x, const T* y, const SumOrder& order, T* stack, Ahead ahead) const {
+  void run_depthwise(const TileAt& at, const T* x, const T* y, const SumOrder& order, T* stack, Ahead& ahead) const {
     const DepthwiseCall<T> call{.a = x,
                                 .a_group = tap_at(1, 0),
                                 .a_row = tap_at(0, 1),
-                                .a_step = v_.stride_w * v_.c,
+                                .a_step = v_.stride_w * window_.panel,
                                 .b = y,
                                 .b_step = v_.out,
                                 .order = order,
@@ -273,7 +316,7 @@ class WeightRun {
                                 .channels = at.columns,
                                 .ahead = ahead.at,
                                 .ahead_lines = ahead.lines};
-    depthwise_tile(call, at.groups, at.rows);
+    ahead.at = depthwise_tile(call, at.groups, at.rows);
   }
   void put(int64_t t, const T* sum) const {
     const TileAt at = tile_at(t);
@@ -292,7 +335,7 @@ class WeightRun {
   bool accumulate_, depthwise_, whole_rows_, lanes_out_, copy_, split_ = false;
   int64_t p_, q_, run_, rows_, columns_, row_tiles_, wide_tiles_, panel_, slot_, panels_, blocks_, group_, chunk_,
       chains_per_image_;
-  int64_t run_images_ = 1, runs_ = 1, ranges_ = 1;
+  int64_t run_images_ = 1, runs_ = 1, ranges_ = 1, band_ = kWholeImages;  // of chains
   Window window_;
   Run* part_ = nullptr;
   int64_t* image_chain_ = nullptr;

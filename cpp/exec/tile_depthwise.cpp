@@ -87,13 +87,18 @@ struct DepthwiseTile {
     asm("" : "+r"(p));
     return p;
   }
-  TW_INLINE void run(const DepthwiseCall<T>& c, const T* a, const T* b, int64_t k) {
+  TW_INLINE void run(const DepthwiseCall<T>& c, const T* a, const T* b, int64_t k, const std::byte*& ahead) {
     constexpr int kSteps = kDepthSide;
     const int64_t group = c.a_group, row = c.a_row, step = c.a_step, b_step = c.b_step;
-    if (row == step)
-      for (; k >= kSteps; k -= kSteps, a += kSteps * step, b += kSteps * b_step)
+    for (; k > 0; k -= kSteps) {
+      for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
+      if (row == step && k >= kSteps) {
         multiply_window<kSteps>(a, group, step, b, b_step);
-    for (; k > 0; k--, a += step, b += b_step) multiply(a, group, row, b);
+        a += kSteps * step, b += kSteps * b_step;
+      } else {
+        for (int64_t n = std::min<int64_t>(k, kSteps); n > 0; n--, a += step, b += b_step) multiply(a, group, row, b);
+      }
+    }
   }
 };
 
@@ -104,8 +109,7 @@ TW_INLINE void run_panel(const DepthwiseCall<T>& c, int64_t j, int channels, con
   for (const Chain *s = c.order.chain, *last = s + c.order.chains; s != last; s++) {
     t.zero();
     for (const KSegment *g = c.order.segment + s->segment, *end = g + s->segments; g != end; g++) {
-      for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
-      t.run(c, c.a + g->a + j, c.b + g->b + j, g->count);
+      t.run(c, c.a + g->a + j, c.b + g->b + j, g->count, ahead);
     }
     T* const slot = c.stack + s->slot * kDepthSize<T> + j % kDepthPanel<T>;
     auto in_slot = [=](int g, int i) { return slot + (g * kRows + i) * kDepthPanel<T>; };
@@ -122,27 +126,29 @@ TW_INLINE void run_panel(const DepthwiseCall<T>& c, int64_t j, int channels, con
 }
 
 template <class T, int kGroups, int kRows>
-void run_tile(const DepthwiseCall<T>& c) {
+const std::byte* run_tile(const DepthwiseCall<T>& c) {
   const std::byte* ahead = c.ahead;
   int64_t j = 0;
   for (; j + kDepthPanel<T> <= c.channels; j += kDepthPanel<T>)
     run_panel<T, kGroups, kRows, kDepthVectors, false>(c, j, 0, ahead);
   for (; j < c.channels; j += kLanes<T>)
     run_panel<T, kGroups, kRows, 1, true>(c, j, int(std::min<int64_t>(kLanes<T>, c.channels - j)), ahead);
+  return ahead;
 }
 
 template <class T, int... kIndex>
-void run_tile(const DepthwiseCall<T>& c, int index, std::integer_sequence<int, kIndex...>) {
-  using Function = void (*)(const DepthwiseCall<T>&);
+const std::byte* run_tile(const DepthwiseCall<T>& c, int index, std::integer_sequence<int, kIndex...>) {
+  using Function = const std::byte* (*)(const DepthwiseCall<T>&);
   static constexpr Function table[] = {&run_tile<T, kIndex / kDepthSide + 1, kIndex % kDepthSide + 1>...};
-  table[index](c);
+  return table[index](c);
 }
 
 }  // namespace
 
 template <class T>
-void depthwise_tile(const DepthwiseCall<T>& c, int groups, int rows) {
-  run_tile<T>(c, (groups - 1) * kDepthSide + rows - 1, std::make_integer_sequence<int, kDepthSide * kDepthSide>());
+const std::byte* depthwise_tile(const DepthwiseCall<T>& c, int groups, int rows) {
+  return run_tile<T>(c, (groups - 1) * kDepthSide + rows - 1,
+                     std::make_integer_sequence<int, kDepthSide * kDepthSide>());
 }
 
 // Groups lie along the rows of the image and rows along its columns. Fewer than a tile has of either: an axis of one
@@ -178,8 +184,8 @@ void depthwise_pixels(DepthwiseCall<T> c, PixelAxis images, PixelAxis rows, Pixe
     }
 }
 
-template void depthwise_tile(const DepthwiseCall<float>&, int, int);
-template void depthwise_tile(const DepthwiseCall<double>&, int, int);
+template const std::byte* depthwise_tile(const DepthwiseCall<float>&, int, int);
+template const std::byte* depthwise_tile(const DepthwiseCall<double>&, int, int);
 template void depthwise_pixels(DepthwiseCall<float>, PixelAxis, PixelAxis, PixelAxis);
 template void depthwise_pixels(DepthwiseCall<double>, PixelAxis, PixelAxis, PixelAxis);
 

@@ -28,13 +28,13 @@ struct DepthwiseCall {
   int64_t out_group = 0, out_row = 0;
   const T* bias = nullptr;           // + bias[j], where not null
   bool accumulate = false;           // + what out holds
-  const std::byte* ahead = nullptr;  // read soon after; asked for, `ahead_lines` lines a segment
+  const std::byte* ahead = nullptr;  // read soon after; asked for, `ahead_lines` lines for kDepthSide k
   int ahead_lines = 0;
 };
 // The tile of `groups` groups of `rows` rows, for all channels, kDepthPanel at a time in the same slots. Nothing behind
-// the last channel is read or written.
+// the last channel is read or written. Returns where `ahead` has come to.
 template <class T>
-void depthwise_tile(const DepthwiseCall<T>&, int groups, int rows);
+const std::byte* depthwise_tile(const DepthwiseCall<T>&, int groups, int rows);
 
 // An axis of pixels: how many, and how far apart they lie in A and out.
 struct PixelAxis {
