@@ -94,7 +94,7 @@ class WeightRun {
       for (int64_t band_end; chain < last; chain = band_end) {
         band_end = std::min(last, chain + band_);
         const Band band = band_at(i, next, chain, band_end);
-        const T* const x = copy_ ? copy_band(band, i, next, halo) : x_;
+        const T* const x = copy_ ? copy_band(band, i, halo) : x_;
         Ahead ahead = ahead_of_tiles(band, next, part.last, end - begin);
         for (int64_t first = chain; first < band_end; first += chunk_)
           for (int64_t t = begin; t < end; t++)
@@ -166,7 +166,7 @@ class WeightRun {
   }
   // The band's x goes to `halo`. What the tiles read with it, and the processor does not foresee, comes in meanwhile.
   // Returns where the first image's x would begin.
-  const T* copy_band(const Band& band, int64_t image, int64_t next, T* halo) const {
+  const T* copy_band(const Band& band, int64_t image, T* halo) const {
     Window w = window_;
     w.row0 += band.begin * v_.stride_h;
     if (band_ != kWholeImages) w.rows = window_rows(band.end - band.begin);
@@ -262,28 +262,29 @@ class WeightRun {
     return (r * v_.dilation_h * window_.cols + s * v_.dilation_w) * window_.panel;
   }
   TileAt tile_at(int64_t t) const {
+    if (depthwise_) return depthwise_tile_at(t / row_tiles_, t % row_tiles_);
     const int64_t panel = t % panels_, block = t / panels_ % blocks_, row = t / panels_ / blocks_;
     const int64_t j = panel * panel_, i = row * rows_ / row_tiles_, in = v_.group_in(), taps = v_.kh * v_.kw;
     const int rows = int((row + 1) * rows_ / row_tiles_ - i), columns = int(std::min<int64_t>(panel_, columns_ - j));
-    if (depthwise_) {
-      const int64_t high_tiles = row_tiles_ / wide_tiles_, high = row / wide_tiles_, wide = row % wide_tiles_;
-      const int64_t r = high * v_.kh / high_tiles, s = wide * v_.kw / wide_tiles_;
-      const int groups = int((high + 1) * v_.kh / high_tiles - r);
-      return {panel * window_.panel_step + tap_at(r, s),
-              j,
-              j * taps + r * v_.kw + s,
-              1,
-              taps,
-              int((wide + 1) * v_.kw / wide_tiles_ - s),
-              columns,
-              groups};
-    }
     const int64_t per_row = whole_rows_ ? 1 : v_.kw, group = block / (v_.kh * per_row);
     const int64_t r = block / per_row % v_.kh, s = block % per_row;
     const int64_t x = tap_at(r, s) + group * in;
     const int64_t y = group * v_.group_out(), w = y * taps * in + (r * v_.kw + s) * in;
     if (lanes_out_) return {x + i, y + j, w + i + j * taps * in, 1, taps * in, rows, columns};
     return {x + j, y + i, w + j + i * taps * in, taps * in, 1, rows, columns};
+  }
+  TileAt depthwise_tile_at(int64_t panel, int64_t tile) const {
+    const int64_t high_tiles = row_tiles_ / wide_tiles_, high = tile / wide_tiles_, wide = tile % wide_tiles_;
+    const int64_t r = high * v_.kh / high_tiles, s = wide * v_.kw / wide_tiles_, taps = v_.kh * v_.kw,
+                  j = panel * panel_;
+    return {.x = panel * window_.panel_step + tap_at(r, s),
+            .d_y = j,
+            .d_w = j * taps + r * v_.kw + s,
+            .row_step = 1,
+            .column_step = taps,
+            .rows = int((wide + 1) * v_.kw / wide_tiles_ - s),
+            .columns = int(std::min(panel_, columns_ - j)),
+            .groups = int((high + 1) * v_.kh / high_tiles - r)};
   }
   void run_tile(int64_t t, int64_t first, int64_t last, const T* x_base, T* stack, Ahead& ahead) const {
     const TileAt at = tile_at(t);

@@ -104,7 +104,6 @@ struct DepthwiseTile {
 
 template <class T, int kGroups, int kRows, int kVectors, bool kPart>
 TW_INLINE void run_panel(const DepthwiseCall<T>& c, int64_t j, int channels, const std::byte*& ahead) {
-  constexpr int W = kLanes<T>;
   DepthwiseTile<T, kGroups, kRows, kVectors, kPart> t{channels, {}};
   for (const Chain *s = c.order.chain, *last = s + c.order.chains; s != last; s++) {
     t.zero();
