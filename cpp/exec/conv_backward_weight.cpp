@@ -20,6 +20,7 @@ constexpr int64_t kLowTile = 2 * kTileRows / 3;
 constexpr int64_t kFewTiles = 256;    // below, images are split
 constexpr int64_t kTasks = 4;         // a thread, at least
 constexpr int64_t kRangeTiles = 192;  // whose stacks lie about in L2
+constexpr int kMostLines = 10;        // memory delivers no more of them in the time of a depthwise step
 constexpr int64_t kWholeImages = int64_t(1) << 40;
 
 template <class T>
@@ -44,11 +45,11 @@ class WeightRun {
     blocks_ = depthwise_ ? 1 : v.groups * v.kh * (whole_rows_ ? 1 : v.kw);
     const int64_t rows = window_rows(p_), cols = (q_ - 1) * v.stride_w + (v.kw - 1) * v.dilation_w + 1;
     const int64_t panel = depthwise_ ? panel_ : v.c;
-    window_ = {v.h, v.w, v.c, -v.pad_top, rows, -v.pad_left, cols, panel, rows * cols * panel};
+    window_ = {v.h, v.w, v.c, -v.pad_top, rows, -v.pad_left, cols, panel, rows * cols * panel, 0, v.c};
     // Whole vectors are read: at the end of x there must be something behind the last channels.
     const bool over = !depthwise_ && !lanes_out_ && columns_ % kLanes<T> != 0;
     copy_ = depthwise_ || over || v.pad_top > 0 || v.pad_left > 0 || rows > v.h + v.pad_top || cols > v.w + v.pad_left;
-    if (!copy_) window_ = {v.h, v.w, v.c, 0, v.h, 0, v.w, v.c, v.h * v.w * v.c};
+    if (!copy_) window_ = {v.h, v.w, v.c, 0, v.h, 0, v.w, v.c, v.h * v.w * v.c, 0, v.c};
     const int64_t image_bytes = (window_.count() + p_ * q_ * v.out) * int64_t(sizeof(T));
     group_ = std::clamp<int64_t>(kGroupBytes / std::max<int64_t>(1, image_bytes), 1, std::max<int64_t>(1, v.n));
     chains_per_image_ = std::max<int64_t>(1, divide_up(p_ * q_, kKBlock));
@@ -94,7 +95,7 @@ class WeightRun {
       for (int64_t band_end; chain < last; chain = band_end) {
         band_end = std::min(last, chain + band_);
         const Band band = band_at(i, next, chain, band_end);
-        const T* const x = copy_ ? copy_band(band, i, halo) : x_;
+        const T* const x = copy_ ? copy_band(band, i, begin, end, halo) : x_;
         Ahead ahead = ahead_of_tiles(band, next, part.last, end - begin);
         for (int64_t first = chain; first < band_end; first += chunk_)
           for (int64_t t = begin; t < end; t++)
@@ -164,14 +165,15 @@ class WeightRun {
     const int64_t begin = pixel(chain) / q_, end = divide_up(pixel(last), q_);
     return {begin, end, pixel(chain) < pixel(last)};
   }
-  // The band's x goes to `halo`. What the tiles read with it, and the processor does not foresee, comes in meanwhile.
-  // Returns where the first image's x would begin.
-  const T* copy_band(const Band& band, int64_t image, T* halo) const {
+  // The band's x goes to `halo`, for tiles [begin, end). What the tiles read with it, and the processor does not
+  // foresee, comes in meanwhile. Returns where the first image's x would begin.
+  const T* copy_band(const Band& band, int64_t image, int64_t begin, int64_t end, T* halo) const {
     Window w = window_;
     w.row0 += band.begin * v_.stride_h;
     if (band_ != kWholeImages) w.rows = window_rows(band.end - band.begin);
+    if (depthwise_) w.first = begin / row_tiles_ * panel_, w.last = std::min(v_.c, divide_up(end, row_tiles_) * panel_);
     Ahead ahead{};
-    if (depthwise_)
+    if (depthwise_ && ranges_ == 1)
       ahead = Ahead::of(d_y_ + (image * p_ + band.begin) * q_ * v_.out, band.rows() * q_ * v_.out,
                         panels_ * v_.w * w.rows * band.images);
     for (int64_t i = image; i < image + band.images; i++)
@@ -189,8 +191,10 @@ class WeightRun {
                                                 ? next * v_.h
                                                 : (next - 1) * v_.h + std::min(v_.h, band.end * v_.stride_h);
     const int64_t rows = band_ == kWholeImages ? images * v_.h : (band.end - band.begin) * v_.stride_h;
-    return Ahead::of(x_ + from * row, std::min(rows, last * v_.h - from) * row,
-                     tiles * band.rows() * divide_up(q_, kDepthSide));
+    Ahead ahead = Ahead::of(x_ + from * row, std::min(rows, last * v_.h - from) * row,
+                            tiles * band.rows() * divide_up(q_, kDepthSide));
+    ahead.lines = std::min(ahead.lines, kMostLines);
+    return ahead;
   }
 
   int64_t shard_images(int64_t s) const { return shards_.offset[s + 1] - shards_.offset[s]; }

@@ -15,6 +15,7 @@ struct Window {
   int64_t h, w, c;
   int64_t row0, rows, col0, cols;
   int64_t panel, panel_step;
+  int64_t first, last;  // channels to copy, `first` that of a panel
   int64_t count() const { return (c + panel - 1) / panel * panel_step; }
 };
 
@@ -66,14 +67,14 @@ inline void copy_window(const Window& v, const T* image, T* to, Ahead& ahead) {
   const int64_t left = std::min(v.cols, std::max<int64_t>(0, -v.col0)), begin = std::max<int64_t>(0, v.col0);
   const int64_t inside = std::max<int64_t>(0, std::min(v.w, v.col0 + v.cols) - begin), right = v.cols - left - inside;
   for (int64_t r = v.row0; r < v.row0 + v.rows; r++, to += v.cols * v.panel) {
-    T* at = to;
-    for (int64_t j = 0; j < v.c; j += v.panel, at += v.panel_step) {
+    T* at = to + v.first / v.panel * v.panel_step;
+    for (int64_t j = v.first; j < v.last; j += v.panel, at += v.panel_step) {
       if (r < 0 || r >= v.h || inside == 0) {
         std::fill_n(at, v.cols * v.panel, T(0));
         continue;
       }
       std::fill_n(at, left * v.panel, T(0));
-      halo_detail::copy_pixels(image + (r * v.w + begin) * v.c + j, v.c, inside, std::min(v.panel, v.c - j), v.panel,
+      halo_detail::copy_pixels(image + (r * v.w + begin) * v.c + j, v.c, inside, std::min(v.panel, v.last - j), v.panel,
                                at + left * v.panel, ahead);
       std::fill_n(at + (left + inside) * v.panel, right * v.panel, T(0));
     }

@@ -8,7 +8,7 @@
 
 namespace thalweg {
 
-inline constexpr int kDepthSide = 3;
+inline constexpr int kDepthSide = kVectorBytes > 16 ? 3 : 2;
 inline constexpr int kDepthVectors = kRegisters / 16;
 template <class T>
 inline constexpr int kDepthPanel = kDepthVectors * kLanes<T>;  // channels at a time
