@@ -3,6 +3,8 @@
 // pixels. A task is a range of tiles of d_w over a run of images. Images pass in groups that stay in L2; every tile
 // keeps the stack of its tree from group to group. When d_w has few tiles, images are split into runs (aligned subtrees
 // of a shard) with partial results of their own, which fold in the same tree at the end.
+// Depthwise, a tile is a block of taps for a panel of channels (tile_depthwise.h); x is copied panel by panel, of large
+// images a band of rows at a time.
 #include "../tensor/arena.h"
 #include "conv.h"
 #include "conv_taps.h"
@@ -17,11 +19,11 @@ namespace {
 constexpr int64_t kGroupBytes = 256 << 10;  // of x and d_y at a time
 constexpr int64_t kNearBytes = 40 << 10;    // of these that all low tiles pass first: L1
 constexpr int64_t kLowTile = 2 * kTileRows / 3;
-constexpr int64_t kFewTiles = 256;    // below, images are split
-constexpr int64_t kTasks = 4;         // a thread, at least
-constexpr int64_t kRangeTiles = 192;  // whose stacks lie about in L2
-constexpr int kMostLines = 10;        // memory delivers no more of them in the time of a depthwise step
-constexpr int64_t kWholeImages = int64_t(1) << 40;
+constexpr int64_t kFewTiles = 256;                  // below, images are split
+constexpr int64_t kTasks = 4;                       // a thread, at least
+constexpr int64_t kRangeTiles = 192;                // whose stacks lie about in L2
+constexpr int kMostLines = 10;                      // memory delivers no more of them in the time of a depthwise step
+constexpr int64_t kWholeImages = int64_t(1) << 40;  // chains of a band
 
 template <class T>
 class WeightRun {

@@ -1,7 +1,7 @@
 // conv_taps.cpp: pixels are the rows of the register tile; their taps are read where they lie, by row pointers.
 // Work is cut into units of a few images or a band of rows, whose source stays in L2; a unit into regions (the
 // interior, edges, corners) whose pixels have the same taps inside the image: nothing is padded, copied or multiplied
-// by zero.
+// by zero. Depthwise, both the pixels of a tile and its channels are many (tile_depthwise.h).
 #include "conv_taps.h"
 
 #include "conv_lanes.h"

@@ -22,7 +22,7 @@ struct Window {
 // Memory that is read soon after, asked for in steps.
 struct Ahead {
   const std::byte* at = nullptr;
-  int lines = 0;  // a step
+  int lines = 0;  // of a step
   template <class T>
   static Ahead of(const T* from, int64_t count, int64_t steps) {
     if (count <= 0 || steps <= 0) return {};

@@ -107,9 +107,8 @@ TW_INLINE void run_panel(const DepthwiseCall<T>& c, int64_t j, int channels, con
   DepthwiseTile<T, kGroups, kRows, kVectors, kPart> t{channels, {}};
   for (const Chain *s = c.order.chain, *last = s + c.order.chains; s != last; s++) {
     t.zero();
-    for (const KSegment *g = c.order.segment + s->segment, *end = g + s->segments; g != end; g++) {
+    for (const KSegment *g = c.order.segment + s->segment, *end = g + s->segments; g != end; g++)
       t.run(c, c.a + g->a + j, c.b + g->b + j, g->count, ahead);
-    }
     T* const slot = c.stack + s->slot * kDepthSize<T> + j % kDepthPanel<T>;
     auto in_slot = [=](int g, int i) { return slot + (g * kRows + i) * kDepthPanel<T>; };
     for (int m = s->adds; m-- > 0;) t.add([=](int g, int i) { return in_slot(g, i) + m * kDepthSize<T>; });
@@ -150,8 +149,8 @@ const std::byte* depthwise_tile(const DepthwiseCall<T>& c, int groups, int rows)
                      std::make_integer_sequence<int, kDepthSide * kDepthSide>());
 }
 
-// Groups lie along the rows of the image and rows along its columns. Fewer than a tile has of either: an axis of one
-// pixel gives its place to one that has more, and a single line is cut into kDepthSide parallel ones.
+// Groups lie along the rows of the image, rows along its columns. An axis of one pixel gives its place to one that has
+// more; a single line is cut into kDepthSide parallel ones.
 template <class T>
 void depthwise_pixels(DepthwiseCall<T> c, PixelAxis images, PixelAxis rows, PixelAxis cols) {
   if (rows.count == 1) std::swap(images, rows);
