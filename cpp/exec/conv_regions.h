@@ -25,6 +25,8 @@ template <class F>
 void each_stretch(const TapAxis& tap, int64_t step, int64_t extent, int64_t begin, int64_t end, F f) {
   while (begin < end) {
     Stretch s = stretch_at(tap, step, extent, begin);
+    if (s.first == 0 && s.last == tap.count)  // so have all before the last tap leaves the image
+      s.end = std::clamp(divide_up(extent - tap.offset - (tap.count - 1) * tap.offset_step, step), s.end, end);
     while (s.end < end && stretch_at(tap, step, extent, s.end).same_taps(s)) s.end++;
     f(s);
     begin = s.end;
@@ -44,17 +46,26 @@ void each_region(const TapConv& v, int64_t begin, int64_t end, F f) {
   });
 }
 
+// The pieces into which runs of k are cut (SumOrder), or 0 where runs are long or a rest would remain.
+inline constexpr int64_t kShortRun = 30, kLeastPiece = 3;
+inline int region_piece(const TapConv& v, const Region& region) {
+  const bool joined = v.tap_w.offset_step * v.in_c == v.group_in;  // neighbouring taps
+  const int64_t run = v.group_in * (joined ? region.wide.last - region.wide.first : 1);
+  if (run > kShortRun) return 0;
+  return run % 4 == 0 ? 4 : run % 3 == 0 && v.k() <= kKBlock ? 3 : 0;
+}
+
 // K of the pixels of a region, in `memory` of region_bytes. `a` counts from the first tap inside the image, in units of
 // a_step an element; `b` from the first of all taps.
-inline int64_t region_segments(const TapConv& v) { return v.taps() + v.k() / kKBlock + 1; }
+inline int64_t region_segments(const TapConv& v) { return v.taps() + v.k() / kLeastPiece + v.k() / kKBlock + 1; }
 inline int64_t region_bytes(const TapConv& v) {
   return region_segments(v) * int64_t(sizeof(KSegment)) + (v.k() / kKBlock + 1) * int64_t(sizeof(Chain));
 }
-inline SumOrder region_order(const TapConv& v, const Region& region, int64_t a_step, int64_t b_step,
-                             std::byte* memory) {
+inline SumOrder region_order(const TapConv& v, const Region& region, int64_t a_step, int64_t b_step, std::byte* memory,
+                             int piece = 0) {
   const Stretch &high = region.high, &wide = region.wide;
   auto* segment = reinterpret_cast<KSegment*>(memory);
-  SumOrderWriter w(segment, reinterpret_cast<Chain*>(segment + region_segments(v)), a_step, b_step, kKBlock);
+  SumOrderWriter w(segment, reinterpret_cast<Chain*>(segment + region_segments(v)), a_step, b_step, kKBlock, piece);
   w.begin_leaf(0, 1);
   for (int64_t r = 0; r < v.tap_h.count; r++)
     for (int64_t s = 0; s < v.tap_w.count; s++) {
@@ -75,12 +86,35 @@ struct Walk {
   void take(int n, F f) {
     for (int i = 0; i < n;) {
       const int run = int(std::min<int64_t>(n - i, cols - col));
-      for (const int end = i + run; i < end; i++, source += source_col, out += out_col) f(i, source, out);
-      if ((col += run) < cols) return;
-      col = 0, source += source_row, out += out_row;
-      if (++row < rows) continue;
-      row = 0, source += source_image, out += out_image;
+      for (int j = 0; j < run; j++) f(i + j, source + j * source_col, out + j * out_col);
+      i += run;
+      pass(run);
     }
+  }
+  // The addresses of the next n pixels. Runs are written in whole pieces, which the compiler turns into vectors: both
+  // arrays have room for kTileRows more.
+  template <class T>
+  void take(int64_t n, const T* first_source, T* first_out, const T** from, T** to) {
+    while (n > 0) {
+      const int64_t run = std::min(n, cols - col);
+      const T* s = first_source + source;
+      T* o = first_out + out;
+      for (int64_t i = 0; i < run; i += kTileRows, s += kTileRows * source_col, o += kTileRows * out_col) {
+        for (int j = 0; j < kTileRows; j++) from[i + j] = s + j * source_col;
+        for (int j = 0; j < kTileRows; j++) to[i + j] = o + j * out_col;
+      }
+      from += run, to += run, n -= run;
+      pass(run);
+    }
+  }
+
+ private:
+  void pass(int64_t run) {
+    source += run * source_col, out += run * out_col;
+    if ((col += run) < cols) return;
+    col = 0, source += source_row, out += out_row;
+    if (++row < rows) return;
+    row = 0, source += source_image, out += out_image;
   }
 };
 inline Walk region_walk(const TapConv& v, const Region& region, int64_t first_image) {

@@ -44,20 +44,39 @@ struct Tile {
       }
     }
   }
+  TW_INLINE void sum_columns(const TileCall<T>& c, const Chain& s, const std::byte*& ahead) {
+    for (const KSegment *g = c.segment + s.segment, *end = g + s.segments; g != end; g++) {
+      for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
+      run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
+    }
+  }
   TW_INLINE void run_columns(const T* a, int64_t a_step, const T* b, int64_t b_step, int64_t count) {
     _Pragma("GCC unroll 2") for (int64_t k = 0; k < count; k++, a += a_step, b += b_step)
         multiply([=](int i) { return a + i; }, b);
+  }
+  TW_INLINE void sum_rows(const TileCall<T>& c, const Chain& s, const T* const* row) {
+    const KSegment *g = c.segment + s.segment, *const end = g + s.segments, *const cut = g + s.pieces;
+    if (c.piece == 3) run_pieces<3>(row, g, cut, c.b, c.b_step);
+    else run_pieces<4>(row, g, cut, c.b, c.b_step);
+    for (g = cut; g != end; g++) run_rows(row, g->a, c.b + g->b, c.b_step, g->count);
   }
   // Row pointers stay in memory: 14 of them exceed the registers. With two vectors a load port is free to fetch them
   // for each k; with one they serve kSteps of them.
   TW_INLINE void run_rows(const T* const* row, int64_t a, const T* b, int64_t b_step, int64_t count) {
     constexpr int kSteps = 4;
     int64_t k = a;
-    for (const int64_t end = a + count - kSteps + 1; k < end; k += kSteps, b += kSteps * b_step) {
-      if constexpr (kVectors == 1) multiply_row<kSteps>(row, k, b, b_step);
-      else TW_UNROLL for (int u = 0; u < kSteps; u++) multiply([=](int i) { return row[i] + k + u; }, b + u * b_step);
-    }
+    for (const int64_t end = a + count - kSteps + 1; k < end; k += kSteps, b += kSteps * b_step)
+      run_steps<kSteps>(row, k, b, b_step);
     for (; k < a + count; k++, b += b_step) multiply([=](int i) { return row[i] + k; }, b);
+  }
+  template <int kSteps>
+  TW_INLINE void run_pieces(const T* const* row, const KSegment* g, const KSegment* end, const T* b, int64_t b_step) {
+    for (; g != end; g++) run_steps<kSteps>(row, g->a, b + g->b, b_step);
+  }
+  template <int kSteps>
+  TW_INLINE void run_steps(const T* const* row, int64_t k, const T* b, int64_t b_step) {
+    if constexpr (kVectors == 1) multiply_row<kSteps>(row, k, b, b_step);
+    else TW_UNROLL for (int u = 0; u < kSteps; u++) multiply([=](int i) { return row[i] + k + u; }, b + u * b_step);
   }
   template <int kSteps>
   TW_INLINE void multiply_row(const T* const* row, int64_t k, const T* b, int64_t b_step) {
@@ -73,27 +92,27 @@ struct Tile {
 template <class T, TileForm form, int kRows, int kVectors>
 void run_tile(const TileCall<T>& c) {
   const std::byte* ahead = c.ahead;
-  for (const Chain* s = c.first; s != c.last; s++) {
-    Tile<T, kRows, kVectors> t;
-    t.zero();
-    for (const KSegment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
-      if constexpr (form == TileForm::rows) t.run_rows(c.row, g->a, c.b + g->b, c.b_step, g->count);
-      else {
-        for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
-        t.run_columns(c.a + g->a, c.a_step, c.b + g->b, c.b_step, g->count);
+  const T* const* row = c.row;
+  T* const* out = c.out;
+  for (int64_t tile = c.tiles; tile > 0; tile--, row += kRows) {
+    for (const Chain* s = c.first; s != c.last; s++) {
+      Tile<T, kRows, kVectors> t;
+      t.zero();
+      if constexpr (form == TileForm::rows) t.sum_rows(c, *s, row);
+      else t.sum_columns(c, *s, ahead);
+      T* slot = c.stack + s->slot * kTileSize<T>;
+      for (int m = s->adds; m-- > 0;) t.add([=](int i) { return slot + m * kTileSize<T> + i * kPanel<T>; });
+      if (s + 1 == c.last && out) {
+        if (c.bias) t.add([b = c.bias](int) { return b; });
+        if (c.accumulate) t.add([=](int i) { return out[i]; });
+        if (c.far) t.put_far([=](int i) { return out[i]; });
+        else t.put([=](int i) { return out[i]; });
+        out += kRows;
+      } else {
+        t.put([=](int i) { return slot + i * kPanel<T>; });
       }
     }
-    T* slot = c.stack + s->slot * kTileSize<T>;
-    for (int m = s->adds; m-- > 0;) t.add([=](int i) { return slot + m * kTileSize<T> + i * kPanel<T>; });
-    if (s + 1 == c.last && c.out) {
-      T* const* const out = c.out;
-      if (c.bias) t.add([b = c.bias](int) { return b; });
-      if (c.accumulate) t.add([=](int i) { return out[i]; });
-      if (c.far) t.put_far([=](int i) { return out[i]; });
-      else t.put([=](int i) { return out[i]; });
-    } else {
-      t.put([=](int i) { return slot + i * kPanel<T>; });
-    }
+    if constexpr (form == TileForm::columns) return;
   }
 }
 
