@@ -81,6 +81,8 @@ inline SumOrder region_order(const TapConv& v, const Region& region, int64_t a_s
 struct Walk {
   int64_t source, out, source_col, out_col, source_row, out_row, source_image, out_image, cols, rows;
   int64_t col = 0, row = 0;
+  static constexpr int kRun = 16;
+  int64_t source_step[kRun] = {}, out_step[kRun] = {};
   // f(i, source, out) for the next n pixels.
   template <class F>
   void take(int n, F f) {
@@ -91,17 +93,17 @@ struct Walk {
       pass(run);
     }
   }
-  // The addresses of the next n pixels. Runs are written in whole pieces, which the compiler turns into vectors: both
-  // arrays have room for kTileRows more.
+  // The addresses of the next n pixels. Runs are written in pieces of kRun, which the compiler turns into vectors: both
+  // arrays have room for one more.
   template <class T>
   void take(int64_t n, const T* first_source, T* first_out, const T** from, T** to) {
     while (n > 0) {
       const int64_t run = std::min(n, cols - col);
       const T* s = first_source + source;
       T* o = first_out + out;
-      for (int64_t i = 0; i < run; i += kTileRows, s += kTileRows * source_col, o += kTileRows * out_col) {
-        for (int j = 0; j < kTileRows; j++) from[i + j] = s + j * source_col;
-        for (int j = 0; j < kTileRows; j++) to[i + j] = o + j * out_col;
+      for (int64_t i = 0; i < run; i += kRun, s += kRun * source_col, o += kRun * out_col) {
+        for (int j = 0; j < kRun; j++) from[i + j] = s + source_step[j];
+        for (int j = 0; j < kRun; j++) to[i + j] = o + out_step[j];
       }
       from += run, to += run, n -= run;
       pass(run);
@@ -133,6 +135,7 @@ inline Walk region_walk(const TapConv& v, const Region& region, int64_t first_im
          .cols = wide.count(),
          .rows = high.count()};
   if (region.empty()) w.source = w.source_col = w.source_row = w.source_image = 0;
+  for (int j = 0; j < Walk::kRun; j++) w.source_step[j] = j * w.source_col, w.out_step[j] = j * w.out_col;
   return w;
 }
 

@@ -116,8 +116,8 @@ class TapRun {
 
   // Panels [begin, end) of every pixel. A few tiles at a time: what is done once for them is dear beside a short K.
   void run_panels(const Work& work, int64_t group, int64_t begin, int64_t end, Walk at, int64_t pixels) const {
-    const T* row[(kFewTiles + 1) * kTileRows];
-    T* out[(kFewTiles + 1) * kTileRows];
+    const T* row[kFewTiles * kTileRows + Walk::kRun];
+    T* out[kFewTiles * kTileRows + Walk::kRun];
     const T* source = source_ + group * v_.group_in;
     T* first_out = out_ + group * v_.group_out + begin * kPanel<T>;
     const int64_t few = few_tiles(work, end - begin);
@@ -155,6 +155,7 @@ class TapRun {
         for (int i = 0; i < rows; i++) put_row(one.stack + i * kPanel<T>, n, one.bias, accumulate_, to[i]);
       }
     }
+    if (panel + 1 == panels_) return;
     for (int64_t i = 0; i < pixels; i++) out[i] += n;
   }
 
