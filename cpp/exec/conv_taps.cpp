@@ -16,8 +16,7 @@ constexpr int64_t kUnitBytes = 192 << 10;       // source of a unit
 constexpr int64_t kWeightBytes = 384 << 10;     // that stay in L2 while pixels pass
 constexpr int64_t kUnitPixels = 4 * kTileRows;  // at least, so that tiles are full
 constexpr int64_t kMinUnits = 16;               // enough for an even share on a few threads
-constexpr int64_t kFewTiles = 8;                // that pass at a time
-constexpr int64_t kFewBytes = 16 << 10;         // of their source where several panels read it: L1
+constexpr int64_t kFewTiles = 8;                // of a short K that pass at a time
 
 template <class T>
 class TapRun {
@@ -114,13 +113,14 @@ class TapRun {
         run_panels(work, g, panel, std::min(panels_, panel + some), first, pixels);
   }
 
-  // Panels [begin, end) of every pixel. A few tiles at a time: what is done once for them is dear beside a short K.
+  // Panels [begin, end) of every pixel. A few tiles at a time where what is done once for them is dear beside their
+  // sums; several panels read the source of a tile in L1.
   void run_panels(const Work& work, int64_t group, int64_t begin, int64_t end, Walk at, int64_t pixels) const {
     const T* row[kFewTiles * kTileRows + Walk::kRun];
     T* out[kFewTiles * kTileRows + Walk::kRun];
     const T* source = source_ + group * v_.group_in;
     T* first_out = out_ + group * v_.group_out + begin * kPanel<T>;
-    const int64_t few = few_tiles(work, end - begin);
+    const int64_t few = end - begin == 1 && !asks(work) ? kFewTiles : 1;
     const int64_t tiles = divide_up(pixels, kTileRows), low = pixels / tiles, tall = pixels % tiles;
     TileCall<T> call = call_of(work);
     call.row = row;
@@ -128,20 +128,17 @@ class TapRun {
       const int rows = int(low + (t < tall));
       call.tiles = std::min(few, (t < tall ? tall : tiles) - t);
       at.take(call.tiles * rows, source, first_out, row, out);
-      for (int64_t panel = begin; panel < end; panel++) run_tiles(call, group, panel, rows, out);
+      for (int64_t panel = begin; panel < end; panel++) run_tiles(call, group, panel, rows, asks(work), out);
     }
   }
-  int64_t few_tiles(const Work& work, int64_t panels) const {
-    if (work.empty || v_.k() > kKBlock) return 1;
-    const int64_t bytes = kTileRows * v_.step_w * v_.in_c * v_.tap_h.count * int64_t(sizeof(T));
-    return panels == 1 ? kFewTiles : std::clamp<int64_t>(kFewBytes / (bytes + 1), 1, kFewTiles);
-  }
-  void run_tiles(TileCall<T>& call, int64_t group, int64_t panel, int rows, T** out) const {
+  // Outputs are asked for before the sums, if these take longer than outputs do to arrive, or if there are none.
+  bool asks(const Work& work) const { return work.empty || v_.k() > kKBlock; }
+  void run_tiles(TileCall<T>& call, int64_t group, int64_t panel, int rows, bool ask, T** out) const {
     const int64_t j = panel * kPanel<T>, n = std::min<int64_t>(kPanel<T>, v_.group_out - j), pixels = call.tiles * rows;
     const TileFunction<T> tile = tile_function<T>(TileForm::rows, rows, int(divide_up(n, kLanes<T>)));
     call.b = packed_ + (group * panels_ + panel) * v_.k() * kPanel<T>;
     call.bias = bias_ ? bias_ + group * v_.group_out + j : nullptr;
-    if (call.tiles == 1)  // it takes longer than its outputs to arrive; of several, the next one does
+    if (ask)
       for (int i = 0; i < rows; i++)
         for (int64_t c = 0; c < n; c += kLanes<T>) __builtin_prefetch(out[i] + c, 1);
     if (n % kLanes<T> == 0) {
