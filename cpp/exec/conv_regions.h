@@ -46,26 +46,25 @@ void each_region(const TapConv& v, int64_t begin, int64_t end, F f) {
   });
 }
 
-// The pieces into which runs of k are cut (SumOrder), or 0 where runs are long or a rest would remain.
-inline constexpr int64_t kShortRun = 30, kLeastPiece = 3;
-inline int region_piece(const TapConv& v, const Region& region) {
+// Whether the runs of k are cut into pieces: where they are short and leave no rest.
+inline constexpr int64_t kShortRun = 30;
+inline bool region_pieces(const TapConv& v, const Region& region) {
   const bool joined = v.tap_w.offset_step * v.in_c == v.group_in;  // neighbouring taps
   const int64_t run = v.group_in * (joined ? region.wide.last - region.wide.first : 1);
-  if (run > kShortRun) return 0;
-  return run % 4 == 0 ? 4 : run % 3 == 0 && v.k() <= kKBlock ? 3 : 0;
+  return run <= kShortRun && run % kPiece == 0 && v.k() <= kKBlock;
 }
 
 // K of the pixels of a region, in `memory` of region_bytes. `a` counts from the first tap inside the image, in units of
 // a_step an element; `b` from the first of all taps.
-inline int64_t region_segments(const TapConv& v) { return v.taps() + v.k() / kLeastPiece + v.k() / kKBlock + 1; }
+inline int64_t region_segments(const TapConv& v) { return v.taps() + v.k() / kPiece + v.k() / kKBlock + 1; }
 inline int64_t region_bytes(const TapConv& v) {
   return region_segments(v) * int64_t(sizeof(KSegment)) + (v.k() / kKBlock + 1) * int64_t(sizeof(Chain));
 }
 inline SumOrder region_order(const TapConv& v, const Region& region, int64_t a_step, int64_t b_step, std::byte* memory,
-                             int piece = 0) {
+                             bool pieces = false) {
   const Stretch &high = region.high, &wide = region.wide;
   auto* segment = reinterpret_cast<KSegment*>(memory);
-  SumOrderWriter w(segment, reinterpret_cast<Chain*>(segment + region_segments(v)), a_step, b_step, kKBlock, piece);
+  SumOrderWriter w(segment, reinterpret_cast<Chain*>(segment + region_segments(v)), a_step, b_step, kKBlock, pieces);
   w.begin_leaf(0, 1);
   for (int64_t r = 0; r < v.tap_h.count; r++)
     for (int64_t s = 0; s < v.tap_w.count; s++) {

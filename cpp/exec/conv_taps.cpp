@@ -46,7 +46,7 @@ class TapRun {
     Work work{image, std::min(images_, v_.n - image), false, {}, stack};
     each_region(v_, band * v_.rows / bands_, (band + 1) * v_.rows / bands_, [&](const Region& region) {
       work.empty = region.empty();
-      work.order = region_order(v_, region, 1, b_step_, order, depthwise_ ? 0 : region_piece(v_, region));
+      work.order = region_order(v_, region, 1, b_step_, order, !depthwise_ && region_pieces(v_, region));
       run_region(work, region);
     });
     if (follow_) {
@@ -95,8 +95,7 @@ class TapRun {
   }
 
   TileCall<T> call_of(const Work& work) const {
-    return {.piece = work.order.piece,
-            .b_step = b_step_,
+    return {.b_step = b_step_,
             .segment = work.order.segment,
             .first = work.order.chain,
             .last = work.order.chain + work.order.chains,

@@ -54,11 +54,15 @@ struct Tile {
     _Pragma("GCC unroll 2") for (int64_t k = 0; k < count; k++, a += a_step, b += b_step)
         multiply([=](int i) { return a + i; }, b);
   }
-  TW_INLINE void sum_rows(const TileCall<T>& c, const Chain& s, const T* const* row) {
+  // `next`: another tile follows, whose rows are asked for: the processor does not foresee where they lie.
+  TW_INLINE void sum_rows(const TileCall<T>& c, const Chain& s, const T* const* row, bool next) {
     const KSegment *g = c.segment + s.segment, *const end = g + s.segments, *const cut = g + s.pieces;
-    if (c.piece == 3) run_pieces<3>(row, g, cut, c.b, c.b_step);
-    else run_pieces<4>(row, g, cut, c.b, c.b_step);
-    for (g = cut; g != end; g++) run_rows(row, g->a, c.b + g->b, c.b_step, g->count);
+    run_pieces(row, g, cut, c.b, c.b_step);
+    for (g = cut; g != end; g++) {
+      for (int64_t k = 0; next && k < g->count; k += kLineBytes / int64_t(sizeof(T)))
+        for (int i = 0; i < kRows; i++) __builtin_prefetch(row[kRows + i] + g->a + k);
+      run_rows(row, g->a, c.b + g->b, c.b_step, g->count);
+    }
   }
   // Row pointers stay in memory: 14 of them exceed the registers. With two vectors a load port is free to fetch them
   // for each k; with one they serve kSteps of them.
@@ -69,9 +73,8 @@ struct Tile {
       run_steps<kSteps>(row, k, b, b_step);
     for (; k < a + count; k++, b += b_step) multiply([=](int i) { return row[i] + k; }, b);
   }
-  template <int kSteps>
   TW_INLINE void run_pieces(const T* const* row, const KSegment* g, const KSegment* end, const T* b, int64_t b_step) {
-    for (; g != end; g++) run_steps<kSteps>(row, g->a, b + g->b, b_step);
+    for (; g != end; g++) run_steps<kPiece>(row, g->a, b + g->b, b_step);
   }
   template <int kSteps>
   TW_INLINE void run_steps(const T* const* row, int64_t k, const T* b, int64_t b_step) {
@@ -98,7 +101,7 @@ void run_tile(const TileCall<T>& c) {
     for (const Chain* s = c.first; s != c.last; s++) {
       Tile<T, kRows, kVectors> t;
       t.zero();
-      if constexpr (form == TileForm::rows) t.sum_rows(c, *s, row);
+      if constexpr (form == TileForm::rows) t.sum_rows(c, *s, row, tile > 1);
       else t.sum_columns(c, *s, ahead);
       T* slot = c.stack + s->slot * kTileSize<T>;
       for (int m = s->adds; m-- > 0;) t.add([=](int i) { return slot + m * kTileSize<T> + i * kPanel<T>; });

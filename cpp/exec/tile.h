@@ -24,29 +24,34 @@ inline constexpr int kTileSize = kTileRows * kPanel<T>;
 struct KSegment {
   int64_t a, b, count;
 };
+inline constexpr int kPiece = 3;  // k of a piece of a short run
 // One chain from +0 over `segments` segments; then the sums in slots slot + adds - 1, ..., slot are added to it, newest
 // first, and the result goes to `slot`. Slots form the stack of fold_tree (shards.h); with adds = 1 a block of K joins
 // the blocks before it.
 struct Chain {
   int64_t segment;
   int32_t segments, adds, slot;
-  int32_t pieces = 0;  // so many of its segments, the first ones, have SumOrder::piece k each
+  int32_t pieces = 0;  // so many of its segments, the first ones, have kPiece k each
 };
 struct SumOrder {
   const KSegment* segment = nullptr;
   const Chain* chain = nullptr;
   int64_t chains = 0;
   int slots = 1;
-  int piece = 0;  // 3 or 4, or 0 where nothing was cut into pieces
 };
 
 // Writes a SumOrder into memory of the caller's. A leaf is a sum over some k, cut every `block` of them; a_step and
-// b_step are the strides of one k. Short runs of k may be cut into pieces: the tile then has one loop of fixed steps
-// instead of a loop for each run, whose ends the processor does not foresee.
+// b_step are the strides of one k. Short runs of k may be cut into pieces: the tile then has one loop of equal steps
+// instead of a loop for each run, whose end the processor does not foresee.
 class SumOrderWriter {
  public:
-  SumOrderWriter(KSegment* segment, Chain* chain, int64_t a_step, int64_t b_step, int64_t block, int piece = 0)
-      : segment_(segment), chain_(chain), a_step_(a_step), b_step_(b_step), block_(block), piece_(piece) {}
+  SumOrderWriter(KSegment* segment, Chain* chain, int64_t a_step, int64_t b_step, int64_t block, bool pieces = false)
+      : segment_(segment),
+        chain_(chain),
+        a_step_(a_step),
+        b_step_(b_step),
+        block_(block),
+        most_(pieces ? kPiece : INT64_MAX) {}
   // Leaf i of the n of one fold_tree whose stack starts at slot `base`.
   void begin_leaf(int64_t i, int64_t n, int base = 0) {
     top_ = base + std::popcount(uint64_t(i));
@@ -78,7 +83,7 @@ class SumOrderWriter {
     slots_ = std::max(slots_, top_ + 1);
   }
   int64_t chains() const { return chains_; }
-  SumOrder order() const { return {segment_, chain_, chains_, slots_, piece_}; }
+  SumOrder order() const { return {segment_, chain_, chains_, slots_}; }
 
  private:
   void open_block() {
@@ -86,27 +91,25 @@ class SumOrderWriter {
     left_ = block_;
   }
   void append(int64_t a, int64_t b, int64_t count) {
-    const int64_t most = piece_ > 0 ? piece_ : INT64_MAX;
     Chain& chain = chain_[chains_ - 1];
     while (count > 0) {
       KSegment* last = chain.segments > 0 ? &segment_[segments_ - 1] : nullptr;
-      if (!last || last->count == most || last->a + last->count * a_step_ != a ||
+      if (!last || last->count == most_ || last->a + last->count * a_step_ != a ||
           last->b + last->count * b_step_ != b) {
         last = &segment_[segments_++];
         *last = {a, b, 0};
         chain.segments++;
       }
-      const int64_t part = std::min(count, most - last->count);
+      const int64_t part = std::min(count, most_ - last->count);
       last->count += part, count -= part;
       a += part * a_step_, b += part * b_step_;
-      if (last->count == most && chain.pieces + 1 == chain.segments) chain.pieces++;
+      if (last->count == most_ && chain.pieces + 1 == chain.segments) chain.pieces++;
     }
   }
 
   KSegment* segment_;
   Chain* chain_;
-  int64_t a_step_, b_step_, block_, left_ = 0, segments_ = 0, chains_ = 0;
-  int piece_;
+  int64_t a_step_, b_step_, block_, most_, left_ = 0, segments_ = 0, chains_ = 0;
   int top_ = 0, merges_ = 0, blocks_ = 0, slots_ = 1;
 };
 
@@ -115,7 +118,6 @@ template <class T>
 struct TileCall {
   const T* const* row = nullptr;  // form rows:     A(i, k) = row[i][segment.a + k]
   int64_t tiles = 1;              // form rows: so many tiles, whose rows follow each other in `row` and `out`
-  int piece = 0;                  // form rows: of the SumOrder
   const T* a = nullptr;           // form columns:  A(i, k) = a[segment.a + k a_step + i]
   int64_t a_step = 0;
   const T* b = nullptr;  // B(k, j) = b[segment.b + k b_step + j]
