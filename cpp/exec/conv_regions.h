@@ -80,38 +80,16 @@ inline SumOrder region_order(const TapConv& v, const Region& region, int64_t a_s
 struct Walk {
   int64_t source, out, source_col, out_col, source_row, out_row, source_image, out_image, cols, rows;
   int64_t col = 0, row = 0;
-  static constexpr int kRun = 16;
-  int64_t source_step[kRun] = {}, out_step[kRun] = {};
   // f(i, source, out) for the next n pixels.
   template <class F>
   void take(int n, F f) {
     for (int i = 0; i < n;) {
       const int run = int(std::min<int64_t>(n - i, cols - col));
-      for (int j = 0; j < run; j++) f(i + j, source + j * source_col, out + j * out_col);
-      i += run;
-      pass(run);
+      for (const int end = i + run; i < end; i++, source += source_col, out += out_col) f(i, source, out);
+      end_run(run);
     }
   }
-  // The addresses of the next n pixels. Runs are written in pieces of kRun, which the compiler turns into vectors: both
-  // arrays have room for one more.
-  template <class T>
-  void take(int64_t n, const T* first_source, T* first_out, const T** from, T** to) {
-    while (n > 0) {
-      const int64_t run = std::min(n, cols - col);
-      const T* s = first_source + source;
-      T* o = first_out + out;
-      for (int64_t i = 0; i < run; i += kRun, s += kRun * source_col, o += kRun * out_col) {
-        for (int j = 0; j < kRun; j++) from[i + j] = s + source_step[j];
-        for (int j = 0; j < kRun; j++) to[i + j] = o + out_step[j];
-      }
-      from += run, to += run, n -= run;
-      pass(run);
-    }
-  }
-
- private:
-  void pass(int64_t run) {
-    source += run * source_col, out += run * out_col;
+  void end_run(int64_t run) {  // of pixels that were passed
     if ((col += run) < cols) return;
     col = 0, source += source_row, out += out_row;
     if (++row < rows) return;
@@ -134,8 +112,38 @@ inline Walk region_walk(const TapConv& v, const Region& region, int64_t first_im
          .cols = wide.count(),
          .rows = high.count()};
   if (region.empty()) w.source = w.source_col = w.source_row = w.source_image = 0;
-  for (int j = 0; j < Walk::kRun; j++) w.source_step[j] = j * w.source_col, w.out_step[j] = j * w.out_col;
   return w;
 }
+
+// The same as addresses. Runs are written in pieces of kRun, which the compiler turns into vectors.
+template <class T>
+class RowWalk {
+ public:
+  static constexpr int kRun = 16;
+  RowWalk(const Walk& w, const T* source, T* out) : at_(w), source_(source), out_(out) {
+    for (int j = 0; j < kRun; j++) source_step_[j] = j * w.source_col, out_step_[j] = j * w.out_col;
+  }
+  // Of the next n pixels, into arrays that have room for kRun more.
+  void take(int64_t n, const T** from, T** to) {
+    while (n > 0) {
+      const int64_t run = std::min(n, at_.cols - at_.col);
+      for (int64_t i = 0; i < run; i += kRun) {
+        const T* source = source_ + at_.source + i * at_.source_col;
+        T* out = out_ + at_.out + i * at_.out_col;
+        for (int j = 0; j < kRun; j++) from[i + j] = source + source_step_[j];
+        for (int j = 0; j < kRun; j++) to[i + j] = out + out_step_[j];
+      }
+      from += run, to += run, n -= run;
+      at_.source += run * at_.source_col, at_.out += run * at_.out_col;
+      at_.end_run(run);
+    }
+  }
+
+ private:
+  Walk at_;
+  const T* source_;
+  T* out_;
+  int64_t source_step_[kRun], out_step_[kRun];
+};
 
 }  // namespace thalweg

@@ -114,11 +114,11 @@ class TapRun {
 
   // Panels [begin, end) of every pixel. A few tiles at a time where what is done once for them is dear beside their
   // sums; several panels read the source of a tile in L1.
-  void run_panels(const Work& work, int64_t group, int64_t begin, int64_t end, Walk at, int64_t pixels) const {
-    const T* row[kFewTiles * kTileRows + Walk::kRun];
-    T* out[kFewTiles * kTileRows + Walk::kRun];
-    const T* source = source_ + group * v_.group_in;
-    T* first_out = out_ + group * v_.group_out + begin * kPanel<T>;
+  void run_panels(const Work& work, int64_t group, int64_t begin, int64_t end, const Walk& first,
+                  int64_t pixels) const {
+    const T* row[kFewTiles * kTileRows + RowWalk<T>::kRun];
+    T* out[kFewTiles * kTileRows + RowWalk<T>::kRun];
+    RowWalk<T> at(first, source_ + group * v_.group_in, out_ + group * v_.group_out + begin * kPanel<T>);
     const int64_t few = end - begin == 1 && !asks(work) ? kFewTiles : 1;
     const int64_t tiles = divide_up(pixels, kTileRows), low = pixels / tiles, tall = pixels % tiles;
     TileCall<T> call = call_of(work);
@@ -126,7 +126,7 @@ class TapRun {
     for (int64_t t = 0; t < tiles; t += call.tiles) {
       const int rows = int(low + (t < tall));
       call.tiles = std::min(few, (t < tall ? tall : tiles) - t);
-      at.take(call.tiles * rows, source, first_out, row, out);
+      at.take(call.tiles * rows, row, out);
       for (int64_t panel = begin; panel < end; panel++) run_tiles(call, group, panel, rows, asks(work), out);
     }
   }

@@ -92,18 +92,19 @@ class SumOrderWriter {
   }
   void append(int64_t a, int64_t b, int64_t count) {
     Chain& chain = chain_[chains_ - 1];
-    while (count > 0) {
-      KSegment* last = chain.segments > 0 ? &segment_[segments_ - 1] : nullptr;
-      if (!last || last->count == most_ || last->a + last->count * a_step_ != a ||
-          last->b + last->count * b_step_ != b) {
-        last = &segment_[segments_++];
-        *last = {a, b, 0};
-        chain.segments++;
+    for (int64_t part;; a += part * a_step_, b += part * b_step_) {
+      KSegment* last = segment_ + segments_ - 1;
+      const bool joins = chain.segments > 0 && last->count < most_ && last->a + last->count * a_step_ == a &&
+                         last->b + last->count * b_step_ == b;
+      part = std::min(count, joins ? most_ - last->count : most_);
+      if (joins) {
+        last->count += part;
+      } else {
+        *++last = {a, b, part};
+        segments_++, chain.segments++;
       }
-      const int64_t part = std::min(count, most_ - last->count);
-      last->count += part, count -= part;
-      a += part * a_step_, b += part * b_step_;
       if (last->count == most_ && chain.pieces + 1 == chain.segments) chain.pieces++;
+      if ((count -= part) == 0) return;
     }
   }
 
