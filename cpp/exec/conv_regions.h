@@ -25,6 +25,8 @@ template <class F>
 void each_stretch(const TapAxis& tap, int64_t step, int64_t extent, int64_t begin, int64_t end, F f) {
   while (begin < end) {
     Stretch s = stretch_at(tap, step, extent, begin);
+    if (s.first == 0 && s.last == tap.count)  // so have all before the last tap leaves the image
+      s.end = std::clamp(divide_up(extent - tap.offset - (tap.count - 1) * tap.offset_step, step), s.end, end);
     while (s.end < end && stretch_at(tap, step, extent, s.end).same_taps(s)) s.end++;
     f(s);
     begin = s.end;
@@ -44,18 +46,26 @@ void each_region(const TapConv& v, int64_t begin, int64_t end, F f) {
   });
 }
 
+// Whether the runs of k are cut into pieces: where they are short and leave no rest.
+inline constexpr int64_t kShortRun = 30;
+inline bool region_pieces(const TapConv& v, const Region& region) {
+  const bool joined = v.tap_w.offset_step * v.in_c == v.group_in;  // neighbouring taps
+  const int64_t run = v.group_in * (joined ? region.wide.last - region.wide.first : 1);
+  return run <= kShortRun && run % kPiece == 0 && v.k() <= kKBlock;
+}
+
 // K of the pixels of a region, in `memory` of region_bytes. `a` counts from the first tap inside the image, in units of
 // a_step an element; `b` from the first of all taps.
-inline int64_t region_segments(const TapConv& v) { return v.taps() + v.k() / kKBlock + 1; }
+inline int64_t region_segments(const TapConv& v) { return v.taps() + v.k() / kPiece + v.k() / kKBlock + 1; }
 inline int64_t region_bytes(const TapConv& v) {
   return region_segments(v) * int64_t(sizeof(KSegment)) + (v.k() / kKBlock + 1) * int64_t(sizeof(Chain));
 }
-inline SumOrder region_order(const TapConv& v, const Region& region, int64_t a_step, int64_t b_step,
-                             std::byte* memory) {
+inline SumOrder region_order(const TapConv& v, const Region& region, int64_t a_step, int64_t b_step, std::byte* memory,
+                             bool pieces = false) {
   const Stretch &high = region.high, &wide = region.wide;
   auto* segment = reinterpret_cast<KSegment*>(memory);
   const int64_t k_step = v.depthwise() ? v.tap_w.offset_step * v.in_c * a_step : a_step;  // there every tap is one k
-  SumOrderWriter w(segment, reinterpret_cast<Chain*>(segment + region_segments(v)), k_step, b_step, kKBlock);
+  SumOrderWriter w(segment, reinterpret_cast<Chain*>(segment + region_segments(v)), k_step, b_step, kKBlock, pieces);
   w.begin_leaf(0, 1);
   for (int64_t r = 0; r < v.tap_h.count; r++)
     for (int64_t s = 0; s < v.tap_w.count; s++) {
@@ -77,11 +87,14 @@ struct Walk {
     for (int i = 0; i < n;) {
       const int run = int(std::min<int64_t>(n - i, cols - col));
       for (const int end = i + run; i < end; i++, source += source_col, out += out_col) f(i, source, out);
-      if ((col += run) < cols) return;
-      col = 0, source += source_row, out += out_row;
-      if (++row < rows) continue;
-      row = 0, source += source_image, out += out_image;
+      end_run(run);
     }
+  }
+  void end_run(int64_t run) {  // of pixels that were passed
+    if ((col += run) < cols) return;
+    col = 0, source += source_row, out += out_row;
+    if (++row < rows) return;
+    row = 0, source += source_image, out += out_image;
   }
 };
 inline Walk region_walk(const TapConv& v, const Region& region, int64_t first_image) {
@@ -102,5 +115,36 @@ inline Walk region_walk(const TapConv& v, const Region& region, int64_t first_im
   if (region.empty()) w.source = w.source_col = w.source_row = w.source_image = 0;
   return w;
 }
+
+// The same as addresses. Runs are written in pieces of kRun, which the compiler turns into vectors.
+template <class T>
+class RowWalk {
+ public:
+  static constexpr int kRun = 16;
+  RowWalk(const Walk& w, const T* source, T* out) : at_(w), source_(source), out_(out) {
+    for (int j = 0; j < kRun; j++) source_step_[j] = j * w.source_col, out_step_[j] = j * w.out_col;
+  }
+  // Of the next n pixels, into arrays that have room for kRun more.
+  void take(int64_t n, const T** from, T** to) {
+    while (n > 0) {
+      const int64_t run = std::min(n, at_.cols - at_.col);
+      for (int64_t i = 0; i < run; i += kRun) {
+        const T* source = source_ + at_.source + i * at_.source_col;
+        T* out = out_ + at_.out + i * at_.out_col;
+        for (int j = 0; j < kRun; j++) from[i + j] = source + source_step_[j];
+        for (int j = 0; j < kRun; j++) to[i + j] = out + out_step_[j];
+      }
+      from += run, to += run, n -= run;
+      at_.source += run * at_.source_col, at_.out += run * at_.out_col;
+      at_.end_run(run);
+    }
+  }
+
+ private:
+  Walk at_;
+  const T* source_;
+  T* out_;
+  int64_t source_step_[kRun], out_step_[kRun];
+};
 
 }  // namespace thalweg

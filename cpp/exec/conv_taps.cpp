@@ -18,6 +18,7 @@ constexpr int64_t kWeightBytes = 384 << 10;     // that stay in L2 while pixels 
 constexpr int64_t kUnitPixels = 4 * kTileRows;  // at least, so that tiles are full
 constexpr int64_t kMinUnits = 16;               // enough for an even share on a few threads
 constexpr int64_t kFarUnitBytes = 1 << 20;      // of a unit through which more weights pass than stay
+constexpr int64_t kFewTiles = 8;                // of a short K that pass at a time
 
 template <class T>
 class TapRun {
@@ -44,9 +45,10 @@ class TapRun {
   int64_t stack_count() const { return std::max(kTileSize<T>, kDepthSize<T>); }
   void run(int64_t unit, std::byte* order, T* stack) const {
     const int64_t image = unit / bands_ * images_, band = unit % bands_;
-    Work work{image, std::min(images_, v_.n - image), {}, stack};
+    Work work{image, std::min(images_, v_.n - image), false, {}, stack};
     each_region(v_, band * v_.rows / bands_, (band + 1) * v_.rows / bands_, [&](const Region& region) {
-      work.order = region_order(v_, region, 1, b_step_, order);
+      work.empty = region.empty();
+      work.order = region_order(v_, region, 1, b_step_, order, !depthwise_ && region_pieces(v_, region));
       run_region(work, region);
     });
     if (follow_) {
@@ -58,6 +60,7 @@ class TapRun {
  private:
   struct Work {  // images [image, image + images)
     int64_t image, images;
+    bool empty;  // no tap of the region is inside
     SumOrder order;
     T* stack;
   };
@@ -116,46 +119,47 @@ class TapRun {
         run_panels(work, g, panel, std::min(panels_, panel + some), first, pixels);
   }
 
-  // Panels [begin, end) of every pixel.
-  void run_panels(const Work& work, int64_t group, int64_t begin, int64_t end, Walk at, int64_t pixels) const {
-    const int64_t tiles = divide_up(pixels, kTileRows);
-    const T* row[kTileRows];
-    T* out[kTileRows];
-    const T* source = source_ + group * v_.group_in;
-    T* first_out = out_ + group * v_.group_out + begin * kPanel<T>;
+  // Panels [begin, end) of every pixel. A few tiles at a time where what is done once for them is dear beside their
+  // sums; several panels read the source of a tile in L1.
+  void run_panels(const Work& work, int64_t group, int64_t begin, int64_t end, const Walk& first,
+                  int64_t pixels) const {
+    const T* row[kFewTiles * kTileRows + RowWalk<T>::kRun];
+    T* out[kFewTiles * kTileRows + RowWalk<T>::kRun];
+    RowWalk<T> at(first, source_ + group * v_.group_in, out_ + group * v_.group_out + begin * kPanel<T>);
+    const int64_t few = end - begin == 1 && !asks(work) ? kFewTiles : 1;
+    const int64_t tiles = divide_up(pixels, kTileRows), low = pixels / tiles, tall = pixels % tiles;
     TileCall<T> call = call_of(work);
     call.row = row;
-    for (int64_t t = 0; t < tiles; t++) {
-      const int rows = int((t + 1) * pixels / tiles - t * pixels / tiles);
-      at.take(rows, [&](int i, int64_t from, int64_t to) {
-        row[i] = source + from;
-        out[i] = first_out + to;
-      });
-      prefetch_next(row, rows);
-      for (int64_t panel = begin; panel < end; panel++) run_tile(call, group, panel, rows, out);
+    for (int64_t t = 0; t < tiles; t += call.tiles) {
+      const int rows = int(low + (t < tall));
+      call.tiles = std::min(few, (t < tall ? tall : tiles) - t);
+      at.take(call.tiles * rows, row, out);
+      for (int64_t panel = begin; panel < end; panel++) run_tiles(call, group, panel, rows, asks(work), out);
     }
   }
-  // What the next tile reads first of all, where pixels fill cache lines.
-  void prefetch_next(const T* const* row, int rows) const {
-    constexpr int64_t kLine = 64 / sizeof(T);
-    const int64_t last = ((v_.tap_h.count - 1) * v_.tap_h.offset_step * v_.in_w +
-                          (v_.tap_w.count - 1) * v_.tap_w.offset_step + kTileRows * v_.step_w) *
-                         v_.in_c;
-    for (int i = 0; i < rows; i++)
-      for (int64_t c = kLine - 1; c < v_.group_in; c += kLine) __builtin_prefetch(row[i] + last + c);
-  }
-  void run_tile(TileCall<T>& call, int64_t group, int64_t panel, int rows, T** out) const {
-    const int64_t j = panel * kPanel<T>, n = std::min<int64_t>(kPanel<T>, v_.group_out - j);
-    const bool direct = n % kLanes<T> == 0;
+  // Outputs are asked for before the sums, if these take longer than outputs do to arrive, or if there are none.
+  bool asks(const Work& work) const { return work.empty || v_.k() > kKBlock; }
+  void run_tiles(TileCall<T>& call, int64_t group, int64_t panel, int rows, bool ask, T** out) const {
+    const int64_t j = panel * kPanel<T>, n = std::min<int64_t>(kPanel<T>, v_.group_out - j), pixels = call.tiles * rows;
+    const TileFunction<T> tile = tile_function<T>(TileForm::rows, rows, int(divide_up(n, kLanes<T>)));
     call.b = packed_ + (group * panels_ + panel) * v_.k() * kPanel<T>;
-    call.out = direct ? out : nullptr;
     call.bias = bias_ ? bias_ + group * v_.group_out + j : nullptr;
-    for (int i = 0; i < rows; i++)  // the tile takes longer than its outputs to arrive
-      for (int64_t c = 0; c < n; c += kLanes<T>) __builtin_prefetch(out[i] + c, 1);
-    tile_function<T>(TileForm::rows, rows, int(divide_up(n, kLanes<T>)))(call);
-    if (!direct)
-      for (int i = 0; i < rows; i++) put_row(call.stack + i * kPanel<T>, n, call.bias, accumulate_, out[i]);
-    for (int i = 0; i < rows; i++) out[i] += n;
+    if (ask)
+      for (int i = 0; i < rows; i++)
+        for (int64_t c = 0; c < n; c += kLanes<T>) __builtin_prefetch(out[i] + c, 1);
+    if (n % kLanes<T> == 0) {
+      call.out = out;
+      tile(call);
+    } else {
+      TileCall<T> one = call;
+      one.tiles = 1, one.out = nullptr;
+      for (T** to = out; to != out + pixels; to += rows, one.row += rows) {
+        tile(one);
+        for (int i = 0; i < rows; i++) put_row(one.stack + i * kPanel<T>, n, one.bias, accumulate_, to[i]);
+      }
+    }
+    if (panel + 1 == panels_) return;
+    for (int64_t i = 0; i < pixels; i++) out[i] += n;
   }
 
   void run_depthwise(const Work& work, const Walk& at) const {

@@ -44,15 +44,32 @@ struct Tile {
       }
     }
   }
-  template <bool ahead>
+  template <bool ask>
+  TW_INLINE void sum_columns(const TileCall<T>& c, const Chain& s, const std::byte*& ahead) {
+    for (const KSegment *g = c.segment + s.segment, *end = g + s.segments; g != end; g++) {
+      for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
+      run_columns<ask>(c, *g);
+    }
+  }
+  template <bool ask>
   TW_INLINE void run_columns(const TileCall<T>& c, const KSegment& g) {
     const T *a = c.a + g.a, *b = c.b + g.b;
     _Pragma("GCC unroll 2") for (int64_t k = 0; k < g.count; k++, a += c.a_step, b += c.b_step) {
-      if constexpr (ahead) {
+      if constexpr (ask) {
         for (int i : {0, kRows - 1}) __builtin_prefetch(a + c.a_ahead + i, 0, 3);
         TW_UNROLL for (int v = 0; v < kVectors; v++) __builtin_prefetch(b + c.b_ahead + v * W, 0, 2);
       }
       multiply([=](int i) { return a + i; }, b);
+    }
+  }
+  // `next`: another tile follows, whose rows are asked for: the processor does not foresee where they lie.
+  TW_INLINE void sum_rows(const TileCall<T>& c, const Chain& s, const T* const* row, bool next) {
+    const KSegment *g = c.segment + s.segment, *const end = g + s.segments, *const cut = g + s.pieces;
+    run_pieces(row, g, cut, c.b, c.b_step);
+    for (g = cut; g != end; g++) {
+      for (int64_t k = 0; next && k < g->count; k += kLineBytes / int64_t(sizeof(T)))
+        for (int i = 0; i < kRows; i++) __builtin_prefetch(row[kRows + i] + g->a + k);
+      run_rows(row, g->a, c.b + g->b, c.b_step, g->count);
     }
   }
   // Row pointers stay in memory: 14 of them exceed the registers. With two vectors a load port is free to fetch them
@@ -60,11 +77,17 @@ struct Tile {
   TW_INLINE void run_rows(const T* const* row, int64_t a, const T* b, int64_t b_step, int64_t count) {
     constexpr int kSteps = 4;
     int64_t k = a;
-    for (const int64_t end = a + count - kSteps + 1; k < end; k += kSteps, b += kSteps * b_step) {
-      if constexpr (kVectors == 1) multiply_row<kSteps>(row, k, b, b_step);
-      else TW_UNROLL for (int u = 0; u < kSteps; u++) multiply([=](int i) { return row[i] + k + u; }, b + u * b_step);
-    }
+    for (const int64_t end = a + count - kSteps + 1; k < end; k += kSteps, b += kSteps * b_step)
+      run_steps<kSteps>(row, k, b, b_step);
     for (; k < a + count; k++, b += b_step) multiply([=](int i) { return row[i] + k; }, b);
+  }
+  TW_INLINE void run_pieces(const T* const* row, const KSegment* g, const KSegment* end, const T* b, int64_t b_step) {
+    for (; g != end; g++) run_steps<kPiece>(row, g->a, b + g->b, b_step);
+  }
+  template <int kSteps>
+  TW_INLINE void run_steps(const T* const* row, int64_t k, const T* b, int64_t b_step) {
+    if constexpr (kVectors == 1) multiply_row<kSteps>(row, k, b, b_step);
+    else TW_UNROLL for (int u = 0; u < kSteps; u++) multiply([=](int i) { return row[i] + k + u; }, b + u * b_step);
   }
   template <int kSteps>
   TW_INLINE void multiply_row(const T* const* row, int64_t k, const T* b, int64_t b_step) {
@@ -80,27 +103,27 @@ struct Tile {
 template <class T, TileForm form, int kRows, int kVectors>
 void run_tile(const TileCall<T>& c) {
   const std::byte* ahead = c.ahead;
-  for (const Chain* s = c.first; s != c.last; s++) {
-    Tile<T, kRows, kVectors> t;
-    t.zero();
-    for (const KSegment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
-      if constexpr (form == TileForm::rows) t.run_rows(c.row, g->a, c.b + g->b, c.b_step, g->count);
-      else {
-        for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
-        t.template run_columns<form == TileForm::columns_ahead>(c, *g);
+  const T* const* row = c.row;
+  T* const* out = c.out;
+  for (int64_t tile = c.tiles; tile > 0; tile--, row += kRows) {
+    for (const Chain* s = c.first; s != c.last; s++) {
+      Tile<T, kRows, kVectors> t;
+      t.zero();
+      if constexpr (form == TileForm::rows) t.sum_rows(c, *s, row, tile > 1);
+      else t.template sum_columns<form == TileForm::columns_ahead>(c, *s, ahead);
+      T* slot = c.stack + s->slot * kTileSize<T>;
+      for (int m = s->adds; m-- > 0;) t.add([=](int i) { return slot + m * kTileSize<T> + i * kPanel<T>; });
+      if (s + 1 == c.last && out) {
+        if (c.bias) t.add([b = c.bias](int) { return b; });
+        if (c.accumulate) t.add([=](int i) { return out[i]; });
+        if (c.far) t.put_far([=](int i) { return out[i]; });
+        else t.put([=](int i) { return out[i]; });
+        out += kRows;
+      } else {
+        t.put([=](int i) { return slot + i * kPanel<T>; });
       }
     }
-    T* slot = c.stack + s->slot * kTileSize<T>;
-    for (int m = s->adds; m-- > 0;) t.add([=](int i) { return slot + m * kTileSize<T> + i * kPanel<T>; });
-    if (s + 1 == c.last && c.out) {
-      T* const* const out = c.out;
-      if (c.bias) t.add([b = c.bias](int) { return b; });
-      if (c.accumulate) t.add([=](int i) { return out[i]; });
-      if (c.far) t.put_far([=](int i) { return out[i]; });
-      else t.put([=](int i) { return out[i]; });
-    } else {
-      t.put([=](int i) { return slot + i * kPanel<T>; });
-    }
+    if constexpr (form != TileForm::rows) return;
   }
 }
 

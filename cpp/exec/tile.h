@@ -24,12 +24,14 @@ inline constexpr int kTileSize = kTileRows * kPanel<T>;  // numbers of a slot
 struct KSegment {
   int64_t a, b, count;
 };
+inline constexpr int kPiece = 3;  // k of a piece of a short run
 // One chain from +0 over `segments` segments; then the sums in slots slot + adds - 1, ..., slot are added to it, newest
 // first, and the result goes to `slot`. Slots form the stack of fold_tree (shards.h); with adds = 1 a block of K joins
 // the blocks before it.
 struct Chain {
   int64_t segment;
   int32_t segments, adds, slot;
+  int32_t pieces = 0;  // so many of its segments, the first ones, have kPiece k each
 };
 struct SumOrder {
   const KSegment* segment = nullptr;
@@ -39,11 +41,17 @@ struct SumOrder {
 };
 
 // Writes a SumOrder into memory of the caller's. A leaf is a sum over some k, cut every `block` of them; a_step and
-// b_step are the strides of one k.
+// b_step are the strides of one k. Short runs of k may be cut into pieces: the tile then has one loop of equal steps
+// instead of a loop for each run, whose end the processor does not foresee.
 class SumOrderWriter {
  public:
-  SumOrderWriter(KSegment* segment, Chain* chain, int64_t a_step, int64_t b_step, int64_t block)
-      : segment_(segment), chain_(chain), a_step_(a_step), b_step_(b_step), block_(block) {}
+  SumOrderWriter(KSegment* segment, Chain* chain, int64_t a_step, int64_t b_step, int64_t block, bool pieces = false)
+      : segment_(segment),
+        chain_(chain),
+        a_step_(a_step),
+        b_step_(b_step),
+        block_(block),
+        most_(pieces ? kPiece : INT64_MAX) {}
   // Leaf i of the n of one fold_tree whose stack starts at slot `base`.
   void begin_leaf(int64_t i, int64_t n, int base = 0) {
     top_ = base + std::popcount(uint64_t(i));
@@ -83,20 +91,26 @@ class SumOrderWriter {
     left_ = block_;
   }
   void append(int64_t a, int64_t b, int64_t count) {
-    if (chain_[chains_ - 1].segments > 0) {
-      KSegment& last = segment_[segments_ - 1];
-      if (last.a + last.count * a_step_ == a && last.b + last.count * b_step_ == b) {
-        last.count += count;
-        return;
+    Chain& chain = chain_[chains_ - 1];
+    for (int64_t part;; a += part * a_step_, b += part * b_step_) {
+      KSegment* last = segment_ + segments_ - 1;
+      const bool joins = chain.segments > 0 && last->count < most_ && last->a + last->count * a_step_ == a &&
+                         last->b + last->count * b_step_ == b;
+      part = std::min(count, joins ? most_ - last->count : most_);
+      if (joins) {
+        last->count += part;
+      } else {
+        *++last = {a, b, part};
+        segments_++, chain.segments++;
       }
+      if (last->count == most_ && chain.pieces + 1 == chain.segments) chain.pieces++;
+      if ((count -= part) == 0) return;
     }
-    segment_[segments_++] = {a, b, count};
-    chain_[chains_ - 1].segments++;
   }
 
   KSegment* segment_;
   Chain* chain_;
-  int64_t a_step_, b_step_, block_, left_ = 0, segments_ = 0, chains_ = 0;
+  int64_t a_step_, b_step_, block_, most_, left_ = 0, segments_ = 0, chains_ = 0;
   int top_ = 0, merges_ = 0, blocks_ = 0, slots_ = 1;
 };
 
@@ -104,6 +118,7 @@ class SumOrderWriter {
 template <class T>
 struct TileCall {
   const T* const* row = nullptr;  // form rows:     A(i, k) = row[i][segment.a + k]
+  int64_t tiles = 1;              // form rows: so many tiles, whose rows follow each other in `row` and `out`
   const T* a = nullptr;           // forms columns: A(i, k) = a[segment.a + k a_step + i]
   int64_t a_step = 0;
   const T* b = nullptr;  // B(k, j) = b[segment.b + k b_step + j]

@@ -331,7 +331,16 @@ void check_convs(const Exec& one, const Exec& two) {
   check_conv<T>(one, two, same_conv(2, 33, 17, 16, 3));  // several bands; images of several blocks
   check_conv<T>(one, two, same_conv(3, 40, 64, 33, 1));
   check_conv<T>(one, two, same_conv(1, 70, 3, 20, 3));
-  for (int64_t few = 1; few <= 9; few++) {  // images in the lanes, forward and to the input
+  for (int64_t few = 1; few <= 8; few++) {  // short runs of k; several tiles at a time
+    Conv v = same_conv(2, pick(13, 18), few, pick(9, 70), 2 * pick(0, 2) + 1);
+    v.stride_w = pick(1, 2), v.pad_right = pick(0, 2);
+    check_forward<T>(one, two, v);
+    std::swap(v.c, v.out);
+    v.stride_w = 1;
+    check_backward_input<T>(one, two, v);
+  }
+  check_forward<T>(one, two, Conv{2, 20, 12, 4, 33, 10, 7});  // pieces of them on both sides of a block's end
+  for (int64_t few = 1; few <= 9; few++) {                    // images in the lanes, forward and to the input
     Conv v = same_conv(pick(8, 40), pick(4, 11), pick(1, 12), few, 2 * pick(0, 2) + 1);
     v.stride_h = pick(1, 2), v.pad_left = pick(0, 2);
     check_forward<T>(one, two, v);
