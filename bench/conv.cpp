@@ -61,14 +61,15 @@ Conv unpadded(int64_t n, int64_t size, int64_t c, int64_t out, int64_t kernel, i
 int main(int argc, char** argv) {
   const Conv shapes[] = {
       square(64, 32, 3, 32, 3),  // the network 32-64-128
-      square(64, 16, 32, 64, 3),   square(64, 16, 64, 128, 3),        square(128, 32, 3, 16, 3),  // ResNet-20
-      square(128, 32, 16, 16, 3),  square(128, 32, 16, 32, 3, 2),     square(128, 32, 16, 32, 1, 2),
-      square(128, 16, 32, 32, 3),  square(128, 16, 32, 64, 3, 2),     square(128, 8, 64, 64, 3),
-      square(128, 28, 1, 6, 5),                                      // LeNet-5
-      unpadded(128, 14, 6, 16, 5), unpadded(16, 227, 3, 64, 11, 4),  // AlexNet
-      square(16, 27, 64, 192, 5),  square(16, 13, 192, 384, 3),       square(16, 13, 384, 256, 3),
+      square(64, 16, 32, 64, 3),       square(64, 16, 64, 128, 3),        square(128, 32, 3, 16, 3),  // ResNet-20
+      square(128, 32, 16, 16, 3),      square(128, 32, 16, 32, 3, 2),     square(128, 32, 16, 32, 1, 2),
+      square(128, 16, 32, 32, 3),      square(128, 16, 32, 64, 3, 2),     square(128, 8, 64, 64, 3),
+      square(128, 28, 1, 6, 5),                                          // LeNet-5
+      unpadded(128, 14, 6, 16, 5),     unpadded(16, 227, 3, 64, 11, 4),  // AlexNet
+      square(16, 27, 64, 192, 5),      square(16, 13, 192, 384, 3),       square(16, 13, 384, 256, 3),
       square(64, 16, 64, 128, 1),  // other kinds
-      square(16, 56, 32, 32, 7),   square(32, 16, 128, 128, 3, 1, 4), square(32, 16, 128, 128, 3, 1, 128),
+      square(16, 56, 32, 32, 7),       square(32, 16, 128, 128, 3, 1, 4), square(32, 16, 128, 128, 3, 1, 128),
+      square(8, 56, 64, 64, 3, 2, 64), square(8, 56, 64, 64, 5, 1, 64),
   };
   return for_threads(argc, argv, [&](const Exec& exec) {
     for (const Conv& v : shapes) layer(exec, v);

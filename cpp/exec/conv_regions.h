@@ -54,7 +54,8 @@ inline SumOrder region_order(const TapConv& v, const Region& region, int64_t a_s
                              std::byte* memory) {
   const Stretch &high = region.high, &wide = region.wide;
   auto* segment = reinterpret_cast<KSegment*>(memory);
-  SumOrderWriter w(segment, reinterpret_cast<Chain*>(segment + region_segments(v)), a_step, b_step, kKBlock);
+  const int64_t k_step = v.depthwise() ? v.tap_w.offset_step * v.in_c * a_step : a_step;  // there every tap is one k
+  SumOrderWriter w(segment, reinterpret_cast<Chain*>(segment + region_segments(v)), k_step, b_step, kKBlock);
   w.begin_leaf(0, 1);
   for (int64_t r = 0; r < v.tap_h.count; r++)
     for (int64_t s = 0; s < v.tap_w.count; s++) {

@@ -1,13 +1,14 @@
 // conv_taps.cpp: pixels are the rows of the register tile; their taps are read where they lie, by row pointers.
 // Work is cut into units of a few images or a band of rows, whose source stays in L2; a unit into regions (the
 // interior, edges, corners) whose pixels have the same taps inside the image: nothing is padded, copied or multiplied
-// by zero.
+// by zero. Depthwise, both the pixels of a tile and its channels are many (tile_depthwise.h).
 #include "conv_taps.h"
 
 #include "conv_lanes.h"
 #include "conv_regions.h"
 #include "pack.h"
 #include "tile.h"
+#include "tile_depthwise.h"
 
 namespace thalweg {
 namespace {
@@ -39,7 +40,7 @@ class TapRun {
 
   int64_t units() const { return divide_up(v_.n, images_) * bands_; }
   int64_t order_bytes() const { return region_bytes(v_); }
-  int64_t stack_count() const { return kTileSize<T>; }
+  int64_t stack_count() const { return std::max(kTileSize<T>, kDepthSize<T>); }
   void run(int64_t unit, std::byte* order, T* stack) const {
     const int64_t image = unit / bands_ * images_, band = unit % bands_;
     Work work{image, std::min(images_, v_.n - image), {}, stack};
@@ -101,8 +102,8 @@ class TapRun {
   }
   void run_region(const Work& work, const Region& region) const {
     const Walk first = region_walk(v_, region, work.image);
+    if (depthwise_) return run_depthwise(work, first);
     const int64_t pixels = work.images * region.pixels();
-    if (depthwise_) return run_depthwise(work, first, pixels);
     const int64_t some = std::max<int64_t>(1, kWeightBytes / (v_.k() * kPanel<T> * int64_t(sizeof(T)) + 1));
     for (int64_t g = 0; g < v_.groups; g++)
       for (int64_t panel = 0; panel < panels_; panel += some)
@@ -151,18 +152,20 @@ class TapRun {
     for (int i = 0; i < rows; i++) out[i] += n;
   }
 
-  void run_depthwise(const Work& work, Walk at, int64_t pixels) const {
-    TileCall<T> call = call_of(work);
-    at.take(int(pixels), [&](int, int64_t from, int64_t to) {
-      for (int64_t j = 0; j < v_.groups; j += kLaneTile<T>) {
-        T* out = out_ + to + j;
-        call.a = source_ + from + j;
-        call.b = packed_ + j;
-        call.out = &out;
-        call.bias = bias_ ? bias_ + j : nullptr;
-        lane_tile(call, int(std::min<int64_t>(kLaneTile<T>, v_.groups - j)));
-      }
-    });
+  void run_depthwise(const Work& work, const Walk& at) const {
+    const int64_t row = at.source_row + at.cols * at.source_col, out_row = at.out_row + at.cols * at.out_col;
+    const DepthwiseCall<T> call{.a = source_ + at.source,
+                                .a_step = v_.tap_w.offset_step * v_.in_c,
+                                .b = packed_,
+                                .b_step = b_step_,
+                                .order = work.order,
+                                .stack = work.stack,
+                                .channels = v_.groups,
+                                .out = out_ + at.out,
+                                .bias = bias_,
+                                .accumulate = accumulate_};
+    depthwise_pixels(call, {work.images, at.source_image + at.rows * row, at.out_image + at.rows * out_row},
+                     {at.rows, row, out_row}, {at.cols, at.source_col, at.out_col});
   }
 
   const TapConv v_;

@@ -97,16 +97,6 @@ void run_tile(const TileCall<T>& c) {
   }
 }
 
-// How a vector or a number lies at any element address.
-template <class T, class V>
-struct Loose {
-  using Type = typename VectorOf<T>::Memory;
-};
-template <class T>
-struct Loose<T, T> {
-  using Type = T;
-};
-
 template <class T, TileForm form, int kVectors, int... kIndex>
 TileFunction<T> pick(int rows, std::integer_sequence<int, kIndex...>) {
   static constexpr TileFunction<T> table[] = {&run_tile<T, form, kIndex + 1, kVectors>...};
@@ -118,42 +108,7 @@ TileFunction<T> pick(int rows, int vectors) {
   return vectors == 1 ? pick<T, form, 1>(rows, heights) : pick<T, form, 2>(rows, heights);
 }
 
-// Channels first to first + count lanes of V, a vector or (for the last few channels) a number.
-template <class T, class V, int kCount>
-void run_lanes(const TileCall<T>& c, int first) {
-  constexpr int W = sizeof(V) / sizeof(T);
-  auto read = [](const T* p, int i) { return *reinterpret_cast<const typename Loose<T, V>::Type*>(p + i * W); };
-  auto write = [](T* p, int i, V v) { *reinterpret_cast<typename Loose<T, V>::Type*>(p + i * W) = v; };
-  for (const Chain* s = c.first; s != c.last; s++) {
-    V acc[kCount] = {};
-    for (const KSegment *g = c.segment + s->segment, *end = g + s->segments; g != end; g++) {
-      const T *a = c.a + g->a + first, *b = c.b + g->b + first;
-      for (int64_t k = 0; k < g->count; k++, a += c.a_step, b += c.b_step)
-        TW_UNROLL for (int i = 0; i < kCount; i++) acc[i] = fma(read(a, i), read(b, i), acc[i]);
-    }
-    T* slot = c.stack + s->slot * kTileSize<T> + first;
-    const bool out = s + 1 == c.last && c.out;
-    T* to = out ? c.out[0] + first : slot;
-    TW_UNROLL for (int i = 0; i < kCount; i++) {
-      for (int m = s->adds; m-- > 0;) acc[i] = read(slot + m * kTileSize<T>, i) + acc[i];
-      if (out && c.bias) acc[i] = read(c.bias + first, i) + acc[i];
-      if (out && c.accumulate) acc[i] = read(to, i) + acc[i];
-      write(to, i, acc[i]);
-    }
-  }
-}
-
 }  // namespace
-
-template <class T>
-void lane_tile(const TileCall<T>& c, int n) {
-  int j = 0;
-  if (n == kLaneTile<T>) return run_lanes<T, Vector<T>, 4>(c, 0);
-  for (; j + kLanes<T> <= n; j += kLanes<T>) run_lanes<T, Vector<T>, 1>(c, j);
-  for (; j < n; j++) run_lanes<T, T, 1>(c, j);
-}
-template void lane_tile(const TileCall<float>&, int);
-template void lane_tile(const TileCall<double>&, int);
 
 template <class T>
 TileFunction<T> tile_function(TileForm form, int rows, int vectors) {

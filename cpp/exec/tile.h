@@ -18,7 +18,7 @@ template <class T>
 inline constexpr int kRowsWidth =  // elements between packed k of a row tile
     (kTileRows + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
 template <class T>
-inline constexpr int kTileSize = kTileRows * kPanel<T>;
+inline constexpr int kTileSize = kTileRows * kPanel<T>;  // numbers of a slot
 
 // A run of k with constant strides: a and b are element offsets of its first k.
 struct KSegment {
@@ -127,13 +127,6 @@ using TileFunction = void (*)(const TileCall<T>&);
 // The tile of `rows` rows (1 to kTileRows) and `vectors` vectors of columns (1 to kTileVectors).
 template <class T>
 TileFunction<T> tile_function(TileForm form, int rows, int vectors);
-
-// The tile of depthwise convolutions, where each channel is a product of its own: the sum over k of
-// a[segment.a + k a_step + j] b[segment.b + k b_step + j] for the n <= kLaneTile channels j, in the same orders.
-template <class T>
-inline constexpr int kLaneTile = 4 * kLanes<T>;
-template <class T>
-void lane_tile(const TileCall<T>&, int n);
 
 // A row of a finished sum on its way from a slot to C, where the tile itself cannot write: fewer columns than a vector,
 // or rows at uneven distances.

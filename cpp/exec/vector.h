@@ -60,6 +60,23 @@ TW_INLINE void store_first(float* p, Vector<float> v, int n) {
 TW_INLINE void store_first(double* p, Vector<double> v, int n) {
   _mm512_mask_storeu_pd(p, __mmask8((1u << n) - 1), (__m512d)v);
 }
+#elif defined(__AVX2__) && defined(__FMA__)
+TW_INLINE __m256i first_lanes(const float*, int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+TW_INLINE __m256i first_lanes(const double*, int n) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+TW_INLINE Vector<float> load_first(const float* p, int n) {
+  return (Vector<float>)_mm256_maskload_ps(p, first_lanes(p, n));
+}
+TW_INLINE Vector<double> load_first(const double* p, int n) {
+  return (Vector<double>)_mm256_maskload_pd(p, first_lanes(p, n));
+}
+TW_INLINE void store_first(float* p, Vector<float> v, int n) { _mm256_maskstore_ps(p, first_lanes(p, n), (__m256)v); }
+TW_INLINE void store_first(double* p, Vector<double> v, int n) {
+  _mm256_maskstore_pd(p, first_lanes(p, n), (__m256d)v);
+}
 #else
 template <class T>
 TW_INLINE Vector<T> load_first(const T* p, int n) {

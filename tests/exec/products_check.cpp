@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "exec/conv.h"
+#include "conv_shapes.h"
 #include "exec/matmul.h"
 #include "grid_check.h"
 
@@ -314,23 +314,6 @@ void check_conv_ranks(const Exec& exec, Conv v, int64_t total) {
   CHECK(same_bits(low, all), "backward_weight %s: two ranks differ from one", text_of(v).c_str());
 }
 
-Conv random_conv() {
-  Conv v{pick(0, 5), pick(1, 14), pick(1, 14), pick(1, 40), pick(1, 40), pick(1, 5), pick(1, 5)};
-  v.stride_h = pick(1, 3), v.stride_w = pick(1, 3), v.dilation_h = pick(1, 2), v.dilation_w = pick(1, 2);
-  v.pad_top = pick(0, 3), v.pad_bottom = pick(0, 3), v.pad_left = pick(0, 3), v.pad_right = pick(0, 3);
-  if (pick(0, 3) == 0) {
-    v.groups = pick(2, 5);
-    v.c = v.groups * pick(1, 8), v.out = v.groups * pick(1, 20);
-  } else if (pick(0, 4) == 0) {
-    v.c = v.out = v.groups = pick(1, 80);
-  }
-  return v;
-}
-Conv same_conv(int64_t n, int64_t size, int64_t c, int64_t out, int64_t kernel) {
-  Conv v{n, size, size, c, out, kernel, kernel};
-  v.pad_top = v.pad_bottom = v.pad_left = v.pad_right = kernel / 2;
-  return v;
-}
 template <class T>
 void check_convs(const Exec& one, const Exec& two) {
   for (int i = 0; i < 150;) {
@@ -361,6 +344,31 @@ void check_convs(const Exec& one, const Exec& two) {
   }
 }
 
+// Depthwise: every cut of channels into vectors, regions of few pixels, taps that lie outside with all pixels of a row.
+template <class T>
+void check_depthwise(const Exec& one, const Exec& two) {
+  for (int64_t c = 2; c <= 36; c++)
+    check_conv<T>(one, two, depthwise_conv(pick(1, 3), pick(1, 8), pick(1, 8), c, pick(1, 4), pick(1, 4)));
+  for (int64_t size = 1; size <= 9; size++) {
+    check_conv<T>(one, two, depthwise_conv(2, size, 7, 17, 3, 3));
+    check_conv<T>(one, two, depthwise_conv(3, 1, size, 17, 5, 5));
+    check_conv<T>(one, two, depthwise_conv(1, size, 1, 33, 3, 1));
+    Conv v = depthwise_conv(2, size, 10 - size, 20, 3, 2);
+    v.dilation_h = pick(1, 3), v.dilation_w = pick(1, 3), v.stride_h = pick(1, 3), v.stride_w = pick(1, 3);
+    v.pad_top = 2 * v.dilation_h, v.pad_left = size + 2, v.pad_right = size + 1;
+    check_conv<T>(one, two, v);
+  }
+  check_conv<T>(one, two, depthwise_conv(2, 5, 6, 70, 1, 1));
+  check_conv<T>(one, two, depthwise_conv(1, 19, 20, 9, 17, 17));  // taps in several blocks
+  for (int64_t stride : {1, 2, 3}) {                              // images larger than a group: bands of rows
+    Conv v = depthwise_conv(3, 41, 39, 50, 5, 3);
+    v.stride_h = stride, v.stride_w = pick(1, 2);
+    check_conv<T>(one, two, v);
+    check_backward_weight<T>(one, two, v, 8);  // empty shards
+  }
+  check_conv_ranks<T>(one, depthwise_conv(8, 6, 5, 19, 3, 3), 8);
+}
+
 }  // namespace
 
 int main() {
@@ -375,6 +383,8 @@ int main() {
   check_folds<double>(one, two);
   check_convs<float>(one, two);
   check_convs<double>(one, two);
+  check_depthwise<float>(one, two);
+  check_depthwise<double>(one, two);
   std::printf("%016lx\n", (unsigned long)hash);
   if (failures) std::fprintf(stderr, "%d checks failed\n", failures);
   return failures != 0;

@@ -1,0 +1,47 @@
+// tile_depthwise.h: the register tile of depthwise convolutions, where each channel j is a product of its own:
+//   acc(g, i, j) = fma(A(g, i, k, j), B(k, j), acc(g, i, j))   for up to kDepthSide groups g of up to kDepthSide rows i
+// Rows are neighbouring pixels and K their taps (forward, to the input), or rows are taps and K the pixels (to the
+// weight): either way A(g, i, k) is x(i + k) where stride and dilation are 1, and stays in a register for kDepthSide of
+// them. Sums follow the orders of tile.h.
+#pragma once
+#include "tile.h"
+
+namespace thalweg {
+
+inline constexpr int kDepthSide = kVectorBytes > 16 ? 3 : 2;
+inline constexpr int kDepthVectors = kRegisters / 16;
+template <class T>
+inline constexpr int kDepthPanel = kDepthVectors * kLanes<T>;  // channels at a time
+template <class T>
+inline constexpr int kDepthSize = kDepthSide * kDepthSide * kDepthPanel<T>;  // numbers of a slot
+
+template <class T>
+struct DepthwiseCall {
+  const T* a = nullptr;  // A(g, i, k, j) = a[segment.a + g a_group + i a_row + k a_step + j]
+  int64_t a_group = 0, a_row = 0, a_step = 0;
+  const T* b = nullptr;  // B(k, j) = b[segment.b + k b_step + j]
+  int64_t b_step = 0;
+  SumOrder order;      // all its chains
+  T* stack = nullptr;  // slots of kDepthSize elements, [g][i][kDepthPanel]
+  int64_t channels = 0;
+  T* out = nullptr;  // if not null, the last chain's sum goes to out[g out_group + i out_row + j], not to its slot:
+  int64_t out_group = 0, out_row = 0;
+  const T* bias = nullptr;           // + bias[j], where not null
+  bool accumulate = false;           // + what out holds
+  const std::byte* ahead = nullptr;  // read soon after; asked for, `ahead_lines` lines for kDepthSide k
+  int ahead_lines = 0;
+};
+// The tile of `groups` groups of `rows` rows, for all channels, kDepthPanel at a time in the same slots. Nothing behind
+// the last channel is read or written. Returns where `ahead` has come to.
+template <class T>
+const std::byte* depthwise_tile(const DepthwiseCall<T>&, int groups, int rows);
+
+// An axis of pixels: how many, and how far apart they lie in A and out.
+struct PixelAxis {
+  int64_t count, a, out;
+};
+// Every pixel of a block of images, in tiles. The steps of rows and groups are set here.
+template <class T>
+void depthwise_pixels(DepthwiseCall<T>, PixelAxis images, PixelAxis rows, PixelAxis cols);
+
+}  // namespace thalweg

@@ -1,0 +1,32 @@
+// conv_shapes.h: convolutions that products_check.cpp tries.
+#pragma once
+#include "exec/conv.h"
+#include "products_check.h"
+
+namespace thalweg {
+
+inline Conv random_conv() {
+  Conv v{pick(0, 5), pick(1, 14), pick(1, 14), pick(1, 40), pick(1, 40), pick(1, 5), pick(1, 5)};
+  v.stride_h = pick(1, 3), v.stride_w = pick(1, 3), v.dilation_h = pick(1, 2), v.dilation_w = pick(1, 2);
+  v.pad_top = pick(0, 3), v.pad_bottom = pick(0, 3), v.pad_left = pick(0, 3), v.pad_right = pick(0, 3);
+  if (pick(0, 3) == 0) {
+    v.groups = pick(2, 5);
+    v.c = v.groups * pick(1, 8), v.out = v.groups * pick(1, 20);
+  } else if (pick(0, 4) == 0) {
+    v.c = v.out = v.groups = pick(1, 80);
+  }
+  return v;
+}
+inline Conv same_conv(int64_t n, int64_t size, int64_t c, int64_t out, int64_t kernel) {
+  Conv v{n, size, size, c, out, kernel, kernel};
+  v.pad_top = v.pad_bottom = v.pad_left = v.pad_right = kernel / 2;
+  return v;
+}
+inline Conv depthwise_conv(int64_t n, int64_t h, int64_t w, int64_t c, int64_t kh, int64_t kw) {
+  Conv v{n, h, w, c, c, kh, kw};
+  v.groups = c;
+  v.pad_top = v.pad_bottom = kh / 2, v.pad_left = v.pad_right = kw / 2;
+  return v;
+}
+
+}  // namespace thalweg
