@@ -17,6 +17,7 @@ namespace thalweg {
 namespace {
 
 constexpr int64_t kGroupBytes = 256 << 10;  // of x and d_y at a time
+constexpr int64_t kBandBytes = 400 << 10;   // the same, of one depthwise image: the fewer bands, the less comes twice
 constexpr int64_t kNearBytes = 40 << 10;    // of these that all low tiles pass first: L1
 constexpr int64_t kLowTile = 2 * kTileRows / 3;
 constexpr int64_t kFewTiles = 256;                  // below, images are split
@@ -59,7 +60,7 @@ class WeightRun {
     const int64_t near = divide_up(rows_, row_tiles_) <= kLowTile ? kNearBytes : group_ * image_bytes;
     chunk_ =
         std::max<int64_t>(1, std::min(near, 2 * kGroupBytes) * chains_per_image_ / std::max<int64_t>(1, image_bytes));
-    if (depthwise_ && image_bytes > kGroupBytes) cut_bands(image_bytes);
+    if (depthwise_ && image_bytes > kBandBytes) cut_bands(image_bytes);
     cut_tasks(threads);
   }
 
@@ -151,7 +152,7 @@ class WeightRun {
   int64_t window_rows(int64_t rows) const { return (rows - 1) * v_.stride_h + (v_.kh - 1) * v_.dilation_h + 1; }
   // Depthwise, large images: some chains of an image at a time, with the rows of x that they need.
   void cut_bands(int64_t image_bytes) {
-    band_ = std::max<int64_t>(1, chains_per_image_ * kGroupBytes / image_bytes);
+    band_ = std::max<int64_t>(1, chains_per_image_ * kBandBytes / image_bytes);
     window_.rows = window_rows(std::min(p_, divide_up(band_ * kKBlock - 1, q_) + 1));
     window_.panel_step = window_.rows * window_.cols * window_.panel;
   }

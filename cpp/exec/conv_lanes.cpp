@@ -72,7 +72,7 @@ class LaneRun {
  public:
   LaneRun(const TapConv& v, const T* source, const T* weight, const T* bias, T* out, bool accumulate)
       : v_(v), source_(source), weight_(weight), bias_(bias), out_(out), accumulate_(accumulate) {
-    groups_ = divide_up(v.n, kImages<T>);
+    groups_ = std::max<int64_t>(1, divide_up(v.n, kImages<T>));
     int64_t rows = v.rows;
     while (rows > 1 && bytes(rows) > kUnitBytes) rows = divide_up(rows, 2);
     bands_ = std::max(divide_up(v.rows, rows), std::min(v.rows, divide_up(kMinUnits, groups_)));
