@@ -7,7 +7,9 @@ malloc). Before anything is timed the results must agree. The floor is what the 
   python bench/compare.py --threads 1 2 --json results.json
   python bench/compare.py --only mlp resnet --rounds 5
 
-"others" is the share of the machine that other processes took meanwhile. check.py compares a run with stored ratios.
+"others" is the share of the machine that other processes took meanwhile, "speed" that of its best at which it ran one
+product of ours in every round; a row is taken again where it is low (a host may give two cores the time of one).
+check.py compares a run with stored ratios.
 """
 
 import argparse

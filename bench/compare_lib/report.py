@@ -17,7 +17,7 @@ def header(plain_malloc: bool) -> str:
         f"thalweg {thalweg.__version__} ({thalweg._core.isa()}) beside torch {torch.__version__}, {malloc}, "
         f"{platform.machine()} with {len(os.sched_getaffinity(0))} cores, {datetime.date.today()}\n{idle_line()}\n"
         f"{'workload':38} {'thr':>3} {'ours':>10} {'torch':>10} {'ratio':>7} {'target':>6} {'x floor':>7}  "
-        "others  best peer"
+        "others speed  best peer"
     )
 
 
@@ -45,9 +45,10 @@ def line(row: dict[str, Any]) -> str:
     target = "" if row["target"] is None else f"{row['target']:.2f}"
     below = " <" if row["target"] is not None and row["ratio"] < row["target"] else "  "
     ours, peer = duration(row["seconds_ours"]), duration(row["seconds_peer"])
+    machine = f"{share(row['others']):>6} {share(row['speed']):>5}"
     return (
         f"{row['workload']:38} {row['threads']:3} {ours:>10} {peer:>10} "
-        f"{row['ratio']:7.2f} {target:>6} {row['floor_ratio']:7.2f}{below}{share(row['others']):>6}  {row['peer']}"
+        f"{row['ratio']:7.2f} {target:>6} {row['floor_ratio']:7.2f}{below}{machine}  {row['peer']}"
     )
 
 

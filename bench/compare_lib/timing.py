@@ -32,6 +32,7 @@ class Peaks:
     flops: float
     copy: float
     stream: float
+    gauge: float  # seconds of gauge(), at its best
 
 
 @dataclass
@@ -94,6 +95,16 @@ def best(step: Step, tries: int = 7) -> float:
     return min(seconds(step, 1) for _ in range(tries))
 
 
+def gauge(threads: int) -> Repeated:
+    """A few products of ours, whose speed tells what the machine gives at the moment."""
+    from . import ours
+
+    n, times = 512, 4
+    a, b = (np.random.default_rng(i).standard_normal((n, n), dtype=np.float32) for i in range(2))
+    product = ours.product(a, b, threads)
+    return Repeated(lambda: [product() for _ in range(times)], times)
+
+
 def measure_peaks(threads: int) -> Peaks:
     """The best of torch's and our own product, and torch's copy and in-place streams over 160 MB."""
     import torch
@@ -108,4 +119,4 @@ def measure_peaks(threads: int) -> Peaks:
     product = min(best(ours.product(a, b, threads)), best(lambda: torch.mm(s, t, out=out)))
     x, y = torch.ones(40_000_000), torch.ones(40_000_000)
     copied, streamed = best(lambda: y.copy_(x)), best(lambda: x.mul_(1.0))
-    return Peaks(2 * n**3 / product, 2 * x.nbytes / copied, 2 * x.nbytes / streamed)
+    return Peaks(2 * n**3 / product, 2 * x.nbytes / copied, 2 * x.nbytes / streamed, best(gauge(threads)))

@@ -20,9 +20,10 @@ constexpr int64_t kGroupBytes = 256 << 10;  // of x and d_y at a time
 constexpr int64_t kBandBytes = 400 << 10;   // the same, of one depthwise image: the fewer bands, the less comes twice
 constexpr int64_t kNearBytes = 40 << 10;    // of these that all low tiles pass first: L1
 constexpr int64_t kLowTile = 2 * kTileRows / 3;
-constexpr int64_t kFewTiles = 256;                  // below, images are split
+constexpr int64_t kFewTiles = 256;  // below, images are split
+constexpr int64_t kAheadPixels = 32;
 constexpr int64_t kTasks = 4;                       // a thread, at least
-constexpr int64_t kRangeTiles = 192;                // whose stacks lie about in L2
+constexpr int64_t kRangeTiles = 384;                // whose stacks lie about in L2
 constexpr int kMostLines = 10;                      // memory delivers no more of them in the time of a depthwise step
 constexpr int64_t kWholeImages = int64_t(1) << 40;  // chains of a band
 
@@ -303,14 +304,16 @@ class WeightRun {
                            .a_step = lanes_out_ ? x_step : y_step,
                            .b = lanes_out_ ? y : x,
                            .b_step = lanes_out_ ? y_step : x_step,
+                           .a_ahead = kAheadPixels * (lanes_out_ ? x_step : y_step),
                            .segment = order_.segment,
                            .first = from,
                            .last = to,
                            .stack = stack,
                            .ahead = ahead.at,
                            .ahead_lines = ahead.lines};
+    const TileForm form = v_.kh * v_.kw == 1 ? TileForm::columns_ahead : TileForm::columns;  // no other tap brings it
     for (const Chain* s = from; s != to; s++) ahead.at += s->segments * ahead.lines * kLineBytes;
-    tile_function<T>(TileForm::columns, at.rows, int(divide_up(at.columns, kLanes<T>)))(call);
+    tile_function<T>(form, at.rows, int(divide_up(at.columns, kLanes<T>)))(call);
   }
   void run_depthwise(const TileAt& at, const T* x, const T* y, const SumOrder& order, T* stack, Ahead& ahead) const {
     const DepthwiseCall<T> call{.a = x,

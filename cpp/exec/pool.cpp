@@ -11,6 +11,7 @@
 
 #include "../tensor/arena.h"
 #include "../tensor/error.h"
+#include "apart.h"
 
 namespace thalweg {
 namespace {
@@ -42,7 +43,7 @@ struct Job {
 
 class ThreadPool final : public Pool {
  public:
-  explicit ThreadPool(int threads) : scratch_(size_t(threads) + 1) {
+  explicit ThreadPool(int threads) : scratch_(size_t(threads) + 1), apart_(threads) {
     try {
       for (int w = 1; w < threads; w++) workers_.emplace_back([this, w] { serve(w); });
     } catch (const std::exception& e) {
@@ -61,6 +62,7 @@ class ThreadPool final : public Pool {
     if (threads <= 1) {
       work(0);
     } else {
+      apart_.enter(0);
       pending_.store(int(workers_.size()), std::memory_order_relaxed);
       publish();
       work(0);
@@ -99,6 +101,7 @@ class ThreadPool final : public Pool {
   // The worker's contiguous run of tasks.
   void work(int worker) {
     if (worker >= job_.threads) return;
+    if (worker > 0) apart_.enter(worker);
     const int64_t begin = job_.tasks * worker / job_.threads, end = job_.tasks * (worker + 1) / job_.threads;
     try {
       for (int64_t t = begin; t < end; t++) job_.task(job_.self, t, worker);
@@ -109,6 +112,7 @@ class ThreadPool final : public Pool {
   }
 
   std::vector<std::array<Arena, size_t(Slot::kCount)>> scratch_;  // one row a worker, the last one shared
+  Apart apart_;
   Job job_{};
   std::atomic<uint32_t> generation_{0};
   std::atomic<int> pending_{0};

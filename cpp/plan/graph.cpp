@@ -73,8 +73,10 @@ Cost cost_of(const Node& n, const Site& site) {
   if (n.op && n.op->cost) return n.op->cost(site);
   Cost c;
   for (const Type& t : site.out) c.flops += double(t.shape.size());
-  for (const auto& types : {site.in, site.out})
-    for (const Type& t : types) c.bytes += double(t.shape.size() * element_bytes(site.number, t.kind));
+  for (size_t i = 0; i < site.in.size(); i++)
+    if (!n.op || !(n.op->shape_only >> i & 1))
+      c.bytes += double(site.in[i].shape.size() * element_bytes(site.number, site.in[i].kind));
+  for (const Type& t : site.out) c.bytes += double(t.shape.size() * element_bytes(site.number, t.kind));
   return c;
 }
 

@@ -171,6 +171,8 @@ InstructionInfo Program::describe(int instruction) const {
   for (const Then& t : i.then) {
     const Cost more = cost(nodes_[t.node]);
     info.op += " + " + nodes_[t.node].name;
+    const Type& result = types_[nodes_[t.node].out[0]];
+    info.shape = result.shape, info.stored = name_of(dtype, result.kind);
     info.cost.flops += more.flops, info.cost.bytes += more.bytes;
   }
   return info;

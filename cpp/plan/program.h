@@ -62,7 +62,7 @@ struct Instruction {
 
 struct InstructionInfo {
   std::string op, path;  // op: "batch_norm + relu" where nodes were joined
-  Shape shape;           // of the first output, with the rows of this rank
+  Shape shape;           // of the result (the last joined node's first output), with the rows of this rank
   const char* stored;    // what its elements are stored as: "float32", "bf16", ...
   Cost cost;
 };

@@ -108,7 +108,8 @@ def test_processes_have_the_bits_of_ranks_as_threads(tmp_path):
 net = nn.Sequential(nn.Linear(33), nn.BatchNorm(sync="rank"), nn.ReLU(), nn.Linear(5))
 t = tw.Trainer(net, loss=tw.losses.CrossEntropy(), optimizer=tw.optim.SGD(lr=0.1, momentum=0.9), seed=3, **given)
 fit(t, verbose=0)
-if rank == 0: print("digest", t.digest())
+digest = t.digest()
+if rank == 0: print("digest", digest)
 """
     done = [jobs.launch(tmp_path, n, f"given = {given}\n{body}") for n, given in ((2, {}), (1, {"world": 2}))]
     assert [d.returncode for d in done] == [0, 0], done
