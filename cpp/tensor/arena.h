@@ -1,4 +1,4 @@
-// arena.h: one aligned block of memory, made once; huge pages are asked for when it is large.
+// arena.h: one aligned block of memory, made once; a large one has pages of its own, huge where the system has them.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +13,11 @@ inline int64_t align_up(int64_t n, int64_t to = kAlign) { return (n + to - 1) / 
 // it.
 void check_memory(int64_t bytes);
 
+struct FreeArena {
+  int64_t pages = 0;  // bytes that were taken from the system as pages; 0: from the heap
+  void operator()(std::byte* p) const;
+};
+
 class Arena {
  public:
   Arena() = default;
@@ -22,10 +27,7 @@ class Arena {
   void grow(int64_t bytes);  // keeps nothing
 
  private:
-  struct Free {
-    void operator()(std::byte* p) const;
-  };
-  std::unique_ptr<std::byte[], Free> data_;
+  std::unique_ptr<std::byte[], FreeArena> data_;
   int64_t bytes_ = 0;
 };
 
