@@ -11,13 +11,23 @@ from . import jobs
 pytestmark = pytest.mark.timeout(120)
 
 NEVER = "rank 0 ends: it has waited 2 s (THALWEG_START_TIMEOUT) for all 2 ranks to start MPI and to connect: each must"
+EXIT = """
+def is_gone(pid):
+    try: os.kill(int(pid), 0)
+    except ProcessLookupError: return True
+if rank == 1:
+    open("pid1", "w").write(str(os.getpid()))
+    sys.exit(0)
+while not (os.path.exists("pid1") and is_gone(open("pid1").read() or os.getpid())): time.sleep(0.02)
+make()  # while rank 1 still ran, Open MPI would end the job by itself
+"""
 FAULTS = {  # body, exit code, messages
     "exception": (
         "if rank == 1: raise ImportError('no such thing')\nfit(make())",
         1,
         ["ImportError: no such thing\n", "rank 0 ends: rank 1 failed: ImportError: no such thing"],
     ),
-    "exit": ("if rank == 1: sys.exit(0)\nmake()", 6, [NEVER, "one that has ended before never will"]),
+    "exit": (EXIT, 6, [NEVER, "one that has ended before never will"]),
     "elsewhere": ("from mpi4py import MPI\nif rank == 1: time.sleep(50)\nmake()", 6, [NEVER]),
     "exception without a trainer": (
         "if rank == 1: raise ImportError('no such thing')",
