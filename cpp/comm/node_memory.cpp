@@ -34,8 +34,8 @@ struct Parts {
   }
 };
 
-[[noreturn]] void system_failure(const char* what) {
-  throw std::system_error(errno, std::generic_category(), text("[shm] ", what));
+[[noreturn]] void system_failure(int error, const std::string& what) {
+  throw std::system_error(error, std::generic_category(), text("[shm] ", what));
 }
 
 struct flock byte_lock(int r, short type) {
@@ -53,12 +53,11 @@ std::shared_ptr<NodeMemory> NodeMemory::create(int size, int first) {
   if (size < 1 || size > kMostProcesses)
     fail("[shm] ", size, " ranks on one machine, expected 1 to ", kMostProcesses, ": more need MPI");
   const int fd = memfd_create("thalweg", MFD_CLOEXEC);
-  if (fd < 0) system_failure("the shared memory can't be made");
+  if (fd < 0) system_failure(errno, "the shared memory can't be made");
   if (ftruncate(fd, Parts(size).bytes) != 0) {
     const int error = errno;
     close(fd);
-    errno = error;
-    system_failure("the shared memory can't be made");
+    system_failure(error, "the shared memory can't be made");
   }
   return std::shared_ptr<NodeMemory>(new NodeMemory(fd, size, first));
 }
@@ -74,7 +73,12 @@ std::shared_ptr<NodeMemory> NodeMemory::open(int fd, int size, int first) {
 
 NodeMemory::NodeMemory(int fd, int size, int first) : fd_(fd), size_(size), first_(first), bytes_(Parts(size).bytes) {
   void* at = mmap(nullptr, size_t(bytes_), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-  if (at == MAP_FAILED) system_failure("the shared memory can't be mapped");
+  if (at == MAP_FAILED) {
+    const int error = errno;
+    close(fd);
+    system_failure(error, text("the shared memory of ", size, " ranks can't be mapped, which takes ", bytes_ >> 30,
+                               " GiB of addresses (ulimit -v; memory only once it is used)"));
+  }
   base_ = static_cast<std::byte*>(at);
 }
 

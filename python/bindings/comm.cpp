@@ -1,3 +1,4 @@
+#include "../../cpp/comm/deadline.h"
 #include "../../cpp/comm/mail.h"
 #include "../../cpp/comm/mpi.h"
 #include "../../cpp/comm/nodes.h"
@@ -120,6 +121,9 @@ void bind_shm(py::module_& m) {
 
 void bind_mpi(py::module_& m) {
   using Release = py::call_guard<py::gil_scoped_release>;
+  py::class_<Deadline>(m, "Deadline", "Ends the process should a call last too long that nothing can interrupt.")
+      .def(py::init<double, std::string, int>(), py::arg("seconds"), py::arg("why"), py::arg("exit_code"))
+      .def("meet", &Deadline::meet, Release());
   m.def(
       "make_mpi",
       [](uint64_t handle, int handle_bytes, bool threads) {

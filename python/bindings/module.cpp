@@ -1,4 +1,6 @@
 // module.cpp: the native module. Lists of names; every long call releases the interpreter lock.
+#include <system_error>
+
 #include "rates.h"
 
 #ifndef THALWEG_VERSION
@@ -16,7 +18,11 @@ PYBIND11_MODULE(_core, m) {
   py::register_exception_translator([](std::exception_ptr p) {
     try {
       if (p) std::rethrow_exception(p);
-    } catch (const TypeError& e) { PyErr_SetString(PyExc_TypeError, e.what()); }
+    } catch (const TypeError& e) {
+      PyErr_SetString(PyExc_TypeError, e.what());
+    } catch (const std::system_error& e) {  // what the system refuses
+      PyErr_SetObject(PyExc_OSError, py::make_tuple(e.code().value(), e.what()).ptr());
+    }
   });
   bind_graph(m);
   bind_function(m);

@@ -86,9 +86,14 @@ class Communicator:
 
 def make_threads(size: int) -> list[Communicator]: ...
 
+class Deadline:
+    """Ends this process should a call last too long that nothing can interrupt: `why` is written to stderr then."""
+    def __init__(self, seconds: float, why: str, exit_code: int) -> None: ...
+    def meet(self) -> None: ...  # it ends nothing from here on
+
 class NodeMemory:
     """Memory that the ranks of one machine share. It has no name: a file descriptor is passed to their processes."""
-    def __init__(self, size: int, first: int = 0) -> None: ...  # first: the name of its rank 0
+    def __init__(self, size: int, first: int = 0) -> None: ...  # first: the name of its rank 0. ValueError, OSError
     @staticmethod
     def open(fd: int, size: int, first: int = 0) -> NodeMemory: ...  # ValueError for what is no such memory
     @property

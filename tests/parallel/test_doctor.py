@@ -33,6 +33,30 @@ def test_quotas_of_containers_are_named(tmp_path):
     assert doctor.threads(limit).state == doctor.GOOD
 
 
+def test_ranks_that_a_launcher_binds_to_few_cores_are_pointed_out():
+    (found,) = doctor.bound("mpirun (Open MPI)", 1, 16, 4)
+    assert found.state == doctor.NOTE
+    assert found.text == "mpirun (Open MPI) lets a rank use 1 of 16 cores, which 4 ranks could share"
+    assert found.fix == "mpirun --bind-to none, or --map-by slot:PE=4"
+    assert list(doctor.bound("srun", 1, 3, 2)) == list(doctor.bound("srun", 4, 16, 4)) == []
+
+
+# A machine of 8 cores, of which a launcher gives each rank one.
+BOUND = """
+os.sched_getaffinity = lambda pid: {rank} if pid == 0 else set(range(8))
+from thalweg_command import main
+sys.argv = ["thalweg", "doctor"]
+main()
+"""
+
+
+def test_bound_ranks_are_found_by_the_doctor(tmp_path):
+    done = jobs.launch(tmp_path, 2, BOUND, by=jobs.mpi_command)
+    note = r"^note +binding +mp\w+ \(.*\) lets a rank use 1 of 8 cores, which 2 ranks could share\n +-> mp"
+    assert re.search(note, done.stdout, re.MULTILINE), done.stdout + done.stderr
+    assert done.returncode == 0
+
+
 def test_a_folder_that_cannot_be_written_is_bad():
     found = doctor.output(doctor.Path("/proc/nowhere"))
     assert found.state == doctor.BAD and "/proc can't be written" in found.text and "--out" in found.fix

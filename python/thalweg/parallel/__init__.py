@@ -4,6 +4,8 @@ A script that was started by `thalweg launch -n 4 script.py`, mpirun, mpiexec or
 part as one rank of all processes. Every rank runs the whole script with the whole data; `batch_size` is that of all.
 """
 
-from .connect import communicator, rank, size, threads
+from .connect import communicator, prepare, rank, size, threads
 
 __all__ = ["communicator", "rank", "size", "threads"]
+
+prepare()

@@ -19,7 +19,7 @@ SIZES = (4, 1 << 10, 64 << 10, 1 << 20, 16 << 20, 100 << 20)  # bytes
 IN_PLACE = "all_reduce_in_place"  # of arrays of comm.zeros, which ranks of one machine do not copy
 NAMES = ("all_reduce", IN_PLACE, "reduce_scatter", "all_gather", "broadcast")
 ROUNDS = 5
-OVERLAPS = {  # what THALWEG_OVERLAP can name
+OVERLAPS = {  # in words
     "off": "after each part of backward",
     "nodes": "between the operators of backward",
     "thread": "by a thread beside backward",

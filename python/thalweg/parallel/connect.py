@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 from functools import lru_cache
@@ -13,6 +14,7 @@ from . import ending, environment, meet, mpi
 from .environment import Launch, LaunchError
 
 _comm: Any = None
+_has_failed = False  # to connect
 
 
 @lru_cache(maxsize=1)
@@ -66,18 +68,67 @@ def communicator() -> Any:
         launch = launched()
         assert launch is not None
         before = sys.excepthook
-        ending.install_code()
-        _comm = _connect(launch)
+        ending.install_early(_is_connected, _tell)
+        environment.check()
+        limit = environment.seconds(environment.START_TIMEOUT, environment.START_SECONDS)
+        _comm = _connected(launch, limit)
         sys.excepthook = before
         _comm.limit = environment.seconds(environment.TIMEOUT, environment.STEP_SECONDS)
-        ending.install(_comm, mpi.end_all if _by_mpi(launch) else None)
+        ending.install(_comm, mpi.end_all if _by_mpi(launch, limit) else None)
         atexit.register(_leave, os.getpid())
     return _comm
 
 
-def _connect(launch: Launch) -> Any:
-    limit = environment.seconds(environment.START_TIMEOUT, environment.START_SECONDS)
-    if _by_mpi(launch):
+def prepare() -> None:
+    """Let the ranks hear of an exception that ends this one before it is connected; for when thalweg is imported."""
+    with contextlib.suppress(LaunchError):
+        launch = environment.detect()
+        if launch is not None and launch.size > 1 and (launch.own or not environment.is_of_a_rank()):
+            ending.install_early(_is_connected, _tell)
+
+
+def _is_connected() -> bool:
+    return _comm is not None
+
+
+def _tell(code: int, why: str) -> None:
+    """Let the others hear why this rank, which is not connected, ends; a launcher that ends them needs no help.
+
+    Under MPI none can start without this one: it waits for them, but not for long, since they may have ended before.
+    """
+    launch = launched()
+    if launch is None or launch.own or launch.launcher == environment.TORCHRUN:
+        return
+    os.environ.pop(environment.OVERLAP, None)  # it may be what is wrong
+    limit = _patience()
+    said = f"thalweg: rank {launch.rank} has failed, which not all others came to hear within {limit:g} s"
+    deadline = _core.Deadline(limit, said, code)
+    with contextlib.suppress(Exception):
+        if not _has_failed:
+            _connected(launch, 2 * limit).abort(f"rank {launch.rank} failed: {why}")
+    if mpi.sees(launch, 2 * limit):
+        mpi.end_all(code, by_itself=True)
+    deadline.meet()
+
+
+def _patience() -> float:
+    try:
+        return environment.seconds(environment.TIMEOUT, environment.STEP_SECONDS)
+    except LaunchError:  # which may be what there is to tell
+        return environment.STEP_SECONDS
+
+
+def _connected(launch: Launch, limit: float) -> Any:
+    global _has_failed
+    try:
+        return _connect(launch, limit)
+    except BaseException:
+        _has_failed = True
+        raise
+
+
+def _connect(launch: Launch, limit: float) -> Any:
+    if _by_mpi(launch, limit):
         return mpi.connect(launch, limit)
     if launch.own:
         return _core.make_shm(_memory(launch), launch.rank, limit)
@@ -89,11 +140,11 @@ def _connect(launch: Launch) -> Any:
     )
 
 
-def _by_mpi(launch: Launch) -> bool:
+def _by_mpi(launch: Launch, limit: float) -> bool:
     """Tell whether MPI connects the ranks; the same on all of them. Ranks of srun on one machine need none."""
     if launch.own or launch.launcher == environment.TORCHRUN:
         return False
-    return not launch.job or mpi.sees(launch)
+    return not launch.job or mpi.sees(launch, limit)
 
 
 def _memory(launch: Launch) -> Any:

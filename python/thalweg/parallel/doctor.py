@@ -44,6 +44,8 @@ def examine(folder: Path, ranks: int = 2) -> Iterator[Finding]:
     job = started()
     if job is not None:
         yield job
+        if job.state == GOOD:
+            yield from binding()
     else:
         yield places(ranks)
         yield from batch()
@@ -112,6 +114,31 @@ def threads(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> Finding:
         fix = f"use threads={max(1, int(quota))}: more threads than that are paused again and again"
         return Finding("threads", NOTE, f"{cores} cores, but this container may use {quota:g} at a time", fix)
     return Finding("threads", GOOD, f"{cores} cores of {os.cpu_count()}")
+
+
+_LESS_BOUND = {  # by launcher; {0}: as many cores for each rank
+    "mpirun (Open MPI)": "mpirun --bind-to none, or --map-by slot:PE={0}",
+    "mpiexec (MPICH)": "mpiexec -bind-to none (I_MPI_PIN=off for Intel MPI)",
+    environment.SRUN: "srun --cpus-per-task={0}",
+}
+
+
+def binding() -> Iterator[Finding]:
+    """Point out a launcher that lets its ranks use fewer cores than their share of the machine; all ranks ask."""
+    launch = connect.launched()
+    if launch is None or launch.launcher not in _LESS_BOUND or "SLURM_CPUS_PER_TASK" in os.environ:
+        return  # nobody binds, or as it was asked to
+    machines = connect.communicator().gather_texts(os.uname().nodename)
+    cores = len(os.sched_getaffinity(os.getppid()))  # of the launcher's own process here
+    yield from bound(launch.launcher, connect.threads(), cores, machines.count(os.uname().nodename))
+
+
+def bound(by: str, each: int, cores: int, ranks: int) -> Iterator[Finding]:
+    """Say what to do where each rank has fewer threads than an even share of the cores."""
+    share = cores // ranks
+    if each < share:
+        text = f"{by} lets a rank use {each} of {cores} cores, which {ranks} rank{'s' if ranks > 1 else ''} could share"
+        yield Finding("binding", NOTE, text, _LESS_BOUND[by].format(share))
 
 
 def _quota(limit: Path) -> float | None:

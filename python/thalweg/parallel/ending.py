@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,15 +19,20 @@ UNKNOWN = 1  # the exit code of a mistake in a script
 SHOWN_EVENTS = 3
 
 
-def install_code() -> None:
-    """Let an exception that nobody catches end this process with its exit code, while there is nobody to tell."""
+def install_early(is_connected: Callable[[], bool], tell: Callable[[int, str], None]) -> None:
+    """Let an exception that nobody catches end this process with its exit code while it is not connected.
+
+    tell(code, why) is called before, which may let the others know, and end them.
+    """
     before, pid = sys.excepthook, os.getpid()
 
     def hook(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
         before(kind, error, at)
-        code = exit_code(error)
-        if code is not None and os.getpid() == pid:
-            _leave(code)
+        if os.getpid() != pid or is_connected():
+            return
+        flush()
+        tell(_code(error), _short(kind, error))
+        _leave(_code(error))
 
     sys.excepthook = hook
 
@@ -42,7 +48,7 @@ def install(comm: Any, end_all: Any) -> None:
         if os.getpid() != pid:
             before(kind, error, at)
             return
-        code = 130 if isinstance(error, KeyboardInterrupt) else exit_code(error) or UNKNOWN
+        code = _code(error)
         with contextlib.suppress(Exception):
             _show(comm, error, code, lambda: before(kind, error, at))
         comm.abort(f"rank {comm.rank} failed: {_short(kind, error)}")
@@ -78,13 +84,22 @@ def _record(comm: Any, reason: str) -> None:
     print(f"  its last collectives are in {path}", file=sys.stderr)
 
 
+def _code(error: BaseException) -> int:
+    return 130 if isinstance(error, KeyboardInterrupt) else exit_code(error) or UNKNOWN
+
+
 def _short(kind: type[BaseException], error: BaseException) -> str:
     return "".join(traceback.format_exception_only(kind, error)).strip().replace("\n", " ")
 
 
+def flush() -> None:
+    """Write what was printed, before the process may end without Python's help."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
+            stream.flush()
+
+
 def _leave(code: int) -> None:
     """End at once: what is left to do at exit might wait for other ranks."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush()
     os._exit(code)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 RANK, SIZE, MEMORY = "THALWEG_RANK", "THALWEG_WORLD", "THALWEG_MEMORY_FD"
 TIMEOUT, START_TIMEOUT = "THALWEG_TIMEOUT", "THALWEG_START_TIMEOUT"  # seconds
 STEP_SECONDS, START_SECONDS = 60.0, 300.0  # that ranks wait for one another, unless these say otherwise
+OVERLAP = "THALWEG_OVERLAP"  # how gradients are exchanged
+OVERLAPS = ("off", "nodes", "thread")
+NODE_MEMORY = "THALWEG_NODE_MEMORY"  # on or off: whether ranks of one machine share memory under MPI too
+NODE_RANKS = "THALWEG_NODE_RANKS"  # for tests: so many ranks count as a node
 FLIGHT = "THALWEG_FLIGHT"  # a folder for what each rank did last, should it lose the others
 DELAY = "THALWEG_DELAY"  # RANK:SECONDS, for tests: that rank sleeps in every step before it goes back
+
+PROCESS = (
+    "THALWEG_PROCESS"  # the rank's, in which processes that it starts, with all its variables, see that they are none
+)
 
 
 class LaunchError(RuntimeError):
@@ -72,7 +80,40 @@ def _job(launcher: str, size: str, found: Mapping[str, str]) -> str:
 def every_variable() -> set[str]:
     """Return the names of all variables that make a process a rank."""
     ranks = {name for _, rank, size in _VARIABLES for name in (rank, size)}
-    return ranks.union([MEMORY, _LOCAL_SIZE, _MACHINES], *_NEEDED.values(), *_JOB.values())
+    return ranks.union([MEMORY, PROCESS, _LOCAL_SIZE, _MACHINES], *_NEEDED.values(), *_JOB.values())
+
+
+def is_of_a_rank() -> bool:
+    """Tell whether another process, a rank, has started this one."""
+    return os.environ.setdefault(PROCESS, str(os.getpid())) != str(os.getpid())
+
+
+def check() -> None:
+    """Read what is meant for ranks, before they connect. Raises: LaunchError for what means nothing."""
+    for name in (TIMEOUT, START_TIMEOUT):
+        seconds(name, 1.0)
+    choice(OVERLAP, OVERLAPS)
+    choice(NODE_MEMORY, ("on", "off"))
+    delay()
+    node_ranks()
+
+
+def choice(name: str, allowed: Sequence[str]) -> str:
+    """Return one of few words from the environment, empty for none. Raises: LaunchError for another."""
+    text = os.environ.get(name, "")
+    if text and text not in allowed:
+        raise LaunchError(f"{name} is {text!r}, expected {', '.join(allowed[:-1])} or {allowed[-1]}")
+    return text
+
+
+def node_ranks() -> int:
+    """Return how many ranks count as a node, 0 for those of a machine. Raises: LaunchError for what is no number."""
+    text = os.environ.get(NODE_RANKS)
+    if not text:
+        return 0
+    if not text.isdecimal() or int(text) < 1:
+        raise LaunchError(f"{NODE_RANKS} is {text!r}, expected how many ranks count as a node")
+    return int(text)
 
 
 def seconds(name: str, otherwise: float) -> float:

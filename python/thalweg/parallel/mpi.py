@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from .. import _core
+from ..failure import exit_code
+from . import ending, environment
 from .environment import Launch, LaunchError
 
-NODE_MEMORY = "THALWEG_NODE_MEMORY"
-NODE_RANKS = "THALWEG_NODE_RANKS"  # for tests: so many ranks count as a node
 ABORT_SECONDS = 0.5  # that the others have to hear why, before MPI ends them
 
 
@@ -21,36 +23,60 @@ def connect(launch: Launch, limit: float) -> Any:
     """Return the communicator of all ranks, which come within `limit` seconds.
 
     Raises: LaunchError without mpi4py, or with one of another MPI."""
-    mpi = library(launch)
-    world = mpi.COMM_WORLD
-    if world.size != launch.size or world.rank != launch.rank:
-        fix = "Start with the mpirun of that library, or install mpi4py for the launcher's"
-        if "SLURM_PROCID" in os.environ:
-            fix = (
-                "Start with srun --mpi=pmix for Open MPI or --mpi=pmi2 for MPICH (srun --mpi=list tells what there is)"
-            )
-        raise LaunchError(
-            f"{launch.launcher} says that this is rank {launch.rank} of {launch.size}, but the MPI library of mpi4py "
-            f"({vendor(mpi)}) sees rank {world.rank} of {world.size}: launcher and library belong to different MPIs. "
-            + fix
-        )
-    place, memory = _place_in_node(mpi, world)
-    if memory is not None and memory.size == world.size:
+    with _within(launch, limit):
+        mpi = library(launch)
+        world = mpi.COMM_WORLD
+        _check_world(launch, mpi, world)
+        place, memory = _place_in_node(mpi, world)
+        messages = None if memory is not None and memory.size == world.size else _messages(mpi, world)
+    if messages is None:
         return _core.make_shm(memory, launch.rank, limit)
+    return messages if memory is None else _core.make_nodes(messages, memory, place, limit)
+
+
+@contextmanager
+def _within(launch: Launch, limit: float) -> Iterator[None]:
+    """End the process with a reason should MPI wait for ranks that don't come: its calls here have no limit."""
+    ending.flush()
+    why = (
+        f"thalweg: rank {launch.rank} ends: it has waited {limit:g} s ({environment.START_TIMEOUT}) for all "
+        f"{launch.size} ranks to start MPI and to connect: each must make its first Trainer or communicator by then, "
+        "and one that has ended before never will"
+    )
+    deadline = _core.Deadline(limit, why, exit_code(_core.LostError()) or 1)
+    try:
+        yield
+    finally:
+        deadline.meet()
+
+
+def _check_world(launch: Launch, mpi: Any, world: Any) -> None:
+    if world.size == launch.size and world.rank == launch.rank:
+        return
+    fix = "Start with the mpirun of that library, or install mpi4py for the launcher's"
+    if "SLURM_PROCID" in os.environ:
+        fix = "Start with srun --mpi=pmix for Open MPI or --mpi=pmi2 for MPICH (srun --mpi=list tells what there is)"
+    raise LaunchError(
+        f"{launch.launcher} says that this is rank {launch.rank} of {launch.size}, but the MPI library of mpi4py "
+        f"({vendor(mpi)}) sees rank {world.rank} of {world.size}: launcher and library belong to different MPIs. " + fix
+    )
+
+
+def _messages(mpi: Any, world: Any) -> Any:
     ours = world.Dup()  # its messages can't meet those of the script
     _kept.append(ours)
-    threads = mpi.Query_thread() >= mpi.THREAD_SERIALIZED
-    messages = _core.make_mpi(mpi._handleof(ours), mpi._sizeof(ours), threads)
-    return messages if memory is None else _core.make_nodes(messages, memory, place, limit)
+    return _core.make_mpi(mpi._handleof(ours), mpi._sizeof(ours), mpi.Query_thread() >= mpi.THREAD_SERIALIZED)
 
 
 _kept: list[Any] = []  # communicators in use
 
 
-def sees(launch: Launch) -> bool:
+def sees(launch: Launch, limit: float) -> bool:
     """Tell whether mpi4py has a library that sees these ranks, which takes a launcher that knows it."""
     try:
-        return int(library(launch).COMM_WORLD.size) == launch.size
+        with _within(launch, limit):
+            mpi = library(launch)
+        return not mpi.Is_finalized() and int(mpi.COMM_WORLD.size) == launch.size
     except LaunchError:
         return False
 
@@ -58,10 +84,12 @@ def sees(launch: Launch) -> bool:
 def _place_in_node(mpi: Any, world: Any) -> tuple[int, Any]:
     """Return this rank's place in its node, and memory that the ranks there share, which is faster than messages.
 
-    The memory is None where each node has one rank or THALWEG_NODE_MEMORY is off; and where ranks can't add node by
-    node, or a system keeps its processes apart, which one rank says.
+    The memory is None where each node has one rank or THALWEG_NODE_MEMORY is off for any; and where ranks can't add
+    node by node, or some can't have the memory, which one rank says.
     """
-    if os.environ.get(NODE_MEMORY, "on") == "off":
+    wanted = np.array([os.environ.get(environment.NODE_MEMORY) != "off"], "i8")
+    world.Allreduce(mpi.IN_PLACE, wanted, mpi.MIN)
+    if not wanted[0]:
         return 0, None
     node = _node(mpi, world)
     first, nodes = np.array([world.rank], "i8"), np.zeros(world.size, "i8")
@@ -84,35 +112,40 @@ def _place_in_node(mpi: Any, world: Any) -> tuple[int, Any]:
 
 
 def _node(mpi: Any, world: Any) -> Any:
-    """Return a communicator of the ranks of this node. Raises: LaunchError for a THALWEG_NODE_RANKS that is none."""
-    text = os.environ.get(NODE_RANKS)
-    if not text:
-        return world.Split_type(mpi.COMM_TYPE_SHARED, world.rank)
-    if not text.isdecimal() or int(text) < 1:
-        raise LaunchError(f"{NODE_RANKS} is {text!r}, expected how many ranks count as a node")
-    return world.Split(world.rank // int(text), world.rank)
+    """Return a communicator of the ranks of this node."""
+    if ranks := environment.node_ranks():
+        return world.Split(world.rank // ranks, world.rank)
+    return world.Split_type(mpi.COMM_TYPE_SHARED, world.rank)
 
 
 def _memory_of_node(world: Any, node: Any, first: int) -> Any:
-    made = _core.NodeMemory(node.size, first) if node.rank == 0 else None
-    place = np.array([os.getpid(), made.fd if made else 0], "i8")
+    """Return the memory that the ranks of this node share, None on all ranks where one of them can't have it."""
+    made, reason = _tried(lambda: _core.NodeMemory(node.size, first)) if node.rank == 0 else (None, "")
+    place = np.array([os.getpid(), made.fd if made else -1], "i8")
     node.Bcast(place)
-    reason = ""
-    if node.rank != 0:
-        try:
-            fd = os.open(f"/proc/{place[0]}/fd/{place[1]}", os.O_RDWR | os.O_CLOEXEC)
-            made = _core.NodeMemory.open(fd, node.size, first)
-        except (OSError, ValueError) as error:
-            reason = str(error)
-    failed = np.zeros(world.size, "i8")
-    world.Allgather(np.array([bool(reason)], "i8"), failed)
-    if not failed.any():
+    if node.rank != 0 and place[1] >= 0:
+        made, reason = _tried(lambda: _opened(int(place[0]), int(place[1]), node.size, first))
+    has = np.zeros(world.size, "i8")
+    world.Allgather(np.array([made is not None], "i8"), has)
+    if has.all():
         return made
-    if reason and world.rank == int(failed.argmax()):
+    if reason and world.rank == int(has.argmin()):  # the first of a node is before those that it left without
         print(
             f"thalweg: the ranks of this machine share no memory ({reason}): messages of MPI instead", file=sys.stderr
         )
     return None
+
+
+def _opened(pid: int, fd: int, size: int, first: int) -> Any:
+    return _core.NodeMemory.open(os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC), size, first)
+
+
+def _tried(make: Callable[[], Any]) -> tuple[Any, str]:
+    """Return what was made, or None and why it wasn't: whatever that is, the others must not wait for this rank."""
+    try:
+        return make(), ""
+    except Exception as error:
+        return None, str(error) or type(error).__name__
 
 
 def library(launch: Launch) -> Any:
