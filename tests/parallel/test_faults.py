@@ -121,7 +121,11 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
         1,
         ["[Trainer] the ranks differ: network is", '"40.bias": [5]', "on rank 0 and", '"40.bias": [6]'],
     ),
-    "missing file": ("if rank == 1: open('missing.csv')\nfit(make())", 1, ["FileNotFoundError", "rank 1"]),
+    "missing file": (
+        "tw.parallel.communicator()\nif rank == 1: open('missing.csv')\nfit(make())",
+        1,
+        ["FileNotFoundError", "rank 1"],
+    ),
     "save on one rank": (
         "t = make(); t.step(x, y)\nif rank == 0: t.save('other')\nfit(t)",
         1,
