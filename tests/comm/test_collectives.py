@@ -294,7 +294,7 @@ def test_a_difference_names_the_calls_of_the_trainer(run_ranks):
     assert run_ranks(2, body) == [said] * 2
 
 
-def test_a_long_reason_is_cut_between_characters(run_ranks):
+def test_the_reason_of_an_abort_is_cut_between_characters(run_ranks):
     def body(comm):
         if comm.rank == 0:
             comm.abort("a" * comm.rank + "ü" * 2000)
