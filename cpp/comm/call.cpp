@@ -31,6 +31,7 @@ std::string Call::describe(bool with_context) const {
   if (element_bytes) all += text(" of ", whole ? whole : elements, " x ", element_bytes, " bytes");
   if (in_place) all += " in shared memory";
   if (operation == Operation::broadcast) all += text(" from root ", root);
+  if (context.inside[0]) all += text(" as part of ", context.inside.data());
   if (with_context && context.rows >= 0)
     all += text(" (update ", context.update, ", batch of ", context.rows, " rows)");
   return all;
@@ -40,15 +41,19 @@ std::string disagreement(int size, const std::function<const Call&(int)>& call, 
   constexpr int kNamed = 4;
   std::string others;
   int found = 0;
-  bool contexts = false;
-  for (int r = 1; r < size; r++) contexts |= !(call(r).context == call(0).context);
+  bool contexts = false, insides = false;
+  for (int r = 1; r < size; r++) {
+    contexts |= !(call(r).context == call(0).context);
+    insides |= call(r).context.inside != call(0).context.inside;
+  }
   for (int r = 1; r < size; r++)
     if (!call(r).agrees(call(0)) && found++ < kNamed)
       others += text(", rank ", member(r), " calls ", call(r).describe(contexts));
   if (!found) return others;
   if (found > kNamed) others += text(", and ", found - kNamed, " more ranks differ");
-  const char* advice = contexts ? "all ranks must train on the same batches"
-                                : "all ranks must make the same call, with arrays of one length and dtype";
+  const char* advice = insides    ? "all ranks must call the same methods of their trainers, in callbacks too"
+                       : contexts ? "all ranks must train on the same batches"
+                                  : "all ranks must make the same call, with arrays of one length and dtype";
   return text("[", name(call(0).operation), "] rank ", member(0), " calls ", call(0).describe(contexts), others, ": ",
               advice);
 }

@@ -4,6 +4,7 @@
 // fold_tree over 0..size-1. merge must be bitwise commutative.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -39,9 +40,11 @@ struct Stripes {
   }
 };
 
-// What the ranks are at: the updates done and the rows of the batch. -1: nothing in particular.
+// What the ranks are at: the updates done and the rows of the batch (-1: nothing in particular), and the call of a
+// trainer that this belongs to, such as "save" (empty: none).
 struct Context {
   int64_t update = -1, rows = -1;
+  std::array<char, 16> inside{};
   bool operator==(const Context&) const = default;
 };
 
@@ -103,7 +106,15 @@ class Communicator {
   Overlap overlap() const { return overlap_; }
   virtual void set_overlap(Overlap overlap) { overlap_ = overlap; }
 
-  void at(const Context& context) { context_ = context; }
+  void at(int64_t update, int64_t rows) {
+    context_.update = update;
+    context_.rows = rows;
+  }
+  void enter(const std::string& call) {
+    context_.inside = {};
+    call.copy(context_.inside.data(), context_.inside.size() - 1);
+  }
+  std::string inside() const { return context_.inside.data(); }
   // The longest that a call may wait for ranks of other processes, in seconds; then every rank throws Lost.
   void limit_waits(double seconds) { limit_ = seconds; }
   double limit() const { return limit_; }

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "../tensor/error.h"
+#include "cut.h"
 
 namespace thalweg {
 namespace {
@@ -115,7 +116,7 @@ void NodeMemory::end(const std::string& why) {
   Head& h = head();
   uint32_t no = 0;
   if (!h.ended.compare_exchange_strong(no, 1)) return;
-  const size_t n = std::min(why.size(), sizeof(h.why) - 1);
+  const size_t n = cut(why, sizeof(h.why) - 1);
   std::memcpy(h.why, why.data(), n);
   h.why[n] = 0;
   h.ended.store(2, std::memory_order_release);

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "../tensor/error.h"
+#include "cut.h"
 
 namespace thalweg {
 namespace {
@@ -147,7 +148,7 @@ void Post::end(const std::string& why) {
   ended_ = true;
   why_ = why;
   Word word{1, rank(), {}};
-  std::memcpy(word.why, why.data(), std::min(why.size(), sizeof(word.why) - 1));
+  std::memcpy(word.why, why.data(), cut(why, sizeof(word.why) - 1));
   say(word);
   for (int i = 0; i < 50 && !outbox_.empty(); i++) {
     push();

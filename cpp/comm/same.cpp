@@ -1,9 +1,9 @@
 #include "same.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "../tensor/error.h"
+#include "cut.h"
 
 namespace thalweg {
 namespace {
@@ -18,8 +18,9 @@ uint64_t hash_of(const std::string& value) {  // FNV-1a
 std::string excerpt(const std::string& value, size_t at) {
   constexpr size_t kShown = 60, kBefore = 20;
   if (value.size() <= kShown) return value;
-  const size_t begin = at < kBefore ? 0 : at - kBefore;
-  return text(begin ? "..." : "", value.substr(begin, kShown), begin + kShown < value.size() ? "..." : "");
+  const size_t begin = cut(value, std::min(at < kBefore ? 0 : at - kBefore, value.size() - kShown));
+  const size_t end = cut(value, begin + kShown);
+  return text(begin ? "..." : "", value.substr(begin, end - begin), end < value.size() ? "..." : "");
 }
 
 // What ranks 0 and `other` have under one name, where the difference begins.
@@ -34,12 +35,15 @@ std::string difference(Communicator& comm, const std::string& name, const std::s
 }  // namespace
 
 std::vector<std::string> gather_texts(Communicator& comm, const std::string& mine) {
-  std::vector<char> text(size_t(kMostText), 0), all(size_t(kMostText * comm.size()));
-  std::memcpy(text.data(), mine.data(), std::min(size_t(kMostText) - 1, mine.size()));
-  comm.all_gather(reinterpret_cast<const std::byte*>(text.data()), kMostText, 1,
-                  reinterpret_cast<std::byte*>(all.data()));
+  const auto own = int64_t(cut(mine, size_t(kMostText)));
+  std::vector<int64_t> bytes(size_t(comm.size()));
+  comm.all_gather(reinterpret_cast<const std::byte*>(&own), 1, sizeof own, reinterpret_cast<std::byte*>(bytes.data()));
+  const int64_t most = *std::max_element(bytes.begin(), bytes.end());
+  std::vector<char> padded(size_t(most), 0), all(size_t(most * comm.size()));
+  std::copy_n(mine.data(), own, padded.data());
+  comm.all_gather(reinterpret_cast<const std::byte*>(padded.data()), most, 1, reinterpret_cast<std::byte*>(all.data()));
   std::vector<std::string> texts;
-  for (int r = 0; r < comm.size(); r++) texts.emplace_back(all.data() + r * kMostText);
+  for (int r = 0; r < comm.size(); r++) texts.emplace_back(all.data() + r * most, size_t(bytes[size_t(r)]));
   return texts;
 }
 

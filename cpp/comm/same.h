@@ -10,8 +10,8 @@ namespace thalweg {
 
 using Named = std::map<std::string, std::string>;
 
-// The texts of all ranks, by rank; of each the first kMostText bytes.
-inline constexpr int64_t kMostText = 1024;
+// The texts of all ranks, by rank; of each what fits into kMostText bytes.
+inline constexpr int64_t kMostText = 1 << 20;
 std::vector<std::string> gather_texts(Communicator& comm, const std::string& mine);
 
 // Throws the same ValueError on every rank where their values differ: names what, where and the values. The ranks must

@@ -122,7 +122,7 @@ void Plan::load(const Batch& batch) {
 }
 
 void Plan::run(int begin, int end, const StepInfo& info) {
-  replica_.comm->at({int64_t(info.step), program_.spec().cut.rows_global});
+  replica_.comm->at(int64_t(info.step), program_.spec().cut.rows_global);
   program_.run(begin, end, replica_.exec(), *replica_.comm, {info.seed, info.step, row0_});
 }
 

@@ -98,7 +98,7 @@ void Session::run_team(const std::function<void(int)>& body) {
 void Session::run_among_peers(const std::function<void(int)>& body) {
   try {
     body(0);
-    peers_->at({});
+    peers_->at(-1, -1);
   } catch (const Lost&) { throw; } catch (const std::exception& e) {
     peers_->abort(text("rank ", first(), " failed: ", e.what()));
     throw;

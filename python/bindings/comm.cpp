@@ -167,6 +167,8 @@ void bind_comm(py::module_& m) {
           "overlap", [](const Communicator& c) { return name(c.overlap()); },
           [](Communicator& c, const std::string& name) { c.set_overlap(parse_overlap(name)); },
           "How training exchanges gradients: \"off\", between \"nodes\", or by a \"thread\".")
+      .def_property("inside", &Communicator::inside, &Communicator::enter,
+                    "The call of a trainer that collectives belong to; messages name it.")
       .def("flight", &Communicator::flight, Release(), "The last collectives, as lines, the newest last.")
       .def("barrier", &Communicator::barrier, Release())
       .def("leave", &Communicator::leave, Release(), "Say that this rank makes no further call.")

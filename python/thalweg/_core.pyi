@@ -61,6 +61,10 @@ class Communicator:
     def overlap(self) -> str: ...  # how training exchanges gradients: "off", between "nodes", by a "thread"
     @overlap.setter
     def overlap(self, name: str) -> None: ...
+    @property
+    def inside(self) -> str: ...  # the call of a trainer that collectives belong to; messages name it
+    @inside.setter
+    def inside(self, call: str) -> None: ...
     def flight(
         self,
     ) -> list[str]: ...  # the last collectives, the newest last: what, when, how long others were awaited
@@ -81,7 +85,7 @@ class Communicator:
     def send(self, array: np.ndarray, to: int) -> None: ...
     def recv(self, array: np.ndarray, from_: int) -> None: ...
     def split(self, color: int, key: int = 0) -> Communicator: ...
-    def gather_texts(self, mine: str) -> list[str]: ...  # of each rank the first 1023 bytes
+    def gather_texts(self, mine: str) -> list[str]: ...  # of each rank what fits into 1 MiB
     def check_same(self, where: str, values: dict[str, str]) -> None: ...  # ValueError on every rank if they differ
 
 def make_threads(size: int) -> list[Communicator]: ...

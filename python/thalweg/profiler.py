@@ -60,7 +60,7 @@ def profile(trainer: Trainer, x: Any, y: Any, *, repeats: int = 20) -> Profile:
     Raises: TypeError, ValueError for data that don't fit.
     """
     repeats = integer(repeats, "profile", "repeats", 1)
-    with trainer._first_call(x, y):
+    with trainer._first_call(x, y, "profile"):
         instructions, seconds = trainer._session.profile(trainer._data(x, y, "profile"), repeats)
     medians = np.median(np.asarray(seconds), axis=0).tolist()
     return Profile([ProfileRow(**i, seconds=s) for i, s in zip(instructions, medians, strict=True)])

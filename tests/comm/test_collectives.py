@@ -252,3 +252,55 @@ def test_texts_and_what_must_be_the_same(run_ranks):
     assert found[0].startswith("[Trainer] the ranks differ: seed is 0 on rank 0 and 1 on rank 2; version is ")
     assert "...11111" in found[0]  # long texts from where they differ on
     assert "shards" not in found[0]
+
+
+def test_texts_of_any_length_are_whole(run_ranks):
+    texts = ["", "a\0b", "ü" * 5000 + "€"]
+
+    def body(comm):
+        assert comm.gather_texts("") == [""] * 3
+        assert comm.gather_texts(texts[comm.rank]) == texts
+        cut = comm.gather_texts("a" * (comm.rank == 1) + "ü" * (1 << 19))  # one byte more than there is room for
+        return [len(text) for text in cut]
+
+    assert run_ranks(3, body) == [[1 << 19] * 3] * 3
+
+
+@pytest.mark.parametrize("letter", ["a", "ü"])
+def test_a_difference_far_into_long_texts_is_shown(letter, run_ranks):
+    def body(comm):
+        with pytest.raises(ValueError) as caught:
+            comm.check_same("Trainer", {"network": letter * 5000 + f"units {3 + comm.rank}" + letter * 5000})
+        return str(caught.value)
+
+    first, second = run_ranks(2, body)
+    assert first == second and "units 3" in first and "units 4" in first
+    assert first.count("...") == 4 and len(first) < 400
+
+
+def test_a_difference_names_the_calls_of_the_trainer(run_ranks):
+    def body(comm):
+        assert comm.inside == ""
+        comm.inside = ["save", "validation"][comm.rank]
+        with pytest.raises(ValueError) as caught:
+            comm.all_gather(np.zeros(1 + 2 * comm.rank))
+        assert comm.inside == ["save", "validation"][comm.rank]
+        return str(caught.value)
+
+    said = (
+        "[all_gather] rank 0 calls all_gather of 1 x 8 bytes as part of save, rank 1 calls all_gather of 3 x 8 bytes "
+        "as part of validation: all ranks must call the same methods of their trainers, in callbacks too"
+    )
+    assert run_ranks(2, body) == [said] * 2
+
+
+def test_the_reason_of_an_abort_is_cut_between_characters(run_ranks):
+    def body(comm):
+        if comm.rank == 0:
+            comm.abort("a" * comm.rank + "ü" * 2000)
+        with pytest.raises(_core.LostError) as caught:
+            comm.barrier()
+        return str(caught.value)
+
+    for text in run_ranks(2, body):
+        assert len(text) > 400 and set(text) == {"ü"}

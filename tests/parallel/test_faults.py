@@ -115,6 +115,52 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
         1,
         ["[Trainer] the ranks differ: network is", '"0.bias": [3]', "on rank 0 and", '"0.bias": [4]'],
     ),
+    "deep model": (  # the difference lies far into the description
+        "net = nn.Sequential(*[nn.Linear(2) for _ in range(40)], nn.Linear(5 + rank))\n"
+        "tw.Trainer(net, loss=tw.losses.CrossEntropy(), optimizer=tw.optim.SGD(lr=0.1)).build(x, y)",
+        1,
+        ["[Trainer] the ranks differ: network is", '"40.bias": [5]', "on rank 0 and", '"40.bias": [6]'],
+    ),
+    "missing file": (
+        "tw.parallel.communicator()\nif rank == 1: open('missing.csv')\nfit(make())",
+        1,
+        ["FileNotFoundError", "rank 1"],
+    ),
+    "save on one rank": (
+        "t = make(); t.step(x, y)\nif rank == 0: t.save('other')\nfit(t)",
+        1,
+        ["rank 0 calls all_gather of 1 x 8 bytes as part of save, rank 1 calls all_gather of ", " as part of fit: all"],
+    ),
+    "save on one rank at the end": (
+        "t = make(); t.step(x, y)\nif rank == 0: t.save('other')",
+        6,
+        ["rank 1 has left: it ended while rank 0 waits in all_gather of 1 x 8 bytes as part of save (all"],
+    ),
+    "evaluation on one rank": (
+        "fit(make(), callbacks=[At(0, 1, lambda: trainer.evaluate(x, y))])",
+        1,
+        [" as part of evaluate", " as part of fit"],
+    ),
+    "checkpoints on one rank": (
+        "fit_(make(), callbacks=[tw.callbacks.ModelCheckpoint('other')][rank:])",
+        1,
+        ["[fit] the ranks differ: callbacks is ['ModelCheckpoint'] on rank 0 and [] on rank 1; all ranks"],
+    ),
+    "checkpoints at other steps": (
+        "fit_(make(), callbacks=[tw.callbacks.ModelCheckpoint('other', save_freq=2 + rank)])",
+        1,
+        ["[fit] the ranks differ: stop_every is 2 on rank 0 and 3 on rank 1; all ranks"],
+    ),
+    "validation on one rank": (
+        "fit(make(), validation_data=[(x, y), None][rank])",
+        1,
+        ["[fit] the ranks differ: validation_data is float32 (45, 20), rows with", "on rank 0 and None on rank 1"],
+    ),
+    "validation values": (
+        "fit(make(), validation_data=(x + rank, y))",
+        1,
+        ["[fit] the ranks differ: validation_data is ", " on rank 0 and "],
+    ),
     "flipped": (
         FLIP + "fit(make(check_every=1), callbacks=[At(1, 3, flip)])",
         6,
@@ -190,6 +236,34 @@ def test_the_rank_with_other_values_is_the_one_that_most_differ_from(tmp_path):
     done = jobs.launch(tmp_path, 3, body)
     assert done.returncode == 6
     assert "parameter '4.weight' of rank 0 is not that of ranks 1 and 2: unless" in done.stderr
+
+
+def test_what_only_looks_may_be_on_one_rank(tmp_path):
+    body = """
+class Own(tw.callbacks.Callback):
+    looks_only = True
+    def on_epoch_end(self, epoch, logs=None): print("own", epoch)
+fit(make(), callbacks=[tw.callbacks.CSVLogger("table.csv"), Own()] if rank == 0 else [], verbose=int(rank == 0))
+"""
+    done = jobs.launch(tmp_path, 2, body)
+    assert done.returncode == 0, done.stderr
+    assert "own 2" in done.stdout and len((tmp_path / "table.csv").read_text().splitlines()) == 4
+
+
+def test_paths_of_any_length_are_told_whole(tmp_path):
+    body = """
+trainer, path = make(), "/".join(["ü" * 60] * 4)
+trainer.build(x, y)
+print("saved", path in str(trainer.save(path)))
+open("file", "w").close()
+try:
+    trainer.save("file/" + path)
+except OSError as error:
+    print("failed", "file/" + path in str(error))
+"""
+    done = jobs.launch(tmp_path, 3, body, options=["--all"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(done.stdout.splitlines()) == [f"[{r}] {what} True" for r in range(3) for what in ("failed", "saved")]
 
 
 def test_a_record_that_cannot_be_written_changes_no_end(tmp_path):

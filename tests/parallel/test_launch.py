@@ -27,6 +27,46 @@ def test_the_first_failure_is_the_exit_code(tmp_path):
     assert done.stderr.splitlines() == ["thalweg launch: rank 1 ended with exit code 11", "[1] from 1"]
 
 
+def test_a_rank_that_said_nothing_leaves_no_empty_line(tmp_path):
+    done = jobs.launch(tmp_path, 2, "sys.exit(rank * 11)")
+    assert done.stderr.splitlines() == ["thalweg launch: rank 1 ended with exit code 11"]
+
+
+@pytest.mark.parametrize("options", [[], ["--all"]])
+def test_what_a_killed_rank_printed_is_not_lost(options, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    body = """
+import builtins
+builtins.print("early", rank)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = jobs.launch(tmp_path, 2, body, options=options)
+    assert "[1] early 1" in (done.stdout if options else done.stderr).splitlines()
+    assert "[0] early 0" in done.stdout.splitlines() if options else done.stdout == "early 0\n"
+    quiet = jobs.launch(tmp_path, 2, body, options=options, PYTHONUNBUFFERED="")  # as the user wants it
+    assert "early 1" not in quiet.stdout + quiet.stderr
+
+
+@pytest.mark.parametrize(("command", "instead"), [("train", "--world"), ("sweep", "--threads")])
+def test_commands_that_are_no_ranks_refuse(command, instead, tmp_path):
+    done = jobs.run(jobs.command(2, "-m", "thalweg", command, "--out", "some"), tmp_path)
+    refused = f"thalweg {command} runs as one process, not as one of 2: give it {instead} instead"
+    assert done.returncode == 2 and refused in done.stderr and not (tmp_path / "some").exists(), done.stderr
+
+
+def test_what_a_rank_trains_alone_has_its_share_of_the_cores(tmp_path):
+    body = """
+from thalweg.trainer.build import native_config
+found = tw.sweep(nn.Linear(5), tw.losses.CrossEntropy(), tw.optim.SGD(0.1), x, y, epochs=1, batch_size=16,
+                 over={"seed": [0, 1]}, verbose=0)
+alone = make(world=1).build(x, y)
+own = native_config(alone, 0, 8, alone.optimizer, alone._data_spec)["threads"]
+print(len(found), found.threads == tw.parallel.threads(), own == tw.parallel.threads())
+"""
+    done = jobs.launch(tmp_path, 2, body)
+    assert (done.returncode, done.stdout) == (0, "2 True True\n"), done.stderr
+
+
 def test_collectives_of_a_script(tmp_path):
     body = """
 comm = tw.parallel.communicator()

@@ -14,8 +14,11 @@ class Callback:
 
     Hooks run in the order of the list, ModelCheckpoint's last: one of your own that saves the trainer belongs at the
     end, where the state of the others is that of the same moment.
+    Ranks that are processes must all have the same callbacks, but for those that say looks_only = True: these change
+    nothing and ask the trainer for nothing that ranks do together, so that one rank alone may have them.
     """
 
+    looks_only = False
     trainer: Trainer
     params: dict[str, Any]
 

@@ -82,6 +82,8 @@ class CSVLogger(Callback):
     Of ranks that are processes only rank 0 writes.
     """
 
+    looks_only = True
+
     def __init__(self, filename: Any, separator: str = ",", append: bool = False) -> None:
         self.path, self.separator, self.append = Path(filename), separator, append
         self._columns: Sequence[str] = ()
@@ -117,6 +119,8 @@ class CSVLogger(Callback):
 
 class Progress(Callback):
     """Show a bar on a terminal, and a line for each epoch everywhere."""
+
+    looks_only = True
 
     def __init__(self) -> None:
         from ..console import Screen

@@ -183,7 +183,9 @@ def _lock(fd: int, folder: Path) -> bool:
             return True
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"another process has been writing in {folder} for {_LOCK_SECONDS:.0f} s") from None
+                raise TimeoutError(
+                    f"[checkpoint] another process has been writing in {folder} for {_LOCK_SECONDS:.0f} s"
+                ) from None
             time.sleep(0.02)
         except OSError:
             return False

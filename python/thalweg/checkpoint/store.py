@@ -6,6 +6,7 @@ and verified; the folder renamed; its parent synced; LATEST replaced; then older
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -43,8 +44,14 @@ def save(folder: str | os.PathLike[str], state: Mapping[str, Any], *, keep: int 
         raise ValueError(f"[checkpoint] keep = {keep}, expected at least 1")
     contents, entries, step = _contents(state)
     root = Path(folder)
-    root.mkdir(parents=True, exist_ok=True)
-    with durable.locked(root) as alone:
+    with contextlib.ExitStack() as held:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            alone = held.enter_context(durable.locked(root))
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise _failure(error, root) from error
         if alone:
             _clean(root)
         serials = _serials(root)

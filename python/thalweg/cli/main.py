@@ -127,18 +127,24 @@ def train(
 
 
 def _train(given: dict[str, Any], out: str | None, resume: str | None, fallback: bool) -> None:
-    from .. import parallel
     from ..checkpoint.durable import check_faults
     from .job import Job  # with the data and the checkpoints, which `thalweg --help` does not need
 
     check_faults()
-    if parallel.size() > 1:
-        raise UsageError(f"thalweg train runs as one process, not as one of {parallel.size()}: give it --world instead")
+    _check_alone("train", "give it --world instead")
     if resume is None:
         job = Job.start(TrainConfig(**given), None if out is None else Path(out))
     else:
         job = Job.resume(Path(resume), given, fallback)
     job.run()
+
+
+def _check_alone(command: str, instead: str) -> None:
+    """Raise UsageError in a process that a launcher started as one of several."""
+    from .. import parallel
+
+    if parallel.size() > 1:
+        raise UsageError(f"thalweg {command} runs as one process, not as one of {parallel.size()}: {instead}")
 
 
 Models = Annotated[str | None, typer.Option(help=f"Some of {', '.join(MODELS)}, as all lists with commas: cnn,mlp.")]
@@ -177,6 +183,7 @@ def sweep(
         "precision": precision,
     }  # fmt: skip
     with exit_codes():
+        _check_alone("sweep", "give it --threads instead")
         if out == "":
             raise ConfigError("out", out, "the name of a folder")
         from .sweep import SweepJob, configurations

@@ -28,6 +28,7 @@ LOST = 6
 STOPPED = (75, 130)  # exit codes of ranks that were asked to stop
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _PR_SET_PDEATHSIG = 1
+_AT_ONCE = {"PYTHONUNBUFFERED": "1"}  # what a rank prints comes at once, and is there when it is killed
 
 
 def command(arguments: Sequence[str]) -> list[str]:
@@ -110,7 +111,7 @@ class _Job:
             own = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if rank or self.show_all else {}
             process = subprocess.Popen(
                 argv,
-                env={**os.environ, **self._variables(rank)},
+                env={**_AT_ONCE, **os.environ, **self._variables(rank)},
                 stdin=subprocess.DEVNULL,
                 pass_fds=(self.memory.fd,),
                 start_new_session=True,  # the terminal's Ctrl-C comes through us alone, once
@@ -205,6 +206,8 @@ class _Job:
         self._ends.put((rank, process.wait()))
 
     def _say(self, lines: Sequence[str]) -> None:
+        if not lines:
+            return
         with contextlib.suppress(OSError, ValueError):
             print("\n".join(lines), file=sys.stderr, flush=True)
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from ..failure import exit_code
 from . import environment
 
 CHECKPOINT_SECONDS = 600.0  # that the others wait for rank 0 to save
 STEPS = 20  # that ranks wait for one another at least
 SAMPLED_ROWS = 64
+MOST_TOLD = 1 << 16  # characters of an error; as JSON they fit into a text of gather_texts
 
 
 def agree(comm: Any, asked: int, stop: bool, pace: float, waits: np.ndarray) -> tuple[float, float, float, np.ndarray]:
@@ -35,16 +37,37 @@ def agree(comm: Any, asked: int, stop: bool, pace: float, waits: np.ndarray) -> 
     )
 
 
-def check_fit(comm: Any, arrays: Sequence[np.ndarray], choices: dict[str, Any]) -> None:
+class inside:
+    """Lets messages of ranks that are processes say that what they do meanwhile belongs to a call of a trainer."""
+
+    def __init__(self, comm: Any, call: str) -> None:
+        self.comm, self.call = comm, call
+
+    def __enter__(self) -> None:
+        if self.comm is not None:
+            self.before, self.comm.inside = self.comm.inside, self.call
+
+    def __exit__(self, *_: object) -> None:
+        if self.comm is not None:
+            self.comm.inside = self.before
+
+
+def check_fit(
+    comm: Any, arrays: Sequence[np.ndarray], validation: Sequence[np.ndarray] | None, choices: dict[str, Any]
+) -> None:
     """Raise ValueError on every rank where they fit different data (told by some of the rows) or otherwise."""
     if comm is None:
         return
     texts = {name: repr(value) for name, value in choices.items()}
-    for i, array in enumerate(arrays):
-        rows = np.linspace(0, len(array) - 1, SAMPLED_ROWS).astype(int)
-        digest = hashlib.sha256(np.ascontiguousarray(array[rows]).tobytes()).hexdigest()
-        texts[f"input {i}"] = f"{array.dtype} {array.shape}, rows with the digest {digest[:8]}"
+    texts |= {f"input {i}": _told(array) for i, array in enumerate(arrays)}
+    texts["validation_data"] = repr(None) if validation is None else "; ".join(map(_told, validation))
     comm.check_same("fit", texts)
+
+
+def _told(array: np.ndarray) -> str:
+    rows = np.linspace(0, len(array) - 1, SAMPLED_ROWS if len(array) else 0).astype(int)
+    digest = hashlib.sha256(np.ascontiguousarray(array[rows]).tobytes()).hexdigest()
+    return f"{array.dtype} {array.shape}, rows with the digest {digest[:8]}"
 
 
 def once(comm: Any, action: Callable[[], Path]) -> Path:
@@ -60,16 +83,18 @@ def once(comm: Any, action: Callable[[], Path]) -> Path:
         try:
             told = {"path": os.fspath(action())}
         except Exception as caught:
-            error, told = (
-                caught,
-                {"error": f"{type(caught).__name__}: {caught}"[:300], "errno": getattr(caught, "errno", None)},
-            )
+            error = caught
+            told = {"error": f"{type(caught).__name__}: {caught}"[:MOST_TOLD], "errno": getattr(caught, "errno", None)}
+            told["exit_code"] = exit_code(caught)
     with _patient(comm):
         found = json.loads(comm.gather_texts(json.dumps(told))[0])
     if error is not None:
         raise error
     if "error" in found:
-        raise OSError(found["errno"] or 0, f"rank 0 failed: {found['error']}")
+        copy = OSError(found["errno"] or 0, f"rank 0 failed: {found['error']}")
+        if found["exit_code"] is not None:
+            copy.exit_code = found["exit_code"]  # type: ignore[attr-defined]
+        raise copy
     return Path(found["path"])
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from .. import _core, arrays, fork
+from .. import _core, arrays, fork, parallel
 from .. import metrics as metrics_module
 from ..callbacks.base import direction
 from ..ops.axes import integer
@@ -66,8 +66,10 @@ def sweep(
     class) that makes it and gets the values that it names; seed, epochs and batch_size of the run too.
     options: the others of these arguments, for all runs, dtype and shards. Run i is Trainer(net(...), loss,
     optimizer(...), seed=...).fit(...), to the last bit, for any number of threads.
-    threads: runs that go on at a time, each on one thread; None for all cores. monitor: what the best run is chosen by;
-    None for "val_loss", or "loss" without validation_data. mode: "min", "max", or "auto" (max for names with "acc").
+    threads: runs that go on at a time, each on one thread; None for all cores. Ranks that are processes all call this
+    and each makes the whole sweep: None is then a rank's share of the cores.
+    monitor: what the best run is chosen by; None for "val_loss", or "loss" without validation_data. mode: "min", "max",
+    or "auto" (max for names with "acc").
     keep: whose parameters stay in memory: "best", "all" or "none". result.parameters(i) makes run i again otherwise,
     with the same bits. verbose: 1 shows progress, 0 nothing.
     A run that diverges, or for which there is no memory, ends alone. Ctrl-C ends the sweep within a step, and what is
@@ -105,7 +107,7 @@ def _figures(metrics: Sequence[Any], validation_data: Any) -> list[str]:
 
 
 def _train(result: SweepResult, preparation: Preparation, threads: Any, keep: str, verbose: int) -> SweepResult:
-    count = _core.cpu_threads() if threads is None else integer(threads, "sweep", "threads", 1)
+    count = parallel.threads() if threads is None else integer(threads, "sweep", "threads", 1)
     if keep not in ("best", "all", "none"):
         raise ValueError(f"[sweep] keep is {keep!r}, expected 'best', 'all' or 'none'")
     started = time.perf_counter()

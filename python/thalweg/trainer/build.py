@@ -116,7 +116,7 @@ def native_config(trainer: Trainer, seed: int, shards: int, optimizer: Optimizer
         "dtype": trainer.dtype,
         "precision": trainer.precision,
         "world": trainer.world,
-        "threads": trainer.threads or (0 if trainer.peers is None else parallel.threads()),
+        "threads": trainer.threads or (parallel.threads() if parallel.size() > 1 else 0),
         "shards": shards,
         "seed": seed,
         "labels": len(data.targets),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..callbacks import Callback
+from ..parallel import together
 from . import state
 from .run import EpochRunner, survives
 
@@ -75,7 +76,7 @@ def _run(trainer: Trainer, runner: EpochRunner, epochs: int, validation: list[np
         if position.row < runner.rows:
             return  # stopped inside the epoch
         if validation is not None:
-            with runner.interrupt.at_once():
+            with runner.interrupt.at_once(), together.inside(trainer.peers, "validation"):
                 values = evaluate(trainer, validation, runner.batch_size, runner.callbacks)
             logs |= {f"val_{name}": value for name, value in values.items()}
         position.next_epoch()

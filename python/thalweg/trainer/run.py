@@ -147,10 +147,14 @@ class EpochRunner:
         self._shown = 0.0
         self._paces: collections.deque[float] = collections.deque(maxlen=5)  # one chunk may have been held up
 
-    def check_same(self, epochs: int) -> None:
+    def check_same(self, epochs: int, validation: list[np.ndarray] | None) -> None:
         """Raise ValueError on every rank where ranks that are processes were told different things."""
-        choices = {"epochs": epochs, "batch_size": self.batch_size, "shuffle": self.shuffle, "t": self.trainer.t}
-        together.check_fit(self.trainer.peers, self.arrays, choices)
+        choices = {
+            **{"epochs": epochs, "batch_size": self.batch_size, "shuffle": self.shuffle, "t": self.trainer.t},
+            "callbacks": [type(c).__name__ for c in self.callbacks if not c.looks_only],
+            "stop_every": self.stop_every,
+        }
+        together.check_fit(self.trainer.peers, self.arrays, validation, choices)
 
     def epoch(self) -> dict[str, Any]:
         """Run the rest of the current epoch; returns its logs. The trainer's position is right at every exit."""

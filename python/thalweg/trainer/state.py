@@ -79,9 +79,10 @@ def save(trainer: Trainer, path: Any) -> Path:
     """Write a checkpoint, of ranks that are processes by rank 0 after all were found to hold the same."""
     from .. import checkpoint
 
-    if trainer.world > 1:
-        trainer.digest()
-    return together.once(trainer.peers, lambda: checkpoint.save(path, collect(trainer)))
+    with together.inside(trainer.peers, "save"):
+        if trainer.world > 1:
+            trainer._session.digest()
+        return together.once(trainer.peers, lambda: checkpoint.save(path, collect(trainer)))
 
 
 def arguments(given: Any, parts: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ..callbacks import Callback, Progress
 from ..history import History
 from ..nn.module import Module
 from ..ops.axes import integer
+from ..parallel import together
 from ..world import ranks
 from . import checks, state
 from . import fit as fitting
@@ -123,12 +124,13 @@ class Trainer:
         return self
 
     @contextmanager
-    def _first_call(self, x: Any, y: Any) -> Iterator[None]:
+    def _first_call(self, x: Any, y: Any, where: str) -> Iterator[None]:
         """Build for data like x and y if need be; what was built is dropped when the call then refuses them."""
         first = self._built is None
         self.build(x, y)
         try:
-            yield
+            with together.inside(self.peers, where):
+                yield
         except (TypeError, ValueError):
             if first and self.t == 0:
                 self._built = None
@@ -168,10 +170,8 @@ class Trainer:
         Raises: TypeError, ValueError for data that don't fit (nothing has changed then); DivergedError when the loss or
         the gradient is not finite (the parameters are those before the step); ReplicaError where ranks differ.
         """
-        if self._built is None:
-            with self._first_call(x, y):
-                return self._step(x, y)
-        return self._step(x, y)
+        with self._first_call(x, y, "step") if self._built is None else together.inside(self.peers, "step"):
+            return self._step(x, y)
 
     def _step(self, x: Any, y: Any) -> StepReport:
         built = self._shapes_known
@@ -212,11 +212,11 @@ class Trainer:
         """
         epochs, batch_size = integer(epochs, "fit", "epochs", 0), integer(batch_size, "fit", "batch_size", 1)
         used = [*checks.callbacks(callbacks, "fit"), *([Progress()] if verbose else [])]
-        with self._first_call(x, y):
+        with self._first_call(x, y, "fit"):
             data = self._data(x, y, "fit")
             validation = None if validation_data is None else self._validation(validation_data)
             runner = EpochRunner(self, data, batch_size, bool(shuffle), used)
-            runner.check_same(epochs)
+            runner.check_same(epochs, validation)
             fitting.fit(self, runner, epochs, validation, verbose)
         return self.history
 
@@ -239,7 +239,7 @@ class Trainer:
         Raises: TypeError, ValueError for data that don't fit.
         """
         batch_size, used = integer(batch_size, "evaluate", "batch_size", 1), self._hooked(callbacks, "evaluate")
-        with self._first_call(x, y):
+        with self._first_call(x, y, "evaluate"):
             return fitting.evaluate(self, self._data(x, y, "evaluate"), batch_size, used)
 
     def predict(self, x: Any, *, batch_size: int = 256, callbacks: Sequence[Callback] = ()) -> Any:
@@ -251,7 +251,8 @@ class Trainer:
         data, batch_size = self._door.x(x, "predict"), integer(batch_size, "predict", "batch_size", 1)
         for callback in used:
             callback.on_predict_begin({})
-        outputs = tree.unflatten(self._recorded.structure, session.predict(data, batch_size))
+        with together.inside(self.peers, "predict"):
+            outputs = tree.unflatten(self._recorded.structure, session.predict(data, batch_size))
         for callback in used:
             callback.on_predict_end({})
         return outputs
@@ -267,7 +268,7 @@ class Trainer:
 
         Raises: TypeError, ValueError for data that don't fit.
         """
-        with self._first_call(x, y):
+        with self._first_call(x, y, "gradients"):
             return self._session.gradients(self._data(x, y, "gradients"))
 
     def hvp(self, v: dict[str, Any], x: Any, y: Any) -> dict[str, np.ndarray]:
@@ -276,7 +277,7 @@ class Trainer:
         v: an array for each trained parameter, by name. Returns: the same.
         Raises: TypeError, ValueError for data or directions that don't fit.
         """
-        with self._first_call(x, y):
+        with self._first_call(x, y, "hvp"):
             loss, parameters = self.batch_loss(x, y)
             return transforms.hvp(loss, (parameters,), (v,))[0]
 
@@ -287,7 +288,7 @@ class Trainer:
         The parameters are copies of the trained ones, by name; dropout has the mask of the next step.
         Raises: TypeError, ValueError for data that don't fit.
         """
-        with self._first_call(x, y):
+        with self._first_call(x, y, "batch_loss"):
             return mean_loss(self, self._data(x, y, "batch_loss"))
 
     # State
@@ -321,7 +322,8 @@ class Trainer:
 
     def digest(self) -> str:
         """Return a hash of parameters, buffers and optimizer state. Raises: ReplicaError if ranks disagree."""
-        return self._session.digest()
+        with together.inside(self.peers, "digest"):
+            return self._session.digest()
 
     def summary(self) -> Summary:
         """Return the network's table: layers, output shapes, parameters, mult-adds, memory; print it to see it."""
