@@ -49,7 +49,8 @@ FAULTS = {  # body, exit code, messages of each of the ranks that they strike
     "late": (
         "fit(make(), callbacks=[At(3, 4, lambda: time.sleep(50))])",
         6,
-        r"rank 2 has waited \S+ s in all_reduce of 1 x 264 bytes as part of fit \(update 4, .* rows\) for rank 3, the limit is 1 s",
+        r"rank 2 has waited \S+ s in all_reduce of 1 x 264 bytes as part of fit \(update 4, .* rows\) for rank 3, "
+        "the limit is 1 s",
     ),
 }
 
