@@ -35,6 +35,10 @@ def main(argv: list[str] | None = None) -> int:
     if options.list:
         print("\n".join(w.name for w in chosen))
         return 0
+    if options.compiled:
+        from compare_lib import peer
+
+        peer.compiled = True
     print(report.header(options.plain_malloc))
     watch = machine.Watch()
     rows = []
@@ -59,6 +63,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=15, help="at most this many rounds a workload (default 15)")
     parser.add_argument("--seconds", type=float, default=20.0, help="about this long a workload at most (default 20)")
     parser.add_argument("--json", metavar="FILE", help="write the machine and the rows to FILE")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile contends too: a minute a network")
     parser.add_argument("--list", action="store_true", help="print the names of the workloads")
     parser.add_argument("--plain-malloc", action="store_true", help="leave malloc as it is")
     return parser.parse_args(argv)

@@ -75,6 +75,9 @@ def set_parameters(net: nn.Module, values: list[np.ndarray]) -> None:
             p.copy_(torch.from_numpy(value.transpose(0, 3, 1, 2).copy() if value.ndim == 4 else value))
 
 
+compiled = False  # whether torch.compile is a contender too
+
+
 def trainings(
     network: Network, optimizer: str, x: np.ndarray, y: np.ndarray, values: list[np.ndarray]
 ) -> dict[str, Callable[[], torch.Tensor]]:
@@ -89,6 +92,9 @@ def trainings(
             found[" ".join(filter(None, (name, layout)))] = _training(
                 network, optimizer, layout, keywords, x, y, values
             )
+    if compiled:
+        keywords = next(iter(settings.values()))
+        found["compiled"] = _training(network, optimizer, layouts[0], keywords, x, y, values, torch.compile)
     return found
 
 
@@ -160,14 +166,22 @@ def _all_bf16(
 
 
 def _training(
-    network: Network, optimizer: str, layout: str, keywords: dict[str, Any], x: Any, y: Any, values: list[np.ndarray]
+    network: Network,
+    optimizer: str,
+    layout: str,
+    keywords: dict[str, Any],
+    x: Any,
+    y: Any,
+    values: list[np.ndarray],
+    transform: Callable[[Any], Any] = lambda f: f,
 ) -> Callable[[], torch.Tensor]:
     net, inputs, labels = _placed(network, layout, x, y, values)
     update = OPTIMIZERS[optimizer](net.parameters(), **keywords)
+    loss_of = transform(lambda: nn.functional.cross_entropy(net(inputs), labels))
 
     def step() -> torch.Tensor:
         update.zero_grad(set_to_none=True)
-        loss = nn.functional.cross_entropy(net(inputs), labels)
+        loss = loss_of()
         loss.backward()
         update.step()
         return loss.detach()
