@@ -91,7 +91,8 @@ class _Tail:
         del self._kept[:end]
         for line in text.decode(errors="replace").splitlines():
             with contextlib.suppress(OSError, ValueError):
-                print(f"[{self.rank}] {line}", flush=True)
+                sys.stdout.write(f"[{self.rank}] {line}\n")  # at once: lines of several ranks would run together
+                sys.stdout.flush()
 
 
 class _Job:
