@@ -1,5 +1,6 @@
 // convs_bf16_check.h: convolutions of bf16 operands against scalar references in the order of conv_bf16.h.
 #pragma once
+#include "conv_shapes.h"
 #include "products_bf16_check.h"
 
 namespace {
@@ -139,27 +140,9 @@ void check_conv(const Runner& run, const Conv& v, bool special = false) {
   check_conv<Bf16>(run, v, special);
 }
 
-Conv random_conv() {
-  Conv v{pick(0, 4), pick(1, 12), pick(1, 12), pick(1, 40), pick(1, 40), pick(1, 4), pick(1, 4)};
-  v.stride_h = pick(1, 3), v.stride_w = pick(1, 3), v.dilation_h = pick(1, 2), v.dilation_w = pick(1, 2);
-  v.pad_top = pick(0, 3), v.pad_bottom = pick(0, 3), v.pad_left = pick(0, 3), v.pad_right = pick(0, 3);
-  if (pick(0, 3) == 0) {
-    v.groups = pick(2, 4);
-    v.c = v.groups * pick(1, 8), v.out = v.groups * pick(1, 20);
-  } else if (pick(0, 4) == 0) {
-    v.c = v.out = v.groups = pick(1, 20);
-  }
-  return v;
-}
-Conv same_conv(int64_t n, int64_t size, int64_t c, int64_t out, int64_t kernel, int64_t stride = 1) {
-  Conv v{n, size, size, c, out, kernel, kernel};
-  v.stride_h = v.stride_w = stride;
-  v.pad_top = v.pad_bottom = v.pad_left = v.pad_right = kernel / 2;
-  return v;
-}
 void check_convs(const Runner& run) {
   for (int i = 0; i < 40;) {
-    const Conv v = random_conv();
+    const Conv v = random_conv(4, 12, 4, 4, 20);
     if (v.h + v.pad_top + v.pad_bottom <= v.dilation_h * (v.kh - 1) ||
         v.w + v.pad_left + v.pad_right <= v.dilation_w * (v.kw - 1))
       continue;

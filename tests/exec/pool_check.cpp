@@ -1,7 +1,6 @@
 // A worker that the system has put on the caller's core is on another one soon, and may use all of them afterwards.
 #include <sched.h>
 
-#include <chrono>
 #include <cstdio>
 
 #include "exec/pool.h"
