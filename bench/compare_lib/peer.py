@@ -94,7 +94,7 @@ def trainings(
             )
     if compiled:
         keywords = next(iter(settings.values()))
-        found["compiled"] = _training(network, optimizer, layouts[0], keywords, x, y, values, torch.compile)
+        found["compiled"] = _training(network, optimizer, layouts[0], keywords, x, y, values, _compiler())
     return found
 
 
@@ -103,10 +103,29 @@ def trainings_bf16(
 ) -> dict[str, Callable[[], torch.Tensor]]:
     """The same in bf16: autocast, and a network that is bf16 as a whole beside float32 parameters for the optimizer."""
     found = {}
-    for layout in ("channels_last", "contiguous") if network.images else ("",):
-        for name, make in (("autocast", _autocast), ("all bf16", _all_bf16)):
-            found[" ".join(filter(None, (name, layout)))] = make(network, optimizer, layout, x, y, values)
+    layouts = ("channels_last", "contiguous") if network.images else ("",)
+    makes = {"autocast": _autocast, "all bf16": _all_bf16}
+    for layout in layouts:
+        for name, make in makes.items():
+            found[" ".join(filter(None, (name, layout)))] = make(network, optimizer, layout, x, y, values, _plainly)
+    if compiled:
+        transform = _compiler()
+        for name, make in makes.items():
+            found[f"{name} compiled"] = make(network, optimizer, layouts[0], x, y, values, transform)
     return found
+
+
+Transform = Callable[[Callable[[], torch.Tensor]], Callable[[], torch.Tensor]]
+
+
+def _plainly(f: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+    return f
+
+
+def _compiler() -> Transform:
+    """torch.compile, which gives up on code that it has compiled for eight other networks: it forgets them."""
+    torch._dynamo.reset()
+    return torch.compile
 
 
 def _placed(
@@ -124,15 +143,16 @@ def _placed(
 
 
 def _autocast(
-    network: Network, optimizer: str, layout: str, x: Any, y: Any, values: list[np.ndarray]
+    network: Network, optimizer: str, layout: str, x: Any, y: Any, values: list[np.ndarray], transform: Transform
 ) -> Callable[[], torch.Tensor]:
     net, inputs, labels = _placed(network, layout, x, y, values)
     update = OPTIMIZERS[optimizer](net.parameters(), fused=True)
+    loss_of = transform(lambda: nn.functional.cross_entropy(net(inputs), labels))
 
     def step() -> torch.Tensor:
         update.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = nn.functional.cross_entropy(net(inputs), labels)
+            loss = loss_of()
         loss.backward()
         update.step()
         return loss.detach()
@@ -141,16 +161,17 @@ def _autocast(
 
 
 def _all_bf16(
-    network: Network, optimizer: str, layout: str, x: Any, y: Any, values: list[np.ndarray]
+    network: Network, optimizer: str, layout: str, x: Any, y: Any, values: list[np.ndarray], transform: Transform
 ) -> Callable[[], torch.Tensor]:
     net, inputs, labels = _placed(network, layout, x, y, values)
     masters = [p.detach().clone().requires_grad_() for p in net.parameters()]
     net, inputs = net.to(torch.bfloat16), inputs.to(torch.bfloat16)
     update = OPTIMIZERS[optimizer](masters, fused=True)
     parameters = list(net.parameters())
+    loss_of = transform(lambda: nn.functional.cross_entropy(net(inputs).float(), labels))
 
     def step() -> torch.Tensor:
-        loss = nn.functional.cross_entropy(net(inputs).float(), labels)
+        loss = loss_of()
         for p in parameters:
             p.grad = None
         loss.backward()
@@ -173,7 +194,7 @@ def _training(
     x: Any,
     y: Any,
     values: list[np.ndarray],
-    transform: Callable[[Any], Any] = lambda f: f,
+    transform: Transform = _plainly,
 ) -> Callable[[], torch.Tensor]:
     net, inputs, labels = _placed(network, layout, x, y, values)
     update = OPTIMIZERS[optimizer](net.parameters(), **keywords)

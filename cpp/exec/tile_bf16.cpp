@@ -1,9 +1,13 @@
-// tile_bf16.cpp: blocks of tiles on AMX, and the same sums by fma.
+// tile_bf16.cpp: blocks of tiles on AMX, and the same sums by dot products of pairs and by fma.
 #include "tile_bf16.h"
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <iterator>
 
 #include "vector.h"
 
@@ -16,7 +20,7 @@
 #if defined(__linux__) && defined(__AVX512F__)
 #include <sys/syscall.h>
 #include <unistd.h>
-#define TW_AMX 1
+#define TW_UNITS 1
 #endif
 #endif
 
@@ -43,31 +47,36 @@ TW_INLINE Pairs pairs_at(const Bf16* p) { return (Pairs)load(reinterpret_cast<co
 constexpr int kRows = kVectorBytes == 64 ? 8 : 4;  // of sums that are made at a time
 
 // One group of a tile of A as floats: the even k and the odd k of every row.
-struct Widened {
-  alignas(64) float low[kSide][kSide], high[kSide][kSide];
+class Widened {
+ public:
   TW_INLINE void set(const Bf16* a, int64_t step) {
     for (int i = 0; i < kSide; i++) TW_UNROLL for (int k = 0; k < kSide; k += kLanes<float>) {
         const Pairs p = pairs_at(a + i * step + 2 * k);
-        store(&low[i][k], even(p));
-        store(&high[i][k], odd(p));
+        store(&low_[i][k], even(p));
+        store(&high_[i][k], odd(p));
       }
   }
-};
-// kRows rows and a vector of columns of one group: sum += A B.
-TW_INLINE void add_group(const Widened& a, int row, const Bf16* b, float* sum) {
-  Vector<float> low[kRows] = {}, high[kRows] = {};
-  for (int pair = 0; pair < kSide; pair++) {
-    const Pairs bv = pairs_at(b + pair * 2 * kSide);
-    const Vector<float> b_low = even(bv), b_high = odd(bv);
-    TW_UNROLL for (int i = 0; i < kRows; i++) {
-      fma_splat(low[i], a.low[row + i][pair], b_low);
-      fma_splat(high[i], a.high[row + i][pair], b_high);
+  TW_INLINE void add(int row, const Bf16* b, float* sum) const {
+    Vector<float> low[kRows] = {}, high[kRows] = {};
+    for (int pair = 0; pair < kSide; pair++) {
+      const Pairs bv = pairs_at(b + pair * 2 * kSide);
+      const Vector<float> b_low = even(bv), b_high = odd(bv);
+      TW_UNROLL for (int i = 0; i < kRows; i++) {
+        fma_splat(low[i], low_[row + i][pair], b_low);
+        fma_splat(high[i], high_[row + i][pair], b_high);
+      }
     }
+    TW_UNROLL for (int i = 0; i < kRows; i++) store(sum + i * kSide, load(sum + i * kSide) + (low[i] + high[i]));
   }
-  TW_UNROLL for (int i = 0; i < kRows; i++) store(sum + i * kSide, load(sum + i * kSide) + (low[i] + high[i]));
-}
-TW_NOINLINE void emulate(const BlockBf16& c) {
-  Widened a;
+
+ private:
+  alignas(64) float low_[kSide][kSide], high_[kSide][kSide];
+};
+
+// Operand: a group of a tile of A as add() wants it, which adds to kRows rows and a vector of columns of the sums.
+template <class Operand>
+TW_INLINE void add_groups(const BlockBf16& c) {
+  Operand a;
   for (int i = 0; i < c.tall; i++)
     for (int64_t g = 0; g < c.groups; g++) {
       a.set(c.a[i] + c.group[g], c.a_step);
@@ -75,14 +84,17 @@ TW_NOINLINE void emulate(const BlockBf16& c) {
         const Bf16* b = c.b[j] + g * kOperandTile;
         float* tile = c.sum + (kBlockSide * i + j) * kSumTile;
         for (int row = 0; row < kSide; row += kRows)
-          for (int v = 0; v < kSide; v += kLanes<float>) add_group(a, row, b + 2 * v, tile + row * kSide + v);
+          for (int v = 0; v < kSide; v += kLanes<float>) a.add(row, b + 2 * v, tile + row * kSide + v);
       }
     }
 }
-void emulate_block(const BlockBf16& c) {
+void clear(const BlockBf16& c) {
   for (int i = 0; i < c.tall && c.fresh; i++) std::fill_n(c.sum + kBlockSide * i * kSumTile, c.wide * kSumTile, 0.0f);
+}
+TW_NOINLINE void fma_block(const BlockBf16& c) {
+  clear(c);
   const FlushScope flush;
-  emulate(c);
+  add_groups<Widened>(c);
 }
 
 #if defined(__AVX512F__)
@@ -121,7 +133,7 @@ TW_NOINLINE void lanes(const LanesBf16& c) {
   }
 }
 
-#if defined(TW_AMX)
+#if defined(TW_UNITS)
 
 struct TileShapes {  // of ldtilecfg
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -168,6 +180,49 @@ TW_NOINLINE void amx_block(const BlockBf16& c) {
   if constexpr (kTall > 1 && kWide > 1) _tile_stored(3, tile(3), kRowBytes);
 }
 
+// One group of a tile of A for dot products: pairs of the even k and of the odd k of every row. VDPBF16PS adds its
+// upper product before its lower one and counts denormals as zeros: two links of a chain of fma.
+class Paired {
+ public:
+  TW_INLINE void set(const Bf16* a, int64_t step) {
+    for (int i = 0; i < kSide; i++) {
+      uint32_t p[kSide];
+      std::memcpy(p, a + i * step, sizeof p);
+      for (int k = 0; k < kSide / 2; k++) {
+        even_[i][k] = p[2 * k] << 16 | (p[2 * k + 1] & 0xffffu);
+        odd_[i][k] = (p[2 * k] & 0xffff0000u) | p[2 * k + 1] >> 16;
+      }
+    }
+  }
+  TW_INLINE void add(int row, const Bf16* b, float* sum) const {
+    Vector<float> low[kRows] = {}, high[kRows] = {};
+    for (int k = 0; k < kSide / 2; k++) {
+      const Pairs p = pairs_at(b + 4 * k * kSide), q = pairs_at(b + (4 * k + 2) * kSide);
+      const Pairs b_even = p << 16 | (q & 0xffffu), b_odd = (p & 0xffff0000u) | q >> 16;
+      TW_UNROLL for (int i = 0; i < kRows; i++) {
+        dot(low[i], even_[row + i][k], b_even);
+        dot(high[i], odd_[row + i][k], b_odd);
+      }
+    }
+    TW_UNROLL for (int i = 0; i < kRows; i++) store(sum + i * kSide, load(sum + i * kSide) + (low[i] + high[i]));
+  }
+
+ private:
+  static TW_INLINE void dot(Vector<float>& sum, const uint32_t& a, Pairs b) {
+    asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(a));
+  }
+  alignas(64) uint32_t even_[kSide][kSide / 2], odd_[kSide][kSide / 2];
+};
+TW_NOINLINE void dots_block(const BlockBf16& c) {
+  clear(c);
+  const FlushScope flush;
+  add_groups<Paired>(c);
+}
+
+bool processor_has_dots() {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
+}
 bool processor_has_amx() {
   unsigned a, b, c, d, low, high;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return false;
@@ -178,36 +233,82 @@ bool processor_has_amx() {
 }
 // The tile registers are given to a process that asks for them, once.
 bool amx_granted() {
-  const char* wish = std::getenv("THALWEG_AMX");
-  if ((wish && *wish == '0') || !processor_has_amx()) return false;
+  if (!processor_has_amx()) return false;
   constexpr int kRequestPermission = 0x1023, kTileData = 18;
   if (syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0) return true;
   std::fprintf(stderr, "thalweg: the system does not grant AMX; products of bf16 take their slower form\n");
   return false;
 }
-std::atomic<bool> amx_allowed{true};
+bool has(UnitBf16 unit) {
+  static const bool dots = processor_has_dots(), amx = amx_granted();
+  return unit == UnitBf16::fma || (unit == UnitBf16::amx ? amx : dots);
+}
+
+// A block of numbers whose sums show the order of every addition.
+struct Trial {
+  static constexpr int kGroups = 4;
+  alignas(64) Bf16 a[kBlock * kGroups * kGroup], b[kBlockSide][kGroups * kOperandTile];
+  alignas(64) float sum[kBlockSums];
+  int64_t group[kGroups];
+  BlockBf16 block;
+  Trial() : block{{a, a + kSide * kGroups * kGroup}, kGroups * kGroup, {b[0], b[1]}, group, kGroups, 2, 2, sum, true} {
+    uint32_t state = 1;
+    const auto number = [&state] {  // of any sign, between 2^-4 and 2^4
+      state = state * 1664525u + 1013904223u;
+      return Bf16{uint16_t((state >> 16 & 0x807f) | (123u + (state >> 8) % 8) << 7)};
+    };
+    std::generate(std::begin(a), std::end(a), number);
+    for (auto& tile : b) std::generate(std::begin(tile), std::end(tile), number);
+    for (int g = 0; g < kGroups; g++) group[g] = g * kGroup;
+  }
+  double seconds(void (*run)(const BlockBf16&)) {
+    using Clock = std::chrono::steady_clock;
+    double best = 1;
+    for (int k = 0; k < 7; k++) {
+      const auto start = Clock::now();
+      run(block);
+      best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
+    }
+    return best;
+  }
+};
+// The processor's dot products are as they must be, and worth it.
+bool dots_are_better() {
+  if (!has(UnitBf16::dots)) return false;
+  Trial by_fma, by_dots;
+  const double fma = by_fma.seconds(fma_block), dots = by_dots.seconds(dots_block);
+  return dots < fma && !std::memcmp(by_fma.sum, by_dots.sum, sizeof by_fma.sum);
+}
+UnitBf16 first_choice() {
+  static constexpr const char* kNames[] = {"fma", "dots", "amx"};
+  if (const char* wish = std::getenv("THALWEG_BF16")) {
+    for (int u = 0; u < 3; u++)
+      if (!std::strcmp(wish, kNames[u]) && has(UnitBf16(u))) return UnitBf16(u);
+    std::fprintf(stderr, "thalweg: THALWEG_BF16 is '%s': expected fma, or dots or amx where the processor has them\n",
+                 wish);
+  }
+  return has(UnitBf16::amx) ? UnitBf16::amx : dots_are_better() ? UnitBf16::dots : UnitBf16::fma;
+}
+std::atomic<UnitBf16>& unit() {
+  static std::atomic<UnitBf16> chosen{first_choice()};
+  return chosen;
+}
 
 #endif
 
 }  // namespace
 
-#if defined(TW_AMX)
+#if defined(TW_UNITS)
 
-bool amx_used() {
-  static const bool granted = amx_granted();
-  return granted && amx_allowed.load(std::memory_order_relaxed);
+UnitBf16 unit_bf16() { return unit().load(std::memory_order_relaxed); }
+bool choose_bf16(UnitBf16 wanted) {
+  if (has(wanted)) unit() = wanted;
+  return has(wanted);
 }
-void use_amx(bool allowed) { amx_allowed = allowed; }
-bool bf16_conversion() {
-  static const bool has = [] {
-    unsigned a, b, c, d;
-    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
-  }();
-  return has;
-}
+bool bf16_conversion() { return has(UnitBf16::dots); }
 
 TileScope::TileScope() {
-  if (!amx_used()) return;
+  if (unit_bf16() != UnitBf16::amx) return;
   static constexpr TileShapes shapes = [] {
     TileShapes s;
     for (int t = 0; t < 8; t++) s.bytes[t] = 4 * kSide, s.rows[t] = kSide;
@@ -216,29 +317,31 @@ TileScope::TileScope() {
   asm volatile("ldtilecfg %0" ::"m"(shapes));
 }
 TileScope::~TileScope() {
-  if (amx_used()) asm volatile("tilerelease");
+  if (unit_bf16() == UnitBf16::amx) asm volatile("tilerelease");
 }
 
 void run_block(const BlockBf16& c) {
-  if (!amx_used()) return emulate_block(c);
+  if (unit_bf16() == UnitBf16::fma) return fma_block(c);
+  if (unit_bf16() == UnitBf16::dots) return dots_block(c);
   if (c.tall > 1) return c.wide > 1 ? amx_block<2, 2>(c) : amx_block<2, 1>(c);
   return c.wide > 1 ? amx_block<1, 2>(c) : amx_block<1, 1>(c);
 }
 
 #else
 
-bool amx_used() { return false; }
-void use_amx(bool) {}
+UnitBf16 unit_bf16() { return UnitBf16::fma; }
+bool choose_bf16(UnitBf16 wanted) { return wanted == UnitBf16::fma; }
 bool bf16_conversion() { return false; }
 TileScope::TileScope() {}
 TileScope::~TileScope() {}
-void run_block(const BlockBf16& c) { emulate_block(c); }
+void run_block(const BlockBf16& c) { fma_block(c); }
 
 #endif
 
 double flops_per_ns_bf16() {
-  constexpr double kAmx = 1000, kWithout = kVectorBytes / 4 * 2.5;
-  return amx_used() ? kAmx : kWithout;
+  constexpr double kFma = kVectorBytes / 4 * 2.5;
+  static constexpr double kUnits[] = {kFma, 1.5 * kFma, 1000};
+  return kUnits[int(unit_bf16())];
 }
 
 void run_lanes(const LanesBf16& c) {

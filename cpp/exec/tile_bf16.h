@@ -1,7 +1,7 @@
 // tile_bf16.h: the tile behind every product of bf16 operands, in the order of matmul_bf16.h. A tile of sums has kSide
 // rows and kSide columns of floats; an operand tile holds one group of K for kSide rows of A or kSide columns of B:
 //   A: [kSide rows][kGroup k], rows at any distance      B: [kGroup / 2 pairs of k][kSide columns][2], dense
-// On processors with AMX it runs there; elsewhere the same sums are made by fma on floats, with the same bits.
+// On processors with AMX it runs there; elsewhere the same sums are made by dot products of pairs or by fma on floats.
 #pragma once
 #include "matmul_bf16.h"
 
@@ -50,10 +50,12 @@ class TileScope {
   TileScope(const TileScope&) = delete;
 };
 
-// Whether blocks run on AMX: where the processor and the system allow it, and THALWEG_AMX is not 0. For tests it can be
-// taken away.
-bool amx_used();
-void use_amx(bool allowed);
+// What blocks run on, all with the same bits: AMX where the processor and the system allow it; dot products of pairs
+// (AVX512_BF16) where they are measured to be faster than fma, which is so where a vector of them takes as long as one
+// of fma, not twice. THALWEG_BF16 (fma, dots or amx) asks for another one.
+enum class UnitBf16 : int { fma, dots, amx };
+UnitBf16 unit_bf16();
+bool choose_bf16(UnitBf16);  // for tests; whether there is one
 // Estimates, on one thread.
 double flops_per_ns_bf16();
 inline constexpr double kLaneFlopsPerNs = 20, kMoveNs = 0.05;  // depthwise; of a number that is read or written

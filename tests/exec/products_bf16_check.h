@@ -97,21 +97,21 @@ void drop_nan_payloads(std::vector<Bf16>& v) {
     if (std::isnan(to_float(x))) x = to_bf16(NAN);
 }
 
-// f(exec, result) on one and two threads, with AMX and without it, gives `want`.
+// f(exec, result) on one and two threads, on each unit that the processor has, gives `want`.
 template <class X, class F>
 void check_all(const Runner& run, std::vector<X> want, const std::vector<X>& before, const std::string& what, F f) {
   drop_nan_payloads(want);
-  for (bool amx : {true, false})
+  constexpr const char* kNames[] = {"fma", "dots", "amx"};
+  for (UnitBf16 unit : {UnitBf16::amx, UnitBf16::dots, UnitBf16::fma})
     for (const Exec* exec : {&run.one, &run.two}) {
-      use_amx(amx);
-      if (amx && !amx_used()) continue;
+      if (!choose_bf16(unit)) continue;
       std::vector<X> got = before;
       f(*exec, got.data());
       drop_nan_payloads(got);
       size_t bad = 0;
       while (bad < got.size() && 0 == std::memcmp(&got[bad], &want[bad], sizeof(X))) bad++;
-      CHECK(same_bits(want, got), "%s, %s, %d threads: element %zu is %g, not %g", what.c_str(),
-            amx_used() ? "AMX" : "no AMX", exec->pool.threads(), bad, widened(got[bad]), widened(want[bad]));
+      CHECK(same_bits(want, got), "%s, %s, %d threads: element %zu is %g, not %g", what.c_str(), kNames[int(unit)],
+            exec->pool.threads(), bad, widened(got[bad]), widened(want[bad]));
     }
   add_to_hash(want);
 }
