@@ -1,5 +1,6 @@
 """Products of bf16 operands: the order of every addition is checked by products_bf16_check.cpp, which is compiled here
-for each instruction set that the processor has, and runs on AMX, by dot products of pairs and by fma, as far as it has them."""
+for each instruction set that the processor has, and runs on AMX, by dot products of pairs and by fma where there are
+such."""
 
 import os
 import shutil

@@ -1,6 +1,7 @@
 """Scripts that run as several processes. Each job has a limit of time: a hang is a failure, and so is a process that is
 left when its launcher has ended."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -83,23 +84,52 @@ def launch(folder, n, body, *arguments, options=(), by=command, **variables):
     return run(by(n, write(folder, body), *arguments, options=options), folder, **variables)
 
 
-def run(argv, folder, **variables):
+def run(argv, folder, launcher_may_stay=False, **variables):
+    """Runs a command. launcher_may_stay: Open MPI's, told to leave a lost rank to the others, now and then does not
+    see that all have ended; then it is ended too."""
     start, mark = time.monotonic(), f"THALWEG_JOB={uuid.uuid4().hex}"
-    done = subprocess.run(
+    process = subprocess.Popen(
         argv,
         cwd=folder,
         env=environment(**variables) | dict([mark.split("=")]),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=SECONDS,
-        check=False,
     )
+    while True:
+        try:
+            out, err = process.communicate(timeout=1 if launcher_may_stay else SECONDS)
+            break
+        except subprocess.TimeoutExpired:
+            left = {pid: command_of(pid) for pid in marked(mark)}
+            if time.monotonic() > start + SECONDS:
+                fail_with(left, process)
+            ranks = [c for c in left.values() if "python" in os.path.basename(c.split(" ")[0])]
+            if time.monotonic() > start + LEFT_SECONDS and not ranks:
+                process.terminate()
+    done = subprocess.CompletedProcess(argv, process.returncode, out, err)
     done.seconds = time.monotonic() - start
     limit = time.monotonic() + LEFT_SECONDS
     while left := marked(mark):
         assert time.monotonic() < limit, f"processes {left} outlive their launcher"
         time.sleep(0.02)
     return done
+
+
+def fail_with(left, launcher):
+    """Ends what is left of a job that took too long, and says what that was."""
+    for pid in [*left, launcher.pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    out, err = launcher.communicate(timeout=LEFT_SECONDS)
+    pytest.fail(f"after {SECONDS} s these still run: {left}\n{out}{err}")
+
+
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def marked(variable):

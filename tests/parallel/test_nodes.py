@@ -12,10 +12,10 @@ from .test_waits import BODY as LATE
 pytestmark = pytest.mark.timeout(120)
 
 
-def launch(folder, n, places, body, *arguments, options=(), **variables):
+def launch(folder, n, places, body, *arguments, options=(), **more):
     """Under mpiexec; options are its own."""
     argv = jobs.mpi_command(n, jobs.write(folder, body), *arguments)
-    return jobs.run([argv[0], *options, *argv[1:]], folder, THALWEG_NODE_RANKS=str(places), **variables)
+    return jobs.run([argv[0], *options, *argv[1:]], folder, THALWEG_NODE_RANKS=str(places), **more)
 
 
 @pytest.mark.parametrize(("n", "places"), [(4, 2), (8, 2), (8, 4)])
@@ -71,7 +71,7 @@ KILLED = "fit(make(), callbacks=[At(3, 4, lambda: os.kill(os.getpid(), signal.SI
 def test_a_kill_ends_all_nodes(tmp_path):
     """Each rank says whose process is gone, where the launcher leaves it to them, as Open MPI's can be told to."""
     by_us = "--oversubscribe" in jobs.mpi_command(4, "")
-    done = launch(tmp_path, 4, 2, KILLED, options=["--enable-recovery"] if by_us else [])
+    done = launch(tmp_path, 4, 2, KILLED, options=["--enable-recovery"] if by_us else [], launcher_may_stay=by_us)
     text = done.stdout + done.stderr
     assert done.returncode != 0 and done.seconds < 30, text
     ends = [r for r in range(4) if f"rank {r} ends: rank 3 was lost: its process ended without a word" in text]
