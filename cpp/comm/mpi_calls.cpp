@@ -1,9 +1,12 @@
 #include "mpi_calls.h"
 
 #include <dlfcn.h>
+#include <link.h>
 
 #include <cstring>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "../tensor/error.h"
 #include "mpi_abi.h"
@@ -62,7 +65,7 @@ class Calls final : public MpiCalls {
   template <class Function>
   void find(Function& f, const char* symbol) {
     f = reinterpret_cast<Function>(dlsym(library_, symbol));
-    if (!f) throw std::runtime_error(text("[mpi] the library ", Abi::kLibrary, " has no function ", symbol));
+    if (!f) throw std::runtime_error(text("[mpi] the library of ", Abi::kName, " has no function ", symbol));
   }
   static void check(int error, const char* call) {
     if (error) throw std::runtime_error(text("[mpi] ", call, " failed with error ", error));
@@ -88,21 +91,41 @@ class Calls final : public MpiCalls {
   int (*cancel_)(Handle*) = nullptr;
 };
 
+void* library_named(const char* name) { return dlopen(name, RTLD_NOW | RTLD_NOLOAD); }
+
+// The first of the loaded ones that has this symbol, itself or in a library that it needs; null if none has.
+void* library_with(const char* symbol) {
+  std::vector<std::string> names;
+  const auto note = [](dl_phdr_info* info, size_t, void* all) {
+    if (info->dlpi_name && *info->dlpi_name) static_cast<std::vector<std::string>*>(all)->emplace_back(info->dlpi_name);
+    return 0;
+  };
+  dl_iterate_phdr(note, &names);
+  for (const std::string& name : names) {
+    void* library = library_named(name.c_str());
+    if (library && dlsym(library, symbol)) return library;
+  }
+  return nullptr;
+}
+
+// mark: a symbol that the libraries of this interface have, and others with handles of this size have not.
 template <class Abi>
-std::unique_ptr<MpiCalls> loaded(uint64_t handle, int handle_bytes) {
+std::unique_ptr<MpiCalls> loaded(uint64_t handle, int handle_bytes, const char* mark) {
   if (handle_bytes != int(sizeof(typename Abi::Handle))) return nullptr;
-  void* library = dlopen(Abi::kLibrary, RTLD_NOW | RTLD_NOLOAD);
+  void* library = library_named(Abi::kLibrary);
+  if (!library && mark) library = library_with(mark);
   return library ? std::make_unique<Calls<Abi>>(library, handle) : nullptr;
 }
 
 }  // namespace
 
 std::unique_ptr<MpiCalls> load_mpi(uint64_t handle, int handle_bytes) {
-  if (auto found = loaded<StandardAbi>(handle, handle_bytes)) return found;
-  if (auto found = loaded<OpenMpiAbi>(handle, handle_bytes)) return found;
-  if (auto found = loaded<MpichAbi>(handle, handle_bytes)) return found;
+  if (auto found = loaded<StandardAbi>(handle, handle_bytes, nullptr)) return found;
+  if (auto found = loaded<OpenMpiAbi>(handle, handle_bytes, OpenMpiAbi::kByteSymbol)) return found;
+  if (auto found = loaded<MpichAbi>(handle, handle_bytes, "MPI_Isend")) return found;
+  if (auto found = loaded<StandardAbi>(handle, handle_bytes, "MPI_Abi_get_version")) return found;
   fail("[mpi] no MPI library with handles of ", handle_bytes, " bytes is loaded; known are ", StandardAbi::kLibrary,
-       ", ", OpenMpiAbi::kLibrary, " and ", MpichAbi::kLibrary);
+       ", ", OpenMpiAbi::kLibrary, " and ", MpichAbi::kLibrary, ", also under other names");
 }
 
 }  // namespace thalweg

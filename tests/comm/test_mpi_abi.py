@@ -62,3 +62,41 @@ def test_constants_are_those_of_the_header(abi, tmp_path):
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
     assert subprocess.run([tmp_path / "check"], timeout=20, check=False).returncode == 0
+
+
+STAND_IN = """
+int MPI_Isend() { return 0; }
+int MPI_Irecv() { return 0; }
+int MPI_Test() { return 0; }
+int MPI_Cancel() { return 0; }
+int MPI_Comm_rank(int comm, int* rank) { *rank = 0; return comm != 7; }
+int MPI_Comm_size(int comm, int* size) { *size = 1; return comm != 7; }
+"""
+SEARCH = """
+import ctypes, sys
+from thalweg import _core
+def make(handle_bytes):
+    try:
+        return _core.make_mpi(7, handle_bytes).size
+    except ValueError as error:
+        return str(error)
+before = make(4)
+library = ctypes.CDLL(sys.argv[1])
+print(before, make(4), make(8), sep="|")
+"""
+
+
+def test_a_library_is_found_under_the_name_of_a_distribution(tmp_path):
+    """Debian's MPICH is libmpich.so.12, Cray's has the name of a compiler in it."""
+    compiler = shutil.which("cc") or pytest.skip("no C compiler")
+    (tmp_path / "mpi.c").write_text(STAND_IN)
+    library = tmp_path / "libmpi_of_a_distribution.so.12"
+    command = [compiler, "-shared", "-fPIC", "-o", library, tmp_path / "mpi.c"]
+    subprocess.run(command, capture_output=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH, library], capture_output=True, text=True, timeout=60, check=True
+    )
+    before, four, eight = done.stdout.strip().split("|")
+    assert "no MPI library with handles of 4 bytes is loaded" in before
+    assert four == "1"
+    assert "no MPI library with handles of 8 bytes is loaded" in eight

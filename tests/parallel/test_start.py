@@ -1,5 +1,6 @@
 """Ranks that never come, come late, or can't have what the others have: all end in time with a reason, or go on."""
 
+import signal
 import sys
 
 import pytest
@@ -43,7 +44,8 @@ def test_a_rank_that_never_connects_ends_all(case, tmp_path):
     short = {"THALWEG_TIMEOUT": "1"} if "without" in case else {"THALWEG_START_TIMEOUT": "2"} if code == 6 else {}
     done = jobs.launch(tmp_path, 2, body, by=jobs.mpi_command, **short)
     text = done.stdout + done.stderr
-    assert done.returncode == code, text
+    ended = [code] if code == 1 else [code, signal.SIGKILL]  # MPICH now and then tells how it ended the other one
+    assert done.returncode in ended, text
     if "without" not in case or "exiting\nimproperly" not in text:  # Open MPI may see that first, and end all
         assert not [m for m in messages if m not in text], text
     assert done.seconds < 30
