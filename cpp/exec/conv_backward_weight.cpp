@@ -11,6 +11,7 @@ void run_walk(const Exec& exec, const Conv& v, const Shards& shards, const Tiles
   const double ns = conv_ns(v.flops(), sizeof(T) == 8);
   WeightWalk<Tiles> walk(v, shards, exec.threads_for(ns), tiles);
   walk.prepare(exec.scratch<std::byte>(0, Slot::shared_pack, walk.memory_bytes()));
+  exec.parallel(walk.pack_items(), ns, [&](int64_t image, int) { walk.pack(image); });
   exec.parallel(walk.tasks(), ns, [&](int64_t task, int worker) {
     walk.run(task, exec.scratch<T>(worker, Slot::a_pack, walk.halo_count()),
              exec.scratch<T>(worker, Slot::tile, walk.stack_count()));

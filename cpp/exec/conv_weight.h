@@ -8,7 +8,9 @@
 //   prepare(tiles, alone)      ranges have at most so many; or there is one range alone
 //   group, chunk, band         images that pass together; chains that a tile, that all tiles pass at a time
 //   x_first, x_step, y_step    whether A is x; how far apart pixels lie in x and d_y
-//   x_at(place, image, row)    where a row of outputs begins in x, for the image at `place` of a group
+//   packed_count(), packed     numbers of memory for d_y in another layout, and the memory; not where images are split
+//   pack(image)                d_y of an image to there
+//   x_at(place, image, row), y_at(image, row)   where a row of outputs begins, for the image at `place` of a group
 //   halo_count()               numbers of memory for copies of x
 //   bring(band, begin, end, halo)    x for tiles [begin, end): where it is, to which x_at is added
 //   ahead(band, next, last, tiles)   what tiles ask for meanwhile, as images [next, last) follow
@@ -45,7 +47,7 @@ class WeightWalk {
 
   int64_t memory_bytes() const {
     return segment_bytes() + chain_bytes() + run_bytes() + image_bytes() +
-           (split_ ? runs_ * tiles() * kSlot * int64_t(sizeof(T)) : 0);
+           (split_ ? runs_ * tiles() * kSlot : tiles_.packed_count()) * int64_t(sizeof(T));
   }
   void prepare(std::byte* memory) {
     auto* segment = reinterpret_cast<KSegment*>(memory);
@@ -53,6 +55,7 @@ class WeightWalk {
     part_ = reinterpret_cast<Run*>(memory += chain_bytes());
     image_chain_ = reinterpret_cast<int64_t*>(memory += run_bytes());
     partial_ = reinterpret_cast<T*>(memory += image_bytes());
+    tiles_.packed = partial_;
     const int64_t a_step = tiles_.x_first ? tiles_.x_step : tiles_.y_step;
     SumOrderWriter w(segment, chain, a_step, tiles_.x_step + tiles_.y_step - a_step, kKBlock);
     if (split_) write_split(w);
@@ -61,6 +64,8 @@ class WeightWalk {
   }
 
   int64_t tiles() const { return tiles_.tiles(); }
+  int64_t pack_items() const { return !split_ && tiles_.packed_count() > 0 ? v_.n : 0; }
+  void pack(int64_t image) const { tiles_.pack(image); }
   int64_t tasks() const { return runs_ * ranges_; }
   int64_t stack_count() const { return order_.slots * kSlot * divide_up(tiles(), ranges_); }
   int64_t halo_count() const { return tiles_.halo_count(); }
@@ -187,7 +192,7 @@ class WeightWalk {
     w.begin_leaf(i, leaves, base);
     w.also_merge(merges);
     for (int64_t p = 0; p < p_; p++) {
-      const int64_t x = tiles_.x_at(place % tiles_.group, image, p), y = (image * p_ + p) * q_ * v_.out;
+      const int64_t x = tiles_.x_at(place % tiles_.group, image, p), y = tiles_.y_at(image, p);
       w.add(tiles_.x_first ? x : y, tiles_.x_first ? y : x, q_);
     }
     w.end_leaf();

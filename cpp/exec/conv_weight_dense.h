@@ -26,9 +26,14 @@ class DenseWeight {
   bool x_first = false;
   int64_t group = 1, chunk = 1, x_step, y_step;
   static constexpr int64_t band = kWholeImages;
+  T* packed = nullptr;
 
   int64_t tiles() const { return v_.groups * x_parts_ * part_tiles_; }
-  void prepare(int64_t tiles, bool) {
+  void prepare(int64_t tiles, bool alone) {
+    // What a tile reads then lies together, and stays in L1 for all taps; in place, its lines are in each other's way.
+    const int64_t near_count = p_ * q_ * kRowsWidth<T> + window_.panel_step;
+    pack_y_ = panels_ && !alone && x_parts_ * v_.kh * v_.kw >= kUses && near_count * int64_t(sizeof(T)) <= kNearBytes;
+    if (pack_y_) y_step = kRowsWidth<T>;
     const int64_t parts = divide_up(tiles - 1, part_tiles_) + 1;
     const int64_t x_count =
         panels_ ? std::min(v_.c, parts * kPanel<T>) * v_.h * v_.w + window_.panel_step : window_.count();
@@ -42,6 +47,24 @@ class DenseWeight {
   }
   int64_t x_at(int64_t place, int64_t image, int64_t row) const {
     return (copy_ ? place : image) * image_count() + row * v_.stride_h * window_.cols * window_.panel;
+  }
+  int64_t y_at(int64_t image, int64_t row) const {
+    return pack_y_ ? image * packed_image() + row * q_ * kRowsWidth<T> : (image * p_ + row) * q_ * v_.out;
+  }
+  int64_t packed_count() const { return pack_y_ ? v_.n * packed_image() : 0; }
+  void pack(int64_t image) const {
+    const int64_t pixels = p_ * q_;
+    const T* from = d_y_ + image * pixels * v_.out;
+    T* to = packed + image * packed_image();
+    for (int64_t p = 0; p < pixels; p++, to += kRowsWidth<T>) {
+      T* at = to;
+      for (int64_t g = 0; g < v_.groups; g++)
+        for (int64_t i = 0; i < y_parts_; i++, at += pixels * kRowsWidth<T>) {
+          const int64_t n = (i + 1) * v_.group_out() / y_parts_ - i * v_.group_out() / y_parts_;
+          copy_few(from, int(n), at);
+          from += n;
+        }
+    }
   }
   int64_t halo_count() const { return copy_ ? group * image_count() + kPanel<T> : 0; }
 
@@ -67,7 +90,7 @@ class DenseWeight {
 
   void run(int64_t t, const SumOrder& order, const T* x, T* stack, Ahead& ahead) const {
     const TileAt at = tile_at(t);
-    const T *x_tile = x + x_of(at), *y_tile = d_y_ + at.group * v_.group_out() + at.y;
+    const T *const x_tile = x + x_of(at), *const y_tile = y_of(at);
     const int64_t a_step = x_first ? x_step : y_step;
     const TileCall<T> call{.a = x_first ? x_tile : y_tile,
                            .a_step = a_step,
@@ -101,8 +124,9 @@ class DenseWeight {
   static constexpr int64_t kNearBytes = 40 << 10;  // of x and d_y that all low tiles pass first: L1
   static constexpr int64_t kLowTile = 2 * kTileRows / 3;
   static constexpr int64_t kAheadPixels = 32;
-  struct TileAt {  // columns [x, x + columns) of kernel row r, outputs [y, y + outs)
-    int64_t group, r, s, x, columns, y, outs;
+  static constexpr int64_t kUses = 32;  // of packed numbers, at least
+  struct TileAt {                       // columns [x, x + columns) of kernel row r, outputs [y, y + outs)
+    int64_t group, r, s, x, columns, y_part, y, outs;
   };
 
   // Half cycles a pixel, about.
@@ -138,7 +162,7 @@ class DenseWeight {
   TileAt tile_at(int64_t t) const {
     const int64_t part = t / part_tiles_, taps = v_.kh * row_taps_;
     const int64_t y = panels_ ? t / taps % y_parts_ : t % y_parts_, tap = (panels_ ? t : t / y_parts_) % taps;
-    TileAt at{part / x_parts_, tap / row_taps_, tap % row_taps_, 0, 0, 0, 0};
+    TileAt at{part / x_parts_, tap / row_taps_, tap % row_taps_, 0, 0, y, 0, 0};
     cut(columns_, part % x_parts_, x_parts_, x_first ? 0 : kPanel<T>, at.x, at.columns);
     cut(v_.group_out(), y, y_parts_, x_first ? kPanel<T> : 0, at.y, at.outs);
     return at;
@@ -153,10 +177,23 @@ class DenseWeight {
     return tap + (panels_ ? 0 : at.group * v_.group_in() + at.x);
   }
 
+  const T* y_of(const TileAt& at) const {
+    if (!pack_y_) return d_y_ + at.group * v_.group_out() + at.y;
+    return packed + (at.group * y_parts_ + at.y_part) * p_ * q_ * kRowsWidth<T>;
+  }
+  int64_t packed_image() const { return v_.groups * y_parts_ * p_ * q_ * kRowsWidth<T>; }
+  // Up to kRowsWidth numbers.
+  static void copy_few(const T* from, int n, T* to) {
+    for (; n > 0; n -= kLanes<T>, from += kLanes<T>, to += kLanes<T>) {
+      const int part = std::min(n, kLanes<T>);
+      store_first(to, load_first(from, part), part);
+    }
+  }
+
   const Conv v_;
   const T *x_, *d_y_;
   T* d_w_;
-  bool accumulate_, copy_ = false, panels_ = false;
+  bool accumulate_, copy_ = false, panels_ = false, pack_y_ = false;
   int64_t p_, q_, columns_, row_taps_, x_parts_, y_parts_, part_tiles_;
   Window window_;
 };

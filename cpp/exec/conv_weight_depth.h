@@ -28,12 +28,16 @@ class DepthWeight {
 
   int64_t group, chunk, band = kWholeImages, x_step, y_step;
   static constexpr bool x_first = true;
+  T* packed = nullptr;
 
   int64_t tiles() const { return panels_ * panel_tiles(); }
   void prepare(int64_t, bool alone) { alone_ = alone; }
   int64_t x_at(int64_t place, int64_t, int64_t row) const {
     return place * window_.count() + row * v_.stride_h * window_.cols * kPanelWidth;
   }
+  int64_t y_at(int64_t image, int64_t row) const { return (image * p_ + row) * q_ * v_.out; }
+  int64_t packed_count() const { return 0; }
+  void pack(int64_t) const {}
   int64_t halo_count() const { return group * window_.count(); }
 
   int64_t same_x(int64_t, int64_t end) const { return end; }
