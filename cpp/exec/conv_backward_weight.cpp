@@ -1,4 +1,4 @@
-// conv_backward_weight.cpp: d_w from x and d_y.
+// conv_backward_weight.cpp: d_w from x and d_y: one walk (conv_weight.h) over the tiles of dense or depthwise ones.
 #include "conv_weight_dense.h"
 #include "conv_weight_depth.h"
 

@@ -3,17 +3,17 @@
 // to group. When d_w has few tiles, images are split into runs (aligned subtrees of a shard) with partial results of
 // their own, which fold in the same tree at the end. What a tile is says the class Tiles (conv_weight_dense.h,
 // _depth.h):
-//   Number, kSlot              its numbers, and how many of them a slot of its stack has
-//   tiles()                    how many; neighbours read the same part of x
-//   prepare(tiles, alone)      ranges have at most so many; or there is one range alone
-//   group, chunk, band         images that pass together; chains that a tile, that all tiles pass at a time
-//   x_first, x_step, y_step    whether A is x; how far apart pixels lie in x and d_y
-//   packed_count(), packed     numbers of memory for d_y in another layout, and the memory; not where images are split
-//   pack(image)                d_y of an image to there
-//   x_at(place, image, row), y_at(image, row)   where a row of outputs begins, for the image at `place` of a group
-//   halo_count()               numbers of memory for copies of x
-//   bring(band, begin, end, halo)    x for tiles [begin, end): where it is, to which x_at is added
-//   ahead(band, next, last, tiles)   what tiles ask for meanwhile, as images [next, last) follow
+//   Number, kSlot                   its numbers, and how many of them a slot of its stack has
+//   tiles()                         how many; neighbours read the same part of x
+//   prepare(tiles, alone)           ranges have at most so many; there is one range alone
+//   group, chunk, band              images that pass together; chains that a tile, and that all tiles pass at a time
+//   x_first, x_step, y_step         whether A is x; how far apart pixels lie in x and d_y
+//   x_at(place, image, row), y_at(image, row)    where a row of outputs begins; the image is at `place` of a group
+//   packed_count(), packed, pack(image)    d_y in another layout: numbers, memory, an image to there; not of split ones
+//   halo_count()                    numbers of memory for copies of x
+//   same_x(t, end)                  behind the tiles of [t, end) that one bring() serves
+//   bring(band, begin, end, halo)   x for tiles [begin, end): where it is, to which x_at is added
+//   ahead(band, next, last, tiles)  what tiles ask for meanwhile, as images [next, last) follow
 //   run(tile, order, x, stack, ahead), put(tile, sum)
 #pragma once
 #include "../tensor/arena.h"

@@ -1,8 +1,8 @@
-// conv_weight_dense.h: d_w of convolutions whose outputs read many channels. For a kernel row r, the (kw, in)
-// neighbours of a pixel are contiguous in x, so d_w(out, r, ...) is a product of two matrices with one row a pixel:
-// d_y, read where it lies, and x, read where it lies or, with padding, from a copy. Either may be in the lanes. The
-// copy of many channels is made panel by panel, for as long as the tiles of a panel run: its taps are products of their
-// own.
+// conv_weight_dense.h: d_w of all other convolutions. For a kernel row r, the (kw, in) neighbours of a pixel are
+// contiguous in x, so d_w(out, r, ...) is a product of two matrices with one row a pixel; both are read where they lie,
+// x with padding from a copy, and either may be in the lanes.
+// Panels: of many channels, the copy is made panel by panel (kPanel channels, in the lanes), for as long as a panel's
+// tiles run; each tap is a product then.
 #pragma once
 #include "conv_weight.h"
 
@@ -30,9 +30,7 @@ class DenseWeight {
 
   int64_t tiles() const { return v_.groups * x_parts_ * part_tiles_; }
   void prepare(int64_t tiles, bool alone) {
-    // What a tile reads then lies together, and stays in L1 for all taps; in place, its lines are in each other's way.
-    const int64_t near_count = p_ * q_ * kRowsWidth<T> + window_.panel_step;
-    pack_y_ = panels_ && !alone && x_parts_ * v_.kh * v_.kw >= kUses && near_count * int64_t(sizeof(T)) <= kNearBytes;
+    pack_y_ = !alone && pays_to_pack();
     if (pack_y_) y_step = kRowsWidth<T>;
     const int64_t parts = divide_up(tiles - 1, part_tiles_) + 1;
     const int64_t x_count =
@@ -124,8 +122,10 @@ class DenseWeight {
   static constexpr int64_t kNearBytes = 40 << 10;  // of x and d_y that all low tiles pass first: L1
   static constexpr int64_t kLowTile = 2 * kTileRows / 3;
   static constexpr int64_t kAheadPixels = 32;
-  static constexpr int64_t kUses = 32;  // of packed numbers, at least
-  struct TileAt {                       // columns [x, x + columns) of kernel row r, outputs [y, y + outs)
+  static constexpr double kPanelCost = 1.05;       // of tiles of panels: what their copy saves
+  static constexpr int64_t kPackUses = 32;         // of packed numbers, at least
+  static constexpr int64_t kPackBytes = 48 << 10;  // of what a tile reads: L1
+  struct TileAt {  // columns [x, x + columns) of tap (r, s), or of kernel row r; outputs [y, y + outs)
     int64_t group, r, s, x, columns, y_part, y, outs;
   };
 
@@ -149,16 +149,22 @@ class DenseWeight {
     copy_ = over || v_.pad_top > 0 || v_.pad_left > 0 || rows > v_.h || cols > v_.w;
     if (copy_ && v_.c > kPanel<T> && in % kPanel<T> == 0) {
       const int64_t cost = v_.kw * tile_cost(out, in), other = row_taps_ * std::min(lanes_x, lanes_y);
-      if (cost * 20 <= other * 21) panels_ = true, x_first = false, row_taps_ = v_.kw, columns_ = in;
+      panels_ = double(cost) <= kPanelCost * double(other);
     }
+    if (panels_) x_first = false, row_taps_ = v_.kw, columns_ = in;
     const int64_t panel = panels_ ? kPanel<T> : v_.c;
     window_ = {v_.h, v_.w, v_.c, -v_.pad_top, rows, -v_.pad_left, cols, panel, rows * cols * panel, 0, v_.c};
     if (!copy_) window_ = {v_.h, v_.w, v_.c, 0, v_.h, 0, v_.w, v_.c, v_.h * v_.w * v_.c, 0, v_.c};
   }
+  // d_y: what a tile reads then lies together, and stays in L1 for all taps; in place its lines are in each other's
+  // way.
+  bool pays_to_pack() const {
+    const int64_t bytes = (p_ * q_ * kRowsWidth<T> + window_.panel_step) * int64_t(sizeof(T));
+    return panels_ && x_parts_ * v_.kh * v_.kw >= kPackUses && bytes <= kPackBytes;
+  }
   int64_t image_count() const { return panels_ ? window_.panel_step : window_.count(); }
 
-  // Parts of x lie outside, and serve all taps and outputs. What all taps of a panel read is near, and then d_y
-  // follows.
+  // All tiles of a part of x follow each other. All taps of a panel are near: they share d_y.
   TileAt tile_at(int64_t t) const {
     const int64_t part = t / part_tiles_, taps = v_.kh * row_taps_;
     const int64_t y = panels_ ? t / taps % y_parts_ : t % y_parts_, tap = (panels_ ? t : t / y_parts_) % taps;
@@ -176,7 +182,6 @@ class DenseWeight {
     const int64_t tap = (at.r * v_.dilation_h * window_.cols + at.s * v_.dilation_w) * window_.panel;
     return tap + (panels_ ? 0 : at.group * v_.group_in() + at.x);
   }
-
   const T* y_of(const TileAt& at) const {
     if (!pack_y_) return d_y_ + at.group * v_.group_out() + at.y;
     return packed + (at.group * y_parts_ + at.y_part) * p_ * q_ * kRowsWidth<T>;
