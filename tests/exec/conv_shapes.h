@@ -24,6 +24,13 @@ inline Conv same_conv(int64_t n, int64_t size, int64_t c, int64_t out, int64_t k
   v.pad_top = v.pad_bottom = v.pad_left = v.pad_right = kernel / 2;
   return v;
 }
+// Of many channels, with a padding that is not even.
+inline Conv panels_conv(int64_t groups) {
+  Conv v = same_conv(3, 5, 128, 120, 3);
+  v.groups = groups, v.pad_top = 2, v.pad_left = 0, v.pad_right = 3;
+  v.stride_h = v.dilation_w = groups;
+  return v;
+}
 inline Conv depthwise_conv(int64_t n, int64_t h, int64_t w, int64_t c, int64_t kh, int64_t kw) {
   Conv v{n, h, w, c, c, kh, kw};
   v.groups = c;

@@ -353,6 +353,7 @@ void check_convs(const Exec& one, const Exec& two) {
     check_conv_ranks<T>(one, same_conv(n, 6, 3, 16, 3), 8);
     check_conv_ranks<T>(one, same_conv(n, 6, 40, 70, 3), 8);
   }
+  for (int64_t groups : {1, 2}) check_backward_weight<T>(one, two, panels_conv(groups), 2);
 }
 
 // Depthwise: every cut of channels into vectors, regions of few pixels, taps that lie outside with all pixels of a row.
