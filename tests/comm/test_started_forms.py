@@ -1,6 +1,7 @@
 """Every collective, started and finished later, does what it does when it waits: values, order, faults."""
 
 import os
+import threading
 import time
 
 import numpy as np
@@ -165,10 +166,6 @@ VAIN = {
         lambda c: [c.start_barrier() for _ in range(1 if c.rank else 2)] and c.rank and c.barrier(),
         "rank 0 has left before what it had started was finished",
     ),
-    "late": (
-        lambda c: c.start_reduce_scatter(np.ones(9)).finish() if c.rank else time.sleep(2.5),
-        r"has waited [.0-9]+ s in start_reduce_scatter of 9 x 8 bytes for rank 0, the limit is 0.3 s|rank 0 has left",
-    ),
 }
 
 
@@ -178,7 +175,7 @@ def poll(comm, ticket):
         comm.poll()
 
 
-@pytest.mark.parametrize("case", [c for c in VAIN if c != "late"])
+@pytest.mark.parametrize("case", VAIN)
 def test_a_wait_in_vain_ends(case, run_ranks):
     function, message = VAIN[case]
 
@@ -190,21 +187,25 @@ def test_a_wait_in_vain_ends(case, run_ranks):
         run_ranks(4, body)
 
 
-def test_a_late_rank_ends_all(run_ranks):
-    """Threads of one process wait for ever: they can't be lost."""
+def test_a_late_rank_is_waited_for_in_vain(run_ranks):
     if run_ranks.args[0] == "threads":
         pytest.skip("ranks of one process have no limit")
-    function, message = VAIN["late"]
+    over = threading.Event()
 
     def body(comm):
-        comm.limit = 0.3
-        return function(comm)
+        comm.limit = 0.1
+        if comm.rank == 0:
+            return over.wait(20)
+        try:
+            return comm.start_reduce_scatter(np.ones(9)).finish()
+        finally:
+            over.set()
 
-    with pytest.raises(tw.LostError, match=message):
+    with pytest.raises(tw.LostError, match=r"s in start_reduce_scatter of 9 x 8 bytes for rank 0, the limit is"):
         run_ranks(2, body)
 
 
-def test_every_ticket_of_a_lost_group_says_so(run_ranks):
+def test_an_abort_reaches_every_ticket(run_ranks):
     """Also those after the first: their arrays hold nothing that could be used."""
     caught = []
 
@@ -246,6 +247,4 @@ def test_what_goes_to_others_is_counted(run_ranks):
             found.append(comm.bytes_sent - before)
         return tuple(found)
 
-    root, other = (1_200_000 // 2, 800_000, 800_000), (1_200_000 // 2, 800_000, 0)
-    found = run_ranks(2, body)
-    assert [f[1:] for f in found] == [root[1:], other[1:]] and [f[0] for f in found] == [400_000] * 2
+    assert run_ranks(2, body) == [(400_000, 800_000, 800_000), (400_000, 800_000, 0)]
