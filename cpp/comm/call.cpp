@@ -20,10 +20,10 @@ std::string Call::name() const {
   return text(started ? "start_" : "", kNames[int(operation)]);
 }
 
-void check_letter(const Call& call, int rank, int64_t bytes, int64_t element_bytes) {
-  if (bytes != call.bytes() || element_bytes != call.element_bytes)
-    fail("[", call.name(), "] rank ", rank, " expects ", call.elements, " x ", call.element_bytes, " bytes from rank ",
-         call.root, ", which sent ", bytes / element_bytes, " x ", element_bytes, " bytes");
+void check_letter(const Letter& letter, const Call& call, int rank) {
+  if (letter.fits(call)) return;
+  fail("[", call.name(), "] rank ", rank, " expects ", call.elements, " x ", call.element_bytes, " bytes from rank ",
+       call.root, ", which sent ", letter.bytes / letter.element_bytes, " x ", letter.element_bytes, " bytes");
 }
 
 int64_t bytes_reduced(const Call& call, int r, int size, bool scattered) {

@@ -3,6 +3,7 @@
 #pragma once
 #include <array>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -46,10 +47,10 @@ struct Call {
 
 struct Letter {
   int64_t bytes, element_bytes;
-  std::vector<std::byte> data;  // empty where it lies already where it was expected
+  std::unique_ptr<std::byte[]> data;  // null: it lies already where it was expected
+  bool fits(const Call& c) const { return bytes == c.bytes() && element_bytes == c.element_bytes; }
 };
-// Throws ValueError where this letter, of `bytes`, is not what rank `rank` calls recv for.
-void check_letter(const Call& call, int rank, int64_t bytes, int64_t element_bytes);
+void check_letter(const Letter& letter, const Call& call, int rank);  // ValueError: not what rank `rank` calls recv for
 
 // What rank r sends in a sum of shares: everybody's share to its owner, then its own to all; 2 (P - 1) / P of all bytes
 // where the ranks share them evenly. scattered: it ends halfway.

@@ -58,17 +58,21 @@ bool Letters::Writing::go_on() {
   return true;
 }
 
+// Also of a letter that is on its way already.
 void Letters::expect(int group, int from, const Call& c, std::byte* data) {
-  if (data) {
-    expected_[{group, from}] = {data, c.bytes(), c.element_bytes};
-    return;
-  }
-  expected_.erase({group, from});
+  if (data) expected_[{group, from}] = {&c, data};
+  else expected_.erase({group, from});
   Arriving& a = arriving_[size_t(from)];
-  if (!a.place || a.head.group != group || !a.data.empty()) return;
-  a.data.assign(a.place, a.place + (a.came - int64_t(sizeof a.head)));
-  a.data.resize(size_t(a.head.bytes));
-  a.place = a.data.data();
+  if (a.is(group) && box(group, from).empty() && (!data || a.letter.fits(c))) place(a, data);
+}
+
+void Letters::place(Arriving& a, std::byte* data) {
+  if (!data && a.letter.data) return;
+  const std::byte* from = a.place;
+  std::unique_ptr<std::byte[]> before = std::move(a.letter.data);
+  if (!data && a.head.bytes) a.letter.data = std::make_unique_for_overwrite<std::byte[]>(size_t(a.head.bytes));
+  a.place = data ? data : a.letter.data.get();
+  if (from && a.came_of_data()) std::memcpy(a.place, from, size_t(a.came_of_data()));
 }
 
 bool Letters::has_new(int from) const {
@@ -94,26 +98,22 @@ void Letters::take_in(int from) {
 std::span<std::byte> Letters::place_of_next(Arriving& a) const {
   const auto head = int64_t(sizeof a.head);
   if (a.came < head) return {reinterpret_cast<std::byte*>(&a.head) + a.came, size_t(head - a.came)};
-  return {a.place + (a.came - head), size_t(head + a.head.bytes - a.came)};
+  return {a.place + a.came_of_data(), size_t(a.head.bytes - a.came_of_data())};
 }
 
 void Letters::came(int from, int64_t bytes) {
   Arriving& a = arriving_[size_t(from)];
   a.came += bytes;
   if (a.came < int64_t(sizeof a.head)) return;
-  std::deque<Letter>& letters = box(int(a.head.group), from);
-  if (!a.place && a.head.bytes) {
-    const auto expected = expected_.find({int(a.head.group), from});
-    if (letters.empty() && expected != expected_.end() && expected->second.bytes == a.head.bytes &&
-        expected->second.element_bytes == a.head.element_bytes) {
-      a.place = expected->second.data;
-    } else {
-      a.data.resize(size_t(a.head.bytes));
-      a.place = a.data.data();
-    }
+  const int group = int(a.head.group);
+  if (a.came == int64_t(sizeof a.head)) {
+    a.letter = {a.head.bytes, a.head.element_bytes, nullptr};
+    const auto expected = expected_.find({group, from});
+    const bool fits = expected != expected_.end() && box(group, from).empty() && a.letter.fits(*expected->second.call);
+    place(a, fits ? expected->second.data : nullptr);
   }
-  if (a.came < int64_t(sizeof a.head) + a.head.bytes) return;
-  letters.push_back({a.head.bytes, a.head.element_bytes, std::move(a.data)});
+  if (a.came_of_data() < a.head.bytes) return;
+  box(group, from).push_back(std::move(a.letter));
   a = {};
 }
 

@@ -54,17 +54,20 @@ class Letters {
   // A letter of which a part has come.
   struct Arriving {
     Head head;
-    int64_t came = 0;            // bytes of head and data
+    int64_t came = 0;  // bytes of head and data
+    Letter letter{};
     std::byte* place = nullptr;  // of its data
-    std::vector<std::byte> data;
+    bool is(int group) const { return came >= int64_t(sizeof head) && head.group == group; }
+    int64_t came_of_data() const { return came - int64_t(sizeof head); }
   };
   struct Expected {
+    const Call* call;
     std::byte* data;
-    int64_t bytes, element_bytes;
   };
   uint64_t room(int to) const;
   std::span<std::byte> place_of_next(Arriving& a) const;
   void came(int from, int64_t bytes);
+  void place(Arriving& a, std::byte* data);  // null: where nobody expects it
 
   const std::shared_ptr<NodeMemory> memory_;
   const int rank_;

@@ -153,7 +153,7 @@ Going Mpi::receive(Call c, std::byte* data, int from, Keep keep) {
     co_await Until<Exchange>(*this, c, came, post);
     head = *came;
   }
-  check_letter(c, member(rank_), head.bytes, head.element_bytes);
+  check_letter({head.bytes, head.element_bytes, nullptr}, c, member(rank_));
   head = {};
   const auto post = [&](Messages& m) { post_->receive(m, data, c.bytes(), c.root, tag(2)); };
   co_await Until<Exchange>(*this, c, keep, post);

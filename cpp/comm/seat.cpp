@@ -65,6 +65,7 @@ void Seat::wait(const Wait& w) {
     me.asleep.store(kLooking, std::memory_order_relaxed);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     const uint32_t heard = me.bell.load(std::memory_order_seq_cst);
+    if (w.ready()) return;  // before a letter is taken in: who expects it may be next
     letters_.take_in();
     if (w.ready()) return;
     check();

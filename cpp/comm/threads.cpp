@@ -6,6 +6,7 @@
 #include <deque>
 #include <limits>
 #include <map>
+#include <thread>
 
 #include "../tensor/error.h"
 #include "visible.h"
@@ -16,10 +17,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Letters from one rank to another that nobody has taken.
+// Letters from one rank to another that nobody has taken, and where the next one is expected.
 struct Box {
   std::deque<Letter> letters;
   std::atomic<int64_t> count{0};
+  const Call* expected = nullptr;
+  std::byte* place = nullptr;
+  std::atomic<bool> fills{false};  // the sender writes there
 };
 
 struct Shown {
@@ -118,19 +122,38 @@ class Threads final : public Visible {
   int64_t place_of(const std::byte* mine) const override { return reinterpret_cast<int64_t>(mine); }
   std::byte* at_place(int64_t place) const override { return reinterpret_cast<std::byte*>(place); }
   int64_t window() const override { return std::numeric_limits<int64_t>::max(); }
+  // Right to where it is expected, or copied.
   Going send_letter(Call c, const std::byte* data, int to) override {
-    Letter letter{c.bytes(), c.element_bytes, {data, data + c.bytes()}};
-    std::lock_guard lock(world().mutex);
+    std::unique_lock lock(world().mutex);
     world().check();
     Box& box = group_->mail[{rank_, to}];
+    Letter letter{c.bytes(), c.element_bytes, nullptr};
+    box.fills = box.letters.empty() && box.expected && letter.fits(*box.expected);
+    lock.unlock();
+    if (!box.fills) letter.data = std::make_unique_for_overwrite<std::byte[]>(size_t(c.bytes()));
+    if (c.bytes()) std::memcpy(box.fills ? box.place : letter.data.get(), data, size_t(c.bytes()));
+    lock.lock();
+    box.fills = false;
     box.letters.push_back(std::move(letter));
     box.count++;
     world().changed();
     co_return;
   }
+  void expect_letter(const Call& c, std::byte* data, int from) override {
+    Box& letters = box(from);
+    std::unique_lock lock(world().mutex);
+    while (letters.fills) {
+      lock.unlock();
+      std::this_thread::yield();
+      lock.lock();
+    }
+    letters.expected = data ? &c : nullptr;
+    letters.place = data;
+  }
   bool has_letter(int from) override { return box(from).count > 0; }
   void wait_for_letter(const Call& c, int from) override {
     const Box& letters = box(from);
+    for (int spin = 0; spin < kSpins && letters.count == 0; spin++) relax(spin);
     while (letters.count == 0) {
       {
         std::unique_lock lock(world().mutex);
@@ -208,12 +231,7 @@ class Threads final : public Visible {
   }
   void wait_until_came(int lane, uint64_t seen, bool opens) override {
     const auto start = Clock::now();
-    for (int spin = 0; spin < 4000 && !came(lane, seen); spin++) {
-#if defined(__x86_64__)
-      __builtin_ia32_pause();
-#endif
-      if (spin % 64 == 63) beside().progress();
-    }
+    for (int spin = 0; spin < kSpins && !came(lane, seen); spin++) relax(spin);
     while (!came(lane, seen)) {
       sleep_past(lane, seen, opens);
       beside().progress();
@@ -227,6 +245,13 @@ class Threads final : public Visible {
   World& world() const { return *group_->world; }
   Beside& beside() const { return *started_.beside(); }
   Meetings& lanes(int lane) const { return group_->lanes[lane]; }
+  static constexpr int kSpins = 4000;
+  void relax(int spin) const {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+    if (spin % 64 == 63) beside().progress();
+  }
   Box& box(int from) {
     Box*& found = boxes_[size_t(from)];
     if (!found) {

@@ -278,12 +278,12 @@ Going Visible::spread(Lane& lane, Call c, std::byte* data, Keep keep) {
 Going Visible::receive(Call c, std::byte* data, int from) {
   Letter letter = co_await Until<Delivery>(*this, c, data, from);
   try {
-    check_letter(c, member(rank()), letter.bytes, letter.element_bytes);
+    check_letter(letter, c, member(rank()));
   } catch (const ValueError&) {
     return_letter(from, std::move(letter));  // for another call
     throw;
   }
-  if (!letter.data.empty()) std::memcpy(data, letter.data.data(), letter.data.size());
+  if (letter.data) std::memcpy(data, letter.data.get(), size_t(letter.bytes));
 }
 
 // out = elements [begin, end) of a piece folded over the ranks.
