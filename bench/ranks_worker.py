@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-SIZES = (1 << 10, 1 << 20, 16 << 20, 100 << 20)  # as in ranks.py
+SIZES = (1 << 10, 64 << 10, 1 << 20, 16 << 20, 100 << 20)  # as in ranks.py
 EACH = 5  # calls are timed together; the median of these leaves out what other processes disturb
 Jobs = tuple[int, list[Callable[[], object]]]  # this rank, and what it can do
 
 
-class AllReduce:
-    """A sum of arrays that every rank has just written, as a step writes its gradients; `meet` is a barrier."""
+class Collective:
+    """A call on an array that every rank has just written, as a step writes its gradients; `meet` is a barrier."""
 
     def __init__(self, array: np.ndarray, call: Callable[[], object], meet: Callable[[], object]) -> None:
         self.array, self.call, self.meet = array, call, meet
@@ -27,6 +27,11 @@ class AllReduce:
 
     def __call__(self) -> object:
         return self.call()
+
+
+def jobs_of(arrays: list[np.ndarray], calls: list[Callable[[np.ndarray], object]], meet: Callable[[], object]) -> list:
+    """Return each call on each array, in the order of ranks.py."""
+    return [Collective(a, lambda call=call, a=a: call(a), meet) for call in calls for a in arrays]
 
 
 def network(name: str):
@@ -78,20 +83,46 @@ def ddp(folder: Path, name: str, rows: str) -> Jobs:
     return rank, [step]
 
 
-def ours_all_reduce(folder: Path, shared: bool) -> Jobs:
+def ours(folder: Path, kind: str) -> Jobs:
     import thalweg as tw
 
     comm = tw.parallel.communicator()
-    arrays = [comm.zeros((size // 4,)) if shared else np.zeros(size // 4, "f4") for size in SIZES]
-    return comm.rank, [AllReduce(a, lambda a=a: comm.all_reduce(a), comm.barrier) for a in arrays]
+    arrays = [comm.zeros((size // 4,)) if kind == "shared" else np.zeros(size // 4, "f4") for size in SIZES]
+    other = 1 - comm.rank
+
+    def call(name: str, *arguments: object) -> object:
+        if kind == "started":
+            return getattr(comm, "start_" + name)(*arguments).finish()
+        return getattr(comm, name)(*arguments)
+
+    def letter(array: np.ndarray) -> None:
+        for name in ("send", "recv")[:: 1 - 2 * comm.rank]:
+            call(name, array, other)
+
+    names = ("all_reduce", "reduce_scatter", "all_gather", "broadcast")
+    calls = [lambda a, name=name: call(name, a) for name in names]
+    return comm.rank, jobs_of(arrays, [*calls, lambda a: call("barrier"), letter], comm.barrier)
 
 
 def mpi4py(folder: Path) -> Jobs:
     from mpi4py import MPI
 
-    arrays = [np.zeros(size // 4, "f4") for size in SIZES]
     world = MPI.COMM_WORLD
-    return world.rank, [AllReduce(a, lambda a=a: world.Allreduce(MPI.IN_PLACE, a), world.Barrier) for a in arrays]
+    arrays = [np.zeros(size // 4, "f4") for size in SIZES]
+
+    def letter(array: np.ndarray) -> None:
+        for call in (world.Send, world.Recv)[:: 1 - 2 * world.rank]:
+            call(array, 1 - world.rank)
+
+    calls = [
+        lambda a: world.Allreduce(MPI.IN_PLACE, a),
+        lambda a: world.Reduce_scatter_block(a, np.empty(len(a) // 2, "f4")),
+        lambda a: world.Allgather(a, np.empty((2, len(a)), "f4")),
+        world.Bcast,
+        lambda a: world.Barrier(),
+        letter,
+    ]
+    return world.rank, jobs_of(arrays, calls, world.Barrier)
 
 
 def gloo(folder: Path) -> Jobs:
@@ -99,20 +130,34 @@ def gloo(folder: Path) -> Jobs:
     import torch.distributed as dist
 
     rank = torch_ranks(folder)
-    arrays = [torch.zeros(size // 4) for size in SIZES]
-    return rank, [AllReduce(a.numpy(), lambda a=a: dist.all_reduce(a), dist.barrier) for a in arrays]
+    arrays = [np.zeros(size // 4, "f4") for size in SIZES]
+
+    def letter(array: torch.Tensor) -> None:
+        for call in (dist.send, dist.recv)[:: 1 - 2 * rank]:
+            call(array, 1 - rank)
+
+    calls = [
+        dist.all_reduce,
+        lambda a: dist.reduce_scatter_tensor(torch.empty(len(a) // 2), a),
+        lambda a: dist.all_gather_into_tensor(torch.empty((2, len(a))), a),
+        lambda a: dist.broadcast(a, 0),
+        lambda a: dist.barrier(),
+        letter,
+    ]
+    return rank, jobs_of(arrays, [lambda a, call=call: call(torch.from_numpy(a)) for call in calls], dist.barrier)
 
 
 def copy(folder: Path) -> Jobs:
     pairs = [(np.zeros(size // 4, "f4"), np.ones(size // 4, "f4")) for size in SIZES]
-    return 0, [lambda p=p: np.copyto(*p) for p in pairs]
+    return 0, [lambda p=p: np.copyto(*p) for p in pairs] * 6
 
 
 KINDS: dict[str, Callable[..., Jobs]] = {
     "train": train,
     "ddp": ddp,
-    "own": lambda folder: ours_all_reduce(folder, False),
-    "shared": lambda folder: ours_all_reduce(folder, True),
+    "own": lambda folder: ours(folder, "own"),
+    "shared": lambda folder: ours(folder, "shared"),
+    "started": lambda folder: ours(folder, "started"),
     "mpi4py": mpi4py,
     "gloo": gloo,
     "copy": copy,
@@ -133,7 +178,7 @@ def main() -> None:
 def timed(job: Callable[[], object], times: int) -> float:
     seconds = 0.0
     for _ in range(times):
-        if isinstance(job, AllReduce):
+        if isinstance(job, Collective):
             job.prepare()
         start = time.perf_counter()
         job()
