@@ -88,20 +88,22 @@ def ours(folder: Path, kind: str) -> Jobs:
 
     comm = tw.parallel.communicator()
     arrays = [comm.zeros((size // 4,)) if kind == "shared" else np.zeros(size // 4, "f4") for size in SIZES]
-    other = 1 - comm.rank
+    waits = [comm.all_reduce, comm.reduce_scatter, comm.all_gather, comm.broadcast, comm.send, comm.recv]
+    starts = [getattr(comm, "start_" + call.__name__) for call in waits]
+    finishes = [lambda *a, start=start: start(*a).finish() for start in starts]
+    *calls, send, recv = finishes if kind == "started" else waits
+    barrier = (lambda a: comm.start_barrier().finish()) if kind == "started" else lambda a: comm.barrier()
+    return comm.rank, jobs_of(arrays, [*calls, barrier, there_and_back(send, recv, comm.rank)], comm.barrier)
 
-    def call(name: str, *arguments: object) -> object:
-        if kind == "started":
-            return getattr(comm, "start_" + name)(*arguments).finish()
-        return getattr(comm, name)(*arguments)
 
-    def letter(array: np.ndarray) -> None:
-        for name in ("send", "recv")[:: 1 - 2 * comm.rank]:
-            call(name, array, other)
+def there_and_back(send: Callable, recv: Callable, rank: int) -> Callable[[object], None]:
+    first, second = (recv, send) if rank else (send, recv)
 
-    names = ("all_reduce", "reduce_scatter", "all_gather", "broadcast")
-    calls = [lambda a, name=name: call(name, a) for name in names]
-    return comm.rank, jobs_of(arrays, [*calls, lambda a: call("barrier"), letter], comm.barrier)
+    def letter(array: object) -> None:
+        first(array, 1 - rank)
+        second(array, 1 - rank)
+
+    return letter
 
 
 def mpi4py(folder: Path) -> Jobs:
@@ -110,17 +112,13 @@ def mpi4py(folder: Path) -> Jobs:
     world = MPI.COMM_WORLD
     arrays = [np.zeros(size // 4, "f4") for size in SIZES]
 
-    def letter(array: np.ndarray) -> None:
-        for call in (world.Send, world.Recv)[:: 1 - 2 * world.rank]:
-            call(array, 1 - world.rank)
-
     calls = [
         lambda a: world.Allreduce(MPI.IN_PLACE, a),
         lambda a: world.Reduce_scatter_block(a, np.empty(len(a) // 2, "f4")),
         lambda a: world.Allgather(a, np.empty((2, len(a)), "f4")),
         world.Bcast,
         lambda a: world.Barrier(),
-        letter,
+        there_and_back(world.Send, world.Recv, world.rank),
     ]
     return world.rank, jobs_of(arrays, calls, world.Barrier)
 
@@ -132,17 +130,13 @@ def gloo(folder: Path) -> Jobs:
     rank = torch_ranks(folder)
     arrays = [np.zeros(size // 4, "f4") for size in SIZES]
 
-    def letter(array: torch.Tensor) -> None:
-        for call in (dist.send, dist.recv)[:: 1 - 2 * rank]:
-            call(array, 1 - rank)
-
     calls = [
         dist.all_reduce,
-        lambda a: dist.reduce_scatter_tensor(torch.empty(len(a) // 2), a),
-        lambda a: dist.all_gather_into_tensor(torch.empty((2, len(a))), a),
+        lambda a: dist.reduce_scatter(torch.empty(len(a) // 2), list(a.chunk(2))),
+        lambda a: dist.all_gather(list(torch.empty((2, len(a)))), a),
         lambda a: dist.broadcast(a, 0),
         lambda a: dist.barrier(),
-        letter,
+        there_and_back(dist.send, dist.recv, rank),
     ]
     return rank, jobs_of(arrays, [lambda a, call=call: call(torch.from_numpy(a)) for call in calls], dist.barrier)
 

@@ -66,10 +66,14 @@ class Shm final : public Visible {
   Call& call(int lane, int parity, int r) override { return desk(r).lanes[lane].calls[parity]; }
   std::byte* small(int lane, int parity, int r) override { return desk(r).small[lane][parity]; }
   int member(int r) const override { return memory_.name(place(r)); }
-  void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>&) override {
+  void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>&, int64_t begin,
+            int64_t end) override {
     int64_t& place = desk(rank_).lanes[lane].place;  // the same for all pieces: others may still read that of the last
     if (piece == 0) place = sees(data, bytes) ? memory_.place_of(data) : -1;
-    if (bytes && place < 0) std::memcpy(own(lane, piece), data, size_t(bytes));
+    if (!bytes || place >= 0) return;
+    std::byte* window = own(lane, piece);
+    std::memcpy(window, data, size_t(begin));
+    std::memcpy(window + end, data + end, size_t(bytes - end));
   }
   std::byte* shown(int lane, int r, int64_t piece) const override { return part_of(lane, r, piece); }
   std::byte* own(int lane, int64_t piece) override { return part_of(lane, rank_, piece); }

@@ -113,7 +113,8 @@ class Threads final : public Visible {
     return bytes.data();
   }
   int member(int rank) const override { return group_->members[size_t(rank)]; }
-  void show(int lane, const std::byte* data, int64_t, int64_t, const std::shared_ptr<void>& keep) override {
+  void show(int lane, const std::byte* data, int64_t, int64_t, const std::shared_ptr<void>& keep, int64_t,
+            int64_t) override {
     lanes(lane).shown[size_t(rank_)] = {const_cast<std::byte*>(data), keep};
   }
   std::byte* shown(int lane, int r, int64_t) const override { return lanes(lane).shown[size_t(r)].data; }

@@ -146,33 +146,36 @@ Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, K
   return reduce_pieces(lane, c, data, merge, std::move(keep), stripes, std::move(across));
 }
 
-// Whoever has the folded share of a piece in its memory shows it there.
+// Each rank folds its share of a piece where its data are, then shows it.
 Going Visible::reduce_pieces(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes,
                              Across across) {
   const int64_t element = c.element_bytes;
   const uint64_t event = begin(lane, c, data);
   for (Piece p = piece_of(c, c.elements, element, 0); p.count > 0; p = piece_of(c, c.elements, element, p.k + 1)) {
     std::byte* at = data + p.begin * element;
-    show(lane.number, at, p.count * element, p.k, keep);
+    const bool whole = p.count < size();  // fewer elements than ranks: each folds all of them
+    const int64_t begin = whole ? 0 : share(p.count, rank(), size());
+    const int64_t end = whole ? 0 : share(p.count, rank() + 1, size());
+    show(lane.number, at, p.count * element, p.k, keep, begin * element, end * element);
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
     if (stripes.length && c.in_place) {
-      stripes.each(rank(), size(), c.elements, [&](int64_t begin, int64_t end) {
-        fold_shown(lane, p, begin, end, element, merge, own(lane.number, p.k) + begin * element);
+      stripes.each(rank(), size(), c.elements, [&](int64_t from, int64_t to) {
+        fold_shown(lane, p, at, from, to, element, merge, at + from * element);
       });
-    } else if (p.count < size()) {  // fewer elements than ranks: each folds all of them
+    } else if (whole) {
       std::byte* folded = memory(lane, p.count * element);
-      fold_shown(lane, p, 0, p.count, element, merge, folded);
+      fold_shown(lane, p, at, 0, p.count, element, merge, folded);
       co_await Until<Meeting>(*this, lane.number);
       if (across) co_await Until<Part>(across(folded, p.count));
       std::memcpy(at, folded, size_t(p.count * element));
     } else if (c.in_place && !across) {
-      fold_everywhere(lane, p, element, merge);
+      fold_everywhere(lane, p, at, element, merge);
     } else {
-      const int64_t begin = share(p.count, rank(), size()), end = share(p.count, rank() + 1, size());
-      std::byte* folded = own(lane.number, p.k) + begin * element;
-      fold_shown(lane, p, begin, end, element, merge, folded);
+      std::byte *folded = at + begin * element, *shows = own(lane.number, p.k) + begin * element;
+      fold_shown(lane, p, at, begin, end, element, merge, folded);
       if (across) co_await Until<Part>(across(folded, end - begin));
+      if (shows != folded) std::memcpy(shows, folded, size_t((end - begin) * element));
       co_await Until<Meeting>(*this, lane.number);
       take_shares(lane, at, p, element);
     }
@@ -226,11 +229,13 @@ Going Visible::scatter(Lane& lane, Call c, std::byte* data, const Merge& merge, 
   const uint64_t event = begin(lane, c, data);
   const int64_t first = share(c.elements, rank(), size()), last = share(c.elements, rank() + 1, size());
   for (Piece p = piece_of(c, c.elements, element, 0); p.count > 0; p = piece_of(c, c.elements, element, p.k + 1)) {
-    show(lane.number, data + p.begin * element, p.count * element, p.k, keep);
+    std::byte* at = data + p.begin * element;
+    const int64_t begin = std::clamp<int64_t>(first - p.begin, 0, p.count);
+    const int64_t end = std::clamp<int64_t>(last - p.begin, 0, p.count);
+    show(lane.number, at, p.count * element, p.k, keep, begin * element, end * element);
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
-    const int64_t begin = std::max(first, p.begin), end = std::min(last, p.begin + p.count);
-    if (begin < end) fold_shown(lane, p, begin - p.begin, end - p.begin, element, merge, data + begin * element);
+    if (begin < end) fold_shown(lane, p, at, begin, end, element, merge, at + begin * element);
   }
   co_await Until<Meeting>(*this, lane.number);
 }
@@ -250,7 +255,7 @@ Going Visible::gather(Lane& lane, Call c, const std::byte* mine, std::byte* all,
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
     for (int r = 0; r < size(); r++)
-      std::memcpy(all + r * total + p.begin, shown(lane.number, r, p.k), size_t(p.count));
+      std::memcpy(all + r * total + p.begin, r == rank() ? mine + p.begin : shown(lane.number, r, p.k), size_t(p.count));
   }
   co_await Until<Meeting>(*this, lane.number);
 }
@@ -286,35 +291,34 @@ Going Visible::receive(Call c, std::byte* data, int from) {
   if (letter.data) std::memcpy(data, letter.data.get(), size_t(letter.bytes));
 }
 
-// out = elements [begin, end) of a piece folded over the ranks.
-void Visible::fold_shown(Lane& lane, const Piece& p, int64_t begin, int64_t end, int64_t element_bytes,
-                         const Merge& merge, std::byte* out) {
-  lane.folder.fold(
-      size(), end - begin, element_bytes, merge,
-      [&](int r) { return shown(lane.number, r, p.k) + begin * element_bytes; }, out);
+// out = elements [begin, end) of a piece, which is `mine` here, folded over the ranks.
+void Visible::fold_shown(Lane& lane, const Piece& p, const std::byte* mine, int64_t begin, int64_t end,
+                         int64_t element_bytes, const Merge& merge, std::byte* out) {
+  const auto from = [&](int r) { return (r == rank() ? mine : shown(lane.number, r, p.k)) + begin * element_bytes; };
+  lane.folder.fold(size(), end - begin, element_bytes, merge, from, out);
 }
 
 // This rank's share of a piece, folded, to where each rank has it: while it is in the cache, from which nobody else
 // reads it. Others do the same with theirs.
-void Visible::fold_everywhere(Lane& lane, const Piece& p, int64_t element_bytes, const Merge& merge) {
+void Visible::fold_everywhere(Lane& lane, const Piece& p, std::byte* mine, int64_t element_bytes, const Merge& merge) {
   const int64_t chunk = std::max<int64_t>(1, kTogetherBytes / element_bytes);
   const int64_t begin = share(p.count, rank(), size()), end = share(p.count, rank() + 1, size());
   for (int64_t at = begin; at < end; at += chunk) {
     const int64_t n = std::min(chunk, end - at);
-    std::byte* sum = own(lane.number, p.k) + at * element_bytes;
-    fold_shown(lane, p, at, at + n, element_bytes, merge, sum);
+    std::byte* sum = mine + at * element_bytes;
+    fold_shown(lane, p, mine, at, at + n, element_bytes, merge, sum);
     for (int r = 0; r < size(); r++)
       if (r != rank()) std::memcpy(shown(lane.number, r, p.k) + at * element_bytes, sum, size_t(n * element_bytes));
   }
 }
 
-// Every rank shows its share of a piece, folded.
+// Every other rank shows its share of a piece, folded.
 void Visible::take_shares(const Lane& lane, std::byte* data, const Piece& p, int64_t element_bytes) {
   for (int r = 0; r < size(); r++) {
     const int64_t begin = share(p.count, r, size()) * element_bytes,
                   end = share(p.count, r + 1, size()) * element_bytes;
     const std::byte* from = shown(lane.number, r, p.k);
-    if (from != data) std::memcpy(data + begin, from + begin, size_t(end - begin));
+    if (r != rank()) std::memcpy(data + begin, from + begin, size_t(end - begin));
   }
 }
 

@@ -50,9 +50,10 @@ class Visible : public Communicator {
   virtual Call& call(int lane, int parity, int r) = 0;
   virtual std::byte* small(int lane, int parity, int r) = 0;  // kSmallBytes that rank r shows
   virtual int member(int r) const = 0;                        // rank r's name: its rank in the world
-  // Lets the others see this piece of data from the next meeting on; of pieces k and k + 1 both stay.
-  virtual void show(int lane, const std::byte* data, int64_t bytes, int64_t piece,
-                    const std::shared_ptr<void>& keep) = 0;
+  // Lets the others see this piece of data from the next meeting on, but for the bytes from `begin` to `end`, which
+  // they don't need; of pieces k and k + 1 both stay.
+  virtual void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>& keep,
+                    int64_t begin = 0, int64_t end = 0) = 0;
   virtual std::byte* shown(int lane, int r, int64_t piece) const = 0;
   virtual std::byte* own(int lane, int64_t piece) = 0;                // what this rank shows, to put results in
   virtual bool sees(const std::byte* data, int64_t bytes) const = 0;  // whether the others see it where it is
@@ -154,9 +155,9 @@ class Visible : public Communicator {
   Going spread(Lane& lane, Call c, std::byte* data, Keep keep);
   Going receive(Call c, std::byte* data, int from);
   Going open(Lane& lane, Call c);
-  void fold_shown(Lane& lane, const Piece& p, int64_t begin, int64_t end, int64_t element_bytes, const Merge& merge,
-                  std::byte* out);
-  void fold_everywhere(Lane& lane, const Piece& p, int64_t element_bytes, const Merge& merge);
+  void fold_shown(Lane& lane, const Piece& p, const std::byte* mine, int64_t begin, int64_t end, int64_t element_bytes,
+                  const Merge& merge, std::byte* out);
+  void fold_everywhere(Lane& lane, const Piece& p, std::byte* mine, int64_t element_bytes, const Merge& merge);
   void take_shares(const Lane& lane, std::byte* data, const Piece& p, int64_t element_bytes);
 
   Lane lanes_[kLanes] = {{0, 0, {}, {}}, {1, 0, {}, {}}};
