@@ -8,7 +8,7 @@
 namespace thalweg {
 namespace {
 
-constexpr int64_t kPieceBytes = kStreamBytes / 4;  // the other rank copies one of them meanwhile
+constexpr int64_t kPieceBytes = kStreamBytes / 8;  // the other rank copies one of them meanwhile
 
 }  // namespace
 

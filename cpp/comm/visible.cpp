@@ -6,6 +6,7 @@ namespace thalweg {
 namespace {
 
 constexpr int64_t kTogetherBytes = 16 << 10;  // that are folded, then written everywhere
+constexpr int64_t kLeastPieces = 4, kLeastBytes = 16 << 10;  // of a broadcast
 
 bool is_small(const Call& c) { return c.bytes() <= kSmallBytes; }
 // A sum of which every rank folds all.
@@ -54,10 +55,13 @@ uint64_t Visible::begin(Lane& lane, const Call& c, const std::byte* data) {
   return flight_.begins(c);
 }
 
-// Piece k: at most window() bytes, or all of what is seen in place; the first one may hold nothing at all.
+// Piece k: at most window() bytes, or all of what is seen in place; the first one may hold nothing at all. In a broadcast
+// the root copies one while the others read the last: there are several.
 Visible::Piece Visible::piece_of(const Call& c, int64_t elements, int64_t element_bytes, int64_t k) const {
-  const int64_t most = c.in_place ? std::max<int64_t>(1, elements)
-                                  : std::max<int64_t>(1, window() / std::max<int64_t>(1, element_bytes));
+  int64_t bytes = window();
+  if (c.operation == Operation::broadcast) bytes = std::min(bytes, std::max(kLeastBytes, c.bytes() / kLeastPieces));
+  const int64_t most =
+      c.in_place ? std::max<int64_t>(1, elements) : std::max<int64_t>(1, bytes / std::max<int64_t>(1, element_bytes));
   const int64_t at = k * most;
   return {k, at, std::min(most, elements - at)};
 }
