@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BLOCK_SECONDS = 0.4
 SIZES = (1 << 10, 64 << 10, 1 << 20, 16 << 20, 100 << 20)
 COLLECTIVES = ("all_reduce", "reduce_scatter", "all_gather", "broadcast", "barrier", "letter")
 
@@ -72,11 +71,11 @@ def groups(*wanted: tuple) -> Iterator[list[Group]]:
                 group.end()
 
 
-def interleave(contenders: list[Group], what: int, rounds: int) -> dict[str, list[float]]:
+def interleave(contenders: list[Group], what: int, rounds: int, turn: float) -> dict[str, list[float]]:
     times = {}
     for group in contenders:
         group.run(what, 2)
-        times[group.name] = max(1, round(BLOCK_SECONDS / group.run(what, 3)))
+        times[group.name] = max(1, round(turn / group.run(what, 3)))
     seconds: dict[str, list[float]] = {group.name: [] for group in contenders}
     for k in range(rounds):
         for group in contenders[k % len(contenders) :] + contenders[: k % len(contenders)]:
@@ -97,7 +96,7 @@ def train(options: argparse.Namespace) -> None:
         wanted = [("one", 1, PYTHON, "train", network, str(rows)), ("two", 2, LAUNCH, "train", network, str(rows)),
                   ("ddp", 2, torch_command(), "ddp", network, str(rows))]  # fmt: skip
         with groups(*wanted) as made:
-            seconds = interleave(made, 0, options.rounds)
+            seconds = interleave(made, 0, options.rounds, options.seconds)
         ms = {name: 1e3 * statistics.median(s) for name, s in seconds.items()}
         efficiency = ratio(seconds["one"], seconds["two"]) / 2
         times = ", ".join(f"{name} {value:.2f} ms" for name, value in ms.items())
@@ -115,7 +114,8 @@ def collectives(options: argparse.Namespace, names: tuple[str, ...] = COLLECTIVE
     with groups(*wanted) as made:
         for name in names:
             for i, size in enumerate(SIZES if name != "barrier" else SIZES[:1]):
-                seconds = interleave(made, COLLECTIVES.index(name) * len(SIZES) + i, options.rounds)
+                which = COLLECTIVES.index(name) * len(SIZES) + i
+                seconds = interleave(made, which, options.rounds, options.seconds)
                 texts = [f"{n} {1e6 * statistics.median(s):,.1f} us" for n, s in seconds.items()]
                 ratios = [
                     f"{n} / ours {ratio(seconds[n], seconds['own']):.2f}, {ratio(seconds[n], seconds['shared']):.2f}"
@@ -134,6 +134,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "collectives", *COLLECTIVES])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.4, help="of a turn")
     parser.add_argument("--mpi", metavar="PYTHON")
     options = parser.parse_args()
     if options.what == "train":

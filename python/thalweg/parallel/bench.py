@@ -50,11 +50,17 @@ def collective(comm: Any, name: str, size: int) -> Callable[[], Any]:
     array = comm.zeros((elements,)) if name == IN_PLACE else np.zeros(elements, "f4")
     after, before = (comm.rank + 1) % comm.size, (comm.rank - 1) % comm.size
     other = np.zeros(elements, "f4") if name == "send_recv" else array
+
+    def send_recv() -> None:
+        letter = comm.start_recv(other, before)
+        comm.send(array, after)
+        letter.finish()
+
     calls = {
         STARTED: lambda: comm.start_all_reduce(array).finish(),
         IN_PLACE: lambda: comm.all_reduce(array),
         "barrier": comm.barrier,
-        "send_recv": lambda: (comm.send(array, after), comm.recv(other, before)),
+        "send_recv": send_recv,
     }
     return calls[name] if name in calls else lambda: getattr(comm, name)(array)
 
