@@ -89,7 +89,8 @@ void compare(Communicator& comm, const std::string& name, int64_t bytes, const s
   for (int round = -1; round < kRounds; round++)  // the first one is not counted
     for (size_t j = 0; j < jobs.size(); j++) {
       double seconds = 0;
-      for (int k = 0; k < calls; k++) seconds += timed(comm, arrays[std::min(j / 2, arrays.size() - 1)], bytes, jobs[j]);
+      for (int k = 0; k < calls; k++)
+        seconds += timed(comm, arrays[std::min(j / 2, arrays.size() - 1)], bytes, jobs[j]);
       if (round >= 0) race.seconds[j].push_back(seconds / calls);
     }
   if (comm.rank()) return;

@@ -15,8 +15,8 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 }  // namespace
 
 std::string Call::name() const {
-  static constexpr const char* kNames[] = {
-      "barrier", "all_reduce", "reduce_scatter", "all_gather", "broadcast", "send", "recv", "split"};
+  static constexpr const char* kNames[] = {"barrier",   "all_reduce", "reduce_scatter", "all_gather",
+                                           "broadcast", "send",       "recv",           "split"};
   return text(started ? "start_" : "", kNames[int(operation)]);
 }
 
@@ -62,8 +62,7 @@ std::string disagreement(int size, const std::function<const Call&(int)>& call, 
   const char* advice = insides    ? "all ranks must call the same methods of their trainers, in callbacks too"
                        : contexts ? "all ranks must train on the same batches"
                                   : "all ranks must make the same call, with arrays of one length and dtype";
-  return text("[", call(0).name(), "] rank ", member(0), " calls ", call(0).describe(contexts), others, ": ",
-              advice);
+  return text("[", call(0).name(), "] rank ", member(0), " calls ", call(0).describe(contexts), others, ": ", advice);
 }
 
 uint64_t Flight::begins(const Call& call) {

@@ -26,7 +26,7 @@ struct Call {
       : operation(operation), root(root), elements(elements), element_bytes(element_bytes) {}
 
   Operation operation;
-  int32_t root;                // of a broadcast; of a letter the other rank's name
+  int32_t root;  // of a broadcast; of a letter the other rank's name
   int64_t elements, element_bytes;
   Context context;
   int32_t started = 0;         // whether it is the form that is finished later
@@ -37,8 +37,9 @@ struct Call {
   int32_t color = 0, key = 0;  // of a split: with `last` the only part in which ranks may differ
 
   bool agrees(const Call& o) const {
-    return operation == o.operation && started == o.started && elements == o.elements && element_bytes == o.element_bytes && root == o.root &&
-           in_place == o.in_place && context == o.context && whole == o.whole && whole_root == o.whole_root;
+    return operation == o.operation && started == o.started && elements == o.elements &&
+           element_bytes == o.element_bytes && root == o.root && in_place == o.in_place && context == o.context &&
+           whole == o.whole && whole_root == o.whole_root;
   }
   int64_t bytes() const { return elements * element_bytes; }
   std::string name() const;

@@ -53,7 +53,7 @@ enum class Operation : int32_t { barrier, all_reduce, reduce_scatter, all_gather
 // What a rank asks for: of this both forms of a call are made, the one that waits and the one that is started.
 struct Ask {
   Operation operation;
-  std::byte* data = nullptr;  // all_gather and send only read it
+  std::byte* data = nullptr;                // all_gather and send only read it
   int64_t elements = 0, element_bytes = 0;  // units that merge() works on
   int peer = 0;                             // the root of a broadcast; whom a letter goes to, or comes from
   std::byte* all = nullptr;                 // of all_gather: size() * elements

@@ -59,8 +59,8 @@ class Mpi final : public Communicator {
   }
   uint64_t start(const Ask& ask, Merge merge, Keep keep) override {
     const Lock lock(post_->mutex());
-    const uint64_t ticket = started_.add(ask, std::move(merge), keep,
-                                         [&](const Merge& kept) { return going(1, ask, kept, keep); });
+    const uint64_t ticket =
+        started_.add(ask, std::move(merge), keep, [&](const Merge& kept) { return going(1, ask, kept, keep); });
     if (overlap() == Overlap::thread) thread_.wake();
     return ticket;
   }

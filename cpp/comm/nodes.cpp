@@ -61,8 +61,8 @@ class Nodes final : public Communicator {
   uint64_t start(const Ask& ask, Merge merge, Keep keep) override {
     hand_down();
     const Lock lock(all_->post_->mutex());
-    const uint64_t ticket = started_.add(ask, std::move(merge), keep,
-                                         [&](const Merge& kept) { return going(1, ask, kept, keep); });
+    const uint64_t ticket =
+        started_.add(ask, std::move(merge), keep, [&](const Merge& kept) { return going(1, ask, kept, keep); });
     if (overlap() == Overlap::thread) thread_.wake();
     return ticket;
   }

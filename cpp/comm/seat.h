@@ -1,6 +1,6 @@
 // seat.h: what one rank does in the memory of a node, whatever group it acts in: it comes and goes, sleeps until
-// something is ready, and takes in the letters that others write to it meanwhile. A wait that can't end throws Lost: a rank's
-// process ended or left, all ranks wait for one another, the limit is over, or somebody ended them all.
+// something is ready, and takes in the letters that others write to it meanwhile. A wait that can't end throws Lost: a
+// rank's process ended or left, all ranks wait for one another, the limit is over, or somebody ended them all.
 #pragma once
 #include <map>
 #include <vector>

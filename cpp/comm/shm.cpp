@@ -232,8 +232,13 @@ class Shm final : public Visible {
         if (seat_.has_left(r)) return r;
       return -1;
     };
-    return {ready_or_beside([=, this] { return came(lane, seen); }), absent, missing, called(lane).describe(), limit_,
-            &poll_, !beside().rings()};
+    return {ready_or_beside([=, this] { return came(lane, seen); }),
+            absent,
+            missing,
+            called(lane).describe(),
+            limit_,
+            &poll_,
+            !beside().rings()};
   }
   // For one rank alone.
   Seat::Wait letter(std::function<bool()> ready, int peer, const Call& c) {

@@ -5,7 +5,7 @@
 namespace thalweg {
 namespace {
 
-constexpr int64_t kTogetherBytes = 16 << 10;  // that are folded, then written everywhere
+constexpr int64_t kTogetherBytes = 16 << 10;                 // that are folded, then written everywhere
 constexpr int64_t kLeastPieces = 4, kLeastBytes = 16 << 10;  // of a broadcast
 
 bool is_small(const Call& c) { return c.bytes() <= kSmallBytes; }
@@ -50,13 +50,12 @@ Call Visible::call_of(const Ask& a, bool started) const {
 uint64_t Visible::begin(Lane& lane, const Call& c, const std::byte* data) {
   lane.calls++;
   call(lane.number, lane.parity(), rank()) = c;
-  if (data && c.bytes() && is_small(c))
-    std::memcpy(small(lane.number, lane.parity(), rank()), data, size_t(c.bytes()));
+  if (data && c.bytes() && is_small(c)) std::memcpy(small(lane.number, lane.parity(), rank()), data, size_t(c.bytes()));
   return flight_.begins(c);
 }
 
-// Piece k: at most window() bytes, or all of what is seen in place; the first one may hold nothing at all. In a broadcast
-// the root copies one while the others read the last: there are several.
+// Piece k: at most window() bytes, or all of what is seen in place; the first one may hold nothing at all. In a
+// broadcast the root copies one while the others read the last: there are several.
 Visible::Piece Visible::piece_of(const Call& c, int64_t elements, int64_t element_bytes, int64_t k) const {
   int64_t bytes = window();
   if (c.operation == Operation::broadcast) bytes = std::min(bytes, std::max(kLeastBytes, c.bytes() / kLeastPieces));
@@ -146,7 +145,8 @@ Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, K
   bytes_sent_ += stripes.length && c.in_place ? bytes_of_stripes(c, rank(), size(), stripes)
                                               : bytes_of_sum(c, rank(), size(), bool(across));
   if (is_small(c)) return reduce_small(lane, c, data, merge, std::move(across));
-  if (!c.in_place && c.element_bytes > window()) return reduce_gathered(lane, c, data, merge, std::move(keep), std::move(across));
+  if (!c.in_place && c.element_bytes > window())
+    return reduce_gathered(lane, c, data, merge, std::move(keep), std::move(across));
   return reduce_pieces(lane, c, data, merge, std::move(keep), stripes, std::move(across));
 }
 
@@ -259,7 +259,8 @@ Going Visible::gather(Lane& lane, Call c, const std::byte* mine, std::byte* all,
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
     for (int r = 0; r < size(); r++)
-      std::memcpy(all + r * total + p.begin, r == rank() ? mine + p.begin : shown(lane.number, r, p.k), size_t(p.count));
+      std::memcpy(all + r * total + p.begin, r == rank() ? mine + p.begin : shown(lane.number, r, p.k),
+                  size_t(p.count));
   }
   co_await Until<Meeting>(*this, lane.number);
 }

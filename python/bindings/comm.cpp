@@ -52,7 +52,8 @@ using Comm = std::shared_ptr<Communicator>;
 
 // Both forms of a call. Returns `result`, or a ticket; what it works on is `result` and `other`.
 template <bool kStarted>
-py::object made(const Comm& c, const Ask& ask, py::object result, py::object other = py::none(), Merge merge = nullptr) {
+py::object made(const Comm& c, const Ask& ask, py::object result, py::object other = py::none(),
+                Merge merge = nullptr) {
   if constexpr (kStarted) {
     const std::shared_ptr<void> keep(new py::tuple(py::make_tuple(result, std::move(other))), [](void* kept) {
       const py::gil_scoped_acquire locked;
@@ -209,8 +210,8 @@ void bind_calls(py::class_<Communicator, Comm>& c, const std::string& start) {
          doc("Sums the array over the ranks; rank r keeps its even share of the elements, [n r / P, n (r + 1) / P), in "
              "place. Returns the array."),
          array);
-  define("all_gather", &all_gather<kStarted>,
-         doc("Returns the arrays of all ranks, stacked: a new array [size, ...]."), array);
+  define("all_gather", &all_gather<kStarted>, doc("Returns the arrays of all ranks, stacked: a new array [size, ...]."),
+         array);
   define("broadcast", &transfer<O::broadcast, kStarted>,
          doc("Every rank's array becomes that of the root. Returns it."), array, py::arg("root") = 0);
   define("send", &transfer<O::send, kStarted>, doc("Sends the array to one rank.", kLetters), array, to);
@@ -241,10 +242,12 @@ void bind_comm(py::module_& m) {
       .def("zeros", &make_array, py::arg("shape"), py::arg("dtype") = "float32",
            "An array that the other ranks see where they have common memory: large collectives don't copy it.")
       .def("poll", &Communicator::poll, Release(),
-           "Goes on with what was started, without waiting; returns whether all of it is done. Raises as `finish()`, but "
+           "Goes on with what was started, without waiting; returns whether all of it is done. Raises as `finish()`, "
+           "but "
            "for no limit of time.")
       .def(
-          "finish", [](Communicator& c) { c.finish(); }, Release(), "Waits for all that was started. Raises the first error of it.")
+          "finish", [](Communicator& c) { c.finish(); }, Release(),
+          "Waits for all that was started. Raises the first error of it.")
       .def("gather_texts", &gather_texts, py::arg("mine"), Release(), "The texts of all ranks.")
       .def("check_same", &check_same, py::arg("where"), py::arg("values"), Release())
       .def("split", &Communicator::split, py::arg("color"), py::arg("key") = 0, Release());

@@ -1,11 +1,11 @@
 """Letters from one rank to another, started or waited for: order, faults, and what goes on meanwhile."""
 
-import threading
 import time
 
 import numpy as np
 import pytest
-import thalweg as tw
+
+from .test_started_forms import poll, wait_for_a_late_rank, wait_in_vain
 
 pytestmark = pytest.mark.timeout(60)
 SIZES = (0, 1, 7, 64, 4096, 100_000)
@@ -133,48 +133,20 @@ VAIN = {
     "never sent": (lambda c: c.rank or c.start_recv(np.zeros(9), 1).finish(), "rank 1 has left"),
     "polled": (lambda c: c.rank or poll(c, c.start_recv(np.zeros(9), 1)), "rank 1 has left"),
     "not finished": (
-        lambda c: c.rank or c.start_recv(np.zeros(9), 1),
+        lambda c: c.barrier() if c.rank else c.start_recv(np.zeros(9), 1),
         "rank 0 has left before what it had started was finished",
     ),
 }
 
 
-def poll(comm, ticket):
-    limit = time.monotonic() + 10
-    while not ticket.done and time.monotonic() < limit:
-        comm.poll()
-
-
 @pytest.mark.parametrize("case", VAIN)
 def test_a_wait_in_vain_ends(case, run_ranks):
-    function, message = VAIN[case]
-
-    def body(comm):
-        comm.overlap = "nodes"
-        function(comm)
-        if case == "not finished" and comm.rank:
-            comm.barrier()
-
-    with pytest.raises(tw.LostError, match=message):
-        run_ranks(2, body)
+    wait_in_vain(run_ranks, 2, *VAIN[case])
 
 
 def test_a_letter_that_is_late_is_waited_for_in_vain(run_ranks):
-    if run_ranks.args[0] == "threads":
-        pytest.skip("ranks of one process have no limit")
-    over = threading.Event()
-
-    def body(comm):
-        comm.limit = 0.1
-        if comm.rank:
-            return over.wait(20)
-        try:
-            return comm.start_recv(np.zeros(9), 1).finish()
-        finally:
-            over.set()
-
-    with pytest.raises(tw.LostError, match=r"s in start_recv of 9 x 8 bytes from rank 1 for rank 1, the limit is"):
-        run_ranks(2, body)
+    message = r"s in start_recv of 9 x 8 bytes from rank 1 for rank 1, the limit is"
+    wait_for_a_late_rank(run_ranks, 1, lambda c: c.start_recv(np.zeros(9), 1), message)
 
 
 def test_what_is_sent_is_counted(run_ranks):

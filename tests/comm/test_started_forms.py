@@ -175,34 +175,42 @@ def poll(comm, ticket):
         comm.poll()
 
 
-@pytest.mark.parametrize("case", VAIN)
-def test_a_wait_in_vain_ends(case, run_ranks):
-    function, message = VAIN[case]
-
+def wait_in_vain(run_ranks, size, function, message):
     def body(comm):
         comm.overlap = "nodes"  # no thread finishes it meanwhile
         return function(comm)
 
     with pytest.raises(tw.LostError, match=message):
-        run_ranks(4, body)
+        run_ranks(size, body)
 
 
-def test_a_late_rank_is_waited_for_in_vain(run_ranks):
+def wait_for_a_late_rank(run_ranks, late, start, message):
+    """The other one of two ranks starts something."""
     if run_ranks.args[0] == "threads":
         pytest.skip("ranks of one process have no limit")
     over = threading.Event()
 
     def body(comm):
         comm.limit = 0.1
-        if comm.rank == 0:
+        if comm.rank == late:
             return over.wait(20)
         try:
-            return comm.start_reduce_scatter(np.ones(9)).finish()
+            return start(comm).finish()
         finally:
             over.set()
 
-    with pytest.raises(tw.LostError, match=r"s in start_reduce_scatter of 9 x 8 bytes for rank 0, the limit is"):
+    with pytest.raises(tw.LostError, match=message):
         run_ranks(2, body)
+
+
+@pytest.mark.parametrize("case", VAIN)
+def test_a_wait_in_vain_ends(case, run_ranks):
+    wait_in_vain(run_ranks, 4, *VAIN[case])
+
+
+def test_a_late_rank_is_waited_for_in_vain(run_ranks):
+    message = r"s in start_reduce_scatter of 9 x 8 bytes for rank 0, the limit is"
+    wait_for_a_late_rank(run_ranks, 0, lambda c: c.start_reduce_scatter(np.ones(9)), message)
 
 
 def test_an_abort_reaches_every_ticket(run_ranks):

@@ -85,7 +85,8 @@ FAULTS = {  # body, exit code, messages
         "         c.start_broadcast(a + 2, root=1), c.start_reduce_scatter(a + 0), c.start_send(a, 1 - c.rank)]\n"
         "letter, rows, none, root, share, sent = [t.finish() for t in calls]\n"
         "half = [share[: n // 2], share[n // 2 :]][c.rank]\n"
-        "assert (letter == 2 - c.rank).all() and (rows == [[1], [2]]).all() and (root == 4).all() and (half == 3).all()\n"
+        "assert (letter == 2 - c.rank).all() and (rows == [[1], [2]]).all()\n"
+        "assert (root == 4).all() and (half == 3).all()\n"
         "print('right')",
         0,
         ["right\n"],
@@ -93,7 +94,15 @@ FAULTS = {  # body, exit code, messages
 }
 
 
-IN_MEMORY = ("exit", "exit from a letter", "started", "started order", "late", "stopped")  # once more, where the ranks share memory
+# Once more, where the ranks share memory.
+IN_MEMORY = ("exit", "exit from a letter", "started", "started order", "late", "stopped")
+    "exit",
+    "exit from a letter",
+    "started",
+    "started order",
+    "late",
+    "stopped",
+)  # once more, where the ranks share memory
 
 
 @pytest.mark.parametrize(("case", "memory"), [*((c, "off") for c in FAULTS), *((c, "on") for c in IN_MEMORY)])
