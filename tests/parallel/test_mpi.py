@@ -96,13 +96,6 @@ FAULTS = {  # body, exit code, messages
 
 # Once more, where the ranks share memory.
 IN_MEMORY = ("exit", "exit from a letter", "started", "started order", "late", "stopped")
-    "exit",
-    "exit from a letter",
-    "started",
-    "started order",
-    "late",
-    "stopped",
-)  # once more, where the ranks share memory
 
 
 @pytest.mark.parametrize(("case", "memory"), [*((c, "off") for c in FAULTS), *((c, "on") for c in IN_MEMORY)])
