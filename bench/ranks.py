@@ -1,17 +1,20 @@
-"""Two ranks of one thread on two cores: how much faster they train than one, and how fast they add arrays.
+"""Two ranks of one thread on two cores: how much faster they train than one, and how fast their collectives are.
 
   python bench/ranks.py train [--rounds 9]
-  python bench/ranks.py all_reduce [--mpi PYTHON]        (of an environment with mpi4py and its mpiexec)
+  python bench/ranks.py collectives [--mpi PYTHON]       (of an environment with mpi4py and its mpiexec)
+  python bench/ranks.py all_reduce [--mpi PYTHON]        (or another one alone)
 
 Contenders are groups of processes that are all there from the start and take turns, in a rotating order; a turn's time
 is the median of its calls, and ratios are medians over the rounds. Efficiency is the time of one rank over twice that
 of two, with the same global batch. Torch trains by DistributedDataParallel over gloo, with its fused optimizer. Arrays
-that are added were just written by their ranks: "own" are those of NumPy, "shared" of comm.zeros; "copy" is one
-thread's copy of as many bytes.
+that are exchanged were just written by their ranks: "own" are those of NumPy, "shared" of comm.zeros, "started" those
+of NumPy in calls that are started, then finished; "copy" is one thread's copy of as many bytes. A letter goes there and
+back. Ratios are those of the time of own arrays, and of shared ones.
 """
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -21,8 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BLOCK_SECONDS = 0.4
-SIZES = (1 << 10, 1 << 20, 16 << 20, 100 << 20)
+SIZES = (1 << 10, 64 << 10, 1 << 20, 16 << 20, 100 << 20)
+COLLECTIVES = ("all_reduce", "reduce_scatter", "all_gather", "broadcast", "barrier", "letter")
 
 
 class Group:
@@ -68,11 +71,11 @@ def groups(*wanted: tuple) -> Iterator[list[Group]]:
                 group.end()
 
 
-def interleave(contenders: list[Group], what: int, rounds: int) -> dict[str, list[float]]:
+def interleave(contenders: list[Group], what: int, rounds: int, turn: float) -> dict[str, list[float]]:
     times = {}
     for group in contenders:
         group.run(what, 2)
-        times[group.name] = max(1, round(BLOCK_SECONDS / group.run(what, 3)))
+        times[group.name] = max(1, round(turn / group.run(what, 3)))
     seconds: dict[str, list[float]] = {group.name: [] for group in contenders}
     for k in range(rounds):
         for group in contenders[k % len(contenders) :] + contenders[: k % len(contenders)]:
@@ -93,7 +96,7 @@ def train(options: argparse.Namespace) -> None:
         wanted = [("one", 1, PYTHON, "train", network, str(rows)), ("two", 2, LAUNCH, "train", network, str(rows)),
                   ("ddp", 2, torch_command(), "ddp", network, str(rows))]  # fmt: skip
         with groups(*wanted) as made:
-            seconds = interleave(made, 0, options.rounds)
+            seconds = interleave(made, 0, options.rounds, options.seconds)
         ms = {name: 1e3 * statistics.median(s) for name, s in seconds.items()}
         efficiency = ratio(seconds["one"], seconds["two"]) / 2
         times = ", ".join(f"{name} {value:.2f} ms" for name, value in ms.items())
@@ -101,19 +104,26 @@ def train(options: argparse.Namespace) -> None:
         print(f"{network} b{rows}: {times}; efficiency {efficiency:.3f}, {over:.2f} times DDP", flush=True)
 
 
-def all_reduce(options: argparse.Namespace) -> None:
-    wanted = [("own", 2, LAUNCH, "own"), ("shared", 2, LAUNCH, "shared"), ("gloo", 2, torch_command(), "gloo"),
+def collectives(options: argparse.Namespace, names: tuple[str, ...] = COLLECTIVES) -> None:
+    wanted = [("own", 2, LAUNCH, "own"), ("shared", 2, LAUNCH, "shared"), ("started", 2, LAUNCH, "started"),
               ("copy", 1, PYTHON, "copy")]  # fmt: skip
     if options.mpi:
-        wanted.insert(2, ("mpi4py", 2, [str(Path(options.mpi).parent / "mpiexec"), "-n", "2", options.mpi], "mpi4py"))
+        wanted.append(("mpi4py", 2, [str(Path(options.mpi).parent / "mpiexec"), "-n", "2", options.mpi], "mpi4py"))
+    if importlib.util.find_spec("torch"):
+        wanted.append(("gloo", 2, torch_command(), "gloo"))
     with groups(*wanted) as made:
-        for i, size in enumerate(SIZES):
-            seconds = interleave(made, i, options.rounds)
-            texts = [f"{name} {1e6 * statistics.median(s):,.1f} us" for name, s in seconds.items()]
-            ratios = [
-                f"{ratio(seconds[n], seconds['shared']):.1f} times {n}" for n in seconds if n not in ("shared", "own")
-            ]
-            print(f"{size:>11,} bytes: {', '.join(texts)}; shared is {', '.join(ratios)}", flush=True)
+        for name in names:
+            for i, size in enumerate(SIZES if name != "barrier" else SIZES[:1]):
+                which = COLLECTIVES.index(name) * len(SIZES) + i
+                seconds = interleave(made, which, options.rounds, options.seconds)
+                texts = [f"{n} {1e6 * statistics.median(s):,.1f} us" for n, s in seconds.items()]
+                ratios = [
+                    f"{n} / ours {ratio(seconds[n], seconds['own']):.2f}, {ratio(seconds[n], seconds['shared']):.2f}"
+                    for n in seconds
+                    if n in ("mpi4py", "gloo")
+                ]
+                size_text = f"{size:>11,} bytes" if name != "barrier" else f"{'':17}"
+                print(f"{name:>14} {size_text}: {', '.join(texts)}; {'; '.join(ratios)}", flush=True)
 
 
 def torch_command() -> list[str]:
@@ -122,11 +132,15 @@ def torch_command() -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "all_reduce"])
+    parser.add_argument("what", choices=["train", "collectives", *COLLECTIVES])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.4, help="of a turn")
     parser.add_argument("--mpi", metavar="PYTHON")
     options = parser.parse_args()
-    {"train": train, "all_reduce": all_reduce}[options.what](options)
+    if options.what == "train":
+        train(options)
+    else:
+        collectives(options, COLLECTIVES if options.what == "collectives" else (options.what,))
     return 0
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-SIZES = (1 << 10, 1 << 20, 16 << 20, 100 << 20)  # as in ranks.py
+SIZES = (1 << 10, 64 << 10, 1 << 20, 16 << 20, 100 << 20)  # as in ranks.py
 EACH = 5  # calls are timed together; the median of these leaves out what other processes disturb
 Jobs = tuple[int, list[Callable[[], object]]]  # this rank, and what it can do
 
 
-class AllReduce:
-    """A sum of arrays that every rank has just written, as a step writes its gradients; `meet` is a barrier."""
+class Collective:
+    """A call on an array that every rank has just written, as a step writes its gradients; `meet` is a barrier."""
 
     def __init__(self, array: np.ndarray, call: Callable[[], object], meet: Callable[[], object]) -> None:
         self.array, self.call, self.meet = array, call, meet
@@ -27,6 +27,11 @@ class AllReduce:
 
     def __call__(self) -> object:
         return self.call()
+
+
+def jobs_of(arrays: list[np.ndarray], calls: list[Callable[[np.ndarray], object]], meet: Callable[[], object]) -> list:
+    """Return each call on each array, in the order of ranks.py."""
+    return [Collective(a, lambda call=call, a=a: call(a), meet) for call in calls for a in arrays]
 
 
 def network(name: str):
@@ -78,20 +83,44 @@ def ddp(folder: Path, name: str, rows: str) -> Jobs:
     return rank, [step]
 
 
-def ours_all_reduce(folder: Path, shared: bool) -> Jobs:
+def ours(folder: Path, kind: str) -> Jobs:
     import thalweg as tw
 
     comm = tw.parallel.communicator()
-    arrays = [comm.zeros((size // 4,)) if shared else np.zeros(size // 4, "f4") for size in SIZES]
-    return comm.rank, [AllReduce(a, lambda a=a: comm.all_reduce(a), comm.barrier) for a in arrays]
+    arrays = [comm.zeros((size // 4,)) if kind == "shared" else np.zeros(size // 4, "f4") for size in SIZES]
+    waits = [comm.all_reduce, comm.reduce_scatter, comm.all_gather, comm.broadcast, comm.send, comm.recv]
+    starts = [getattr(comm, "start_" + call.__name__) for call in waits]
+    finishes = [lambda *a, start=start: start(*a).finish() for start in starts]
+    *calls, send, recv = finishes if kind == "started" else waits
+    barrier = (lambda a: comm.start_barrier().finish()) if kind == "started" else lambda a: comm.barrier()
+    return comm.rank, jobs_of(arrays, [*calls, barrier, there_and_back(send, recv, comm.rank)], comm.barrier)
+
+
+def there_and_back(send: Callable, recv: Callable, rank: int) -> Callable[[object], None]:
+    first, second = (recv, send) if rank else (send, recv)
+
+    def letter(array: object) -> None:
+        first(array, 1 - rank)
+        second(array, 1 - rank)
+
+    return letter
 
 
 def mpi4py(folder: Path) -> Jobs:
     from mpi4py import MPI
 
-    arrays = [np.zeros(size // 4, "f4") for size in SIZES]
     world = MPI.COMM_WORLD
-    return world.rank, [AllReduce(a, lambda a=a: world.Allreduce(MPI.IN_PLACE, a), world.Barrier) for a in arrays]
+    arrays = [np.zeros(size // 4, "f4") for size in SIZES]
+    results = {len(a): np.zeros((2, len(a)), "f4") for a in arrays}  # made once: what a script can do
+    calls = [
+        lambda a: world.Allreduce(MPI.IN_PLACE, a),
+        lambda a: world.Reduce_scatter_block(a, results[len(a)][0, : len(a) // 2]),
+        lambda a: world.Allgather(a, results[len(a)]),
+        world.Bcast,
+        lambda a: world.Barrier(),
+        there_and_back(world.Send, world.Recv, world.rank),
+    ]
+    return world.rank, jobs_of(arrays, calls, world.Barrier)
 
 
 def gloo(folder: Path) -> Jobs:
@@ -99,20 +128,30 @@ def gloo(folder: Path) -> Jobs:
     import torch.distributed as dist
 
     rank = torch_ranks(folder)
-    arrays = [torch.zeros(size // 4) for size in SIZES]
-    return rank, [AllReduce(a.numpy(), lambda a=a: dist.all_reduce(a), dist.barrier) for a in arrays]
+    arrays = [np.zeros(size // 4, "f4") for size in SIZES]
+    results = {len(a): torch.zeros((2, len(a))) for a in arrays}
+    calls = [
+        dist.all_reduce,
+        lambda a: dist.reduce_scatter(results[len(a)][0, : len(a) // 2], list(a.chunk(2))),
+        lambda a: dist.all_gather(list(results[len(a)]), a),
+        lambda a: dist.broadcast(a, 0),
+        lambda a: dist.barrier(),
+        there_and_back(dist.send, dist.recv, rank),
+    ]
+    return rank, jobs_of(arrays, [lambda a, call=call: call(torch.from_numpy(a)) for call in calls], dist.barrier)
 
 
 def copy(folder: Path) -> Jobs:
     pairs = [(np.zeros(size // 4, "f4"), np.ones(size // 4, "f4")) for size in SIZES]
-    return 0, [lambda p=p: np.copyto(*p) for p in pairs]
+    return 0, [lambda p=p: np.copyto(*p) for p in pairs] * 6
 
 
 KINDS: dict[str, Callable[..., Jobs]] = {
     "train": train,
     "ddp": ddp,
-    "own": lambda folder: ours_all_reduce(folder, False),
-    "shared": lambda folder: ours_all_reduce(folder, True),
+    "own": lambda folder: ours(folder, "own"),
+    "shared": lambda folder: ours(folder, "shared"),
+    "started": lambda folder: ours(folder, "started"),
     "mpi4py": mpi4py,
     "gloo": gloo,
     "copy": copy,
@@ -133,7 +172,7 @@ def main() -> None:
 def timed(job: Callable[[], object], times: int) -> float:
     seconds = 0.0
     for _ in range(times):
-        if isinstance(job, AllReduce):
+        if isinstance(job, Collective):
             job.prepare()
         start = time.perf_counter()
         job()

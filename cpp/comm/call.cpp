@@ -14,10 +14,16 @@ double now() { return std::chrono::duration<double>(std::chrono::steady_clock::n
 
 }  // namespace
 
-const char* name(Operation operation) {
-  static constexpr const char* kNames[] = {
-      "barrier", "all_reduce", "start_all_reduce", "reduce_scatter", "all_gather", "broadcast", "split"};
-  return kNames[int(operation)];
+std::string Call::name() const {
+  static constexpr const char* kNames[] = {"barrier",   "all_reduce", "reduce_scatter", "all_gather",
+                                           "broadcast", "send",       "recv",           "split"};
+  return text(started ? "start_" : "", kNames[int(operation)]);
+}
+
+void check_letter(const Letter& letter, const Call& call, int rank) {
+  if (letter.fits(call)) return;
+  fail("[", call.name(), "] rank ", rank, " expects ", call.elements, " x ", call.element_bytes, " bytes from rank ",
+       call.root, ", which sent ", letter.bytes / letter.element_bytes, " x ", letter.element_bytes, " bytes");
 }
 
 int64_t bytes_reduced(const Call& call, int r, int size, bool scattered) {
@@ -27,10 +33,12 @@ int64_t bytes_reduced(const Call& call, int r, int size, bool scattered) {
 }
 
 std::string Call::describe(bool with_context) const {
-  std::string all = name(operation);
+  std::string all = name();
   if (element_bytes) all += text(" of ", whole ? whole : elements, " x ", element_bytes, " bytes");
   if (in_place) all += " in shared memory";
   if (operation == Operation::broadcast) all += text(" from root ", root);
+  if (operation == Operation::send) all += text(" to rank ", root);
+  if (operation == Operation::recv) all += text(" from rank ", root);
   if (context.inside[0]) all += text(" as part of ", context.inside.data());
   if (with_context && context.rows >= 0)
     all += text(" (update ", context.update, ", batch of ", context.rows, " rows)");
@@ -54,8 +62,7 @@ std::string disagreement(int size, const std::function<const Call&(int)>& call, 
   const char* advice = insides    ? "all ranks must call the same methods of their trainers, in callbacks too"
                        : contexts ? "all ranks must train on the same batches"
                                   : "all ranks must make the same call, with arrays of one length and dtype";
-  return text("[", name(call(0).operation), "] rank ", member(0), " calls ", call(0).describe(contexts), others, ": ",
-              advice);
+  return text("[", call(0).name(), "] rank ", member(0), " calls ", call(0).describe(contexts), others, ": ", advice);
 }
 
 uint64_t Flight::begins(const Call& call) {

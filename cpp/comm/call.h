@@ -3,6 +3,7 @@
 #pragma once
 #include <array>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -20,16 +21,15 @@ struct Disagreement : ValueError {
   using ValueError::ValueError;
 };
 
-enum class Operation : int32_t { barrier, all_reduce, start_all_reduce, reduce_scatter, all_gather, broadcast, split };
-
 struct Call {
   explicit Call(Operation operation = Operation::barrier, int64_t elements = 0, int64_t element_bytes = 0, int root = 0)
       : operation(operation), root(root), elements(elements), element_bytes(element_bytes) {}
 
   Operation operation;
-  int32_t root;
+  int32_t root;  // of a broadcast; of a letter the other rank's name
   int64_t elements, element_bytes;
   Context context;
+  int32_t started = 0;         // whether it is the form that is finished later
   int32_t in_place = 0;        // whether the others see the data where they are
   int64_t whole = 0;           // of the call of all nodes that this is a part of: its elements
   int32_t whole_root = 0;      // and its root
@@ -37,13 +37,22 @@ struct Call {
   int32_t color = 0, key = 0;  // of a split: with `last` the only part in which ranks may differ
 
   bool agrees(const Call& o) const {
-    return operation == o.operation && elements == o.elements && element_bytes == o.element_bytes && root == o.root &&
-           in_place == o.in_place && context == o.context && whole == o.whole && whole_root == o.whole_root;
+    return operation == o.operation && started == o.started && elements == o.elements &&
+           element_bytes == o.element_bytes && root == o.root && in_place == o.in_place && context == o.context &&
+           whole == o.whole && whole_root == o.whole_root;
   }
+  int64_t bytes() const { return elements * element_bytes; }
+  std::string name() const;
   std::string describe(bool with_context = true) const;
 };
 
-const char* name(Operation operation);
+struct Letter {
+  int64_t bytes, element_bytes;
+  std::unique_ptr<std::byte[]> data;  // null: it lies already where it was expected
+  bool fits(const Call& c) const { return bytes == c.bytes() && element_bytes == c.element_bytes; }
+};
+void check_letter(const Letter& letter, const Call& call, int rank);  // ValueError: not what rank `rank` calls recv for
+
 // What rank r sends in a sum of shares: everybody's share to its owner, then its own to all; 2 (P - 1) / P of all bytes
 // where the ranks share them evenly. scattered: it ends halfway.
 int64_t bytes_reduced(const Call& call, int r, int size, bool scattered);

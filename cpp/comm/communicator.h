@@ -48,6 +48,19 @@ struct Context {
   bool operator==(const Context&) const = default;
 };
 
+enum class Operation : int32_t { barrier, all_reduce, reduce_scatter, all_gather, broadcast, send, recv, split };
+
+// What a rank asks for: of this both forms of a call are made, the one that waits and the one that is started.
+struct Ask {
+  Operation operation;
+  std::byte* data = nullptr;                // all_gather and send only read it
+  int64_t elements = 0, element_bytes = 0;  // units that merge() works on
+  int peer = 0;                             // the root of a broadcast; whom a letter goes to, or comes from
+  std::byte* all = nullptr;                 // of all_gather: size() * elements
+  Stripes stripes{};  // of a started all_reduce: rank r may get the sum of its own alone, where that is less to do
+};
+inline bool is_letter(const Ask& a) { return a.operation == Operation::send || a.operation == Operation::recv; }
+
 // The ranks of a collective must make the same call in the same context, with as many elements of the same size; else
 // every one of them throws the same ValueError.
 class Communicator {
@@ -56,31 +69,37 @@ class Communicator {
   virtual ~Communicator() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual void barrier() = 0;
-  // Every rank ends with the same bits. `elements` counts units of `element_bytes` that merge() works on.
-  virtual void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) = 0;
-  // The same beside other work: returns at once, with a ticket. Started calls run one after the other, in their order;
-  // the other collectives overtake them. All ranks start the same ones, in the same order among all their calls. `data`
-  // stays and is not touched until finish() of the ticket returns or is_finished(); `keep` is held until then.
-  virtual uint64_t start_all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, Merge merge,
-                                    std::shared_ptr<void> keep = nullptr) = 0;
-  // As start_all_reduce, but rank r may get the sum of its own stripes alone, where that is less to do.
-  virtual uint64_t start_reduce_stripes(std::byte* data, int64_t elements, int64_t element_bytes, const Stripes&,
-                                        Merge merge) {
-    return start_all_reduce(data, elements, element_bytes, std::move(merge));
-  }
-  // Goes on with what was started as far as that needs no waiting; whether all of it is done. Throws as finish().
+  virtual void perform(const Ask& ask, const Merge& merge = nullptr) = 0;
+  // The same beside other work: returns at once, with a ticket. Started collectives run one after the other, in their
+  // order; those that wait overtake them. All ranks start the same ones, in the same order among all their calls.
+  // Letters to one rank go, and those from one rank are taken, in the order of the calls, whichever form these have: a
+  // send or recv that waits does so for the started ones of the same peer too. Nothing else waits for letters. What the
+  // call works on stays and is not touched until finish() of the ticket returns or is_finished(); `keep` is held until
+  // then.
+  virtual uint64_t start(const Ask& ask, Merge merge = nullptr, std::shared_ptr<void> keep = nullptr) = 0;
+  // Goes on with what was started as far as that needs no waiting; whether all of it is done. Throws as finish(), but
+  // has no limit.
   virtual bool poll() = 0;
-  // Waits for the started calls up to this one, by the rules of the others. Throws the first error of any of them.
+  // Waits for the started call, and for those before it that it must follow; without a ticket for all. By the rules of
+  // the others. Throws the first error of any of them.
   virtual void finish(uint64_t ticket = ~uint64_t(0)) = 0;
   virtual bool is_finished(uint64_t ticket) const = 0;
-  virtual void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes,
-                              const Merge& merge) = 0;  // rank r keeps its even share
-  virtual void all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes,
-                          std::byte* all) = 0;  // all: size() * elements
-  virtual void broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) = 0;
-  virtual void send(const std::byte* data, int64_t elements, int64_t element_bytes, int to) = 0;
-  virtual void recv(std::byte* data, int64_t elements, int64_t element_bytes, int from) = 0;
+
+  void barrier() { perform({Operation::barrier}); }
+  // Every rank ends with the same bits.
+  void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) {
+    perform({Operation::all_reduce, data, elements, element_bytes}, merge);
+  }
+  // Rank r keeps its even share.
+  void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) {
+    perform({Operation::reduce_scatter, data, elements, element_bytes}, merge);
+  }
+  void all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes, std::byte* all) {
+    perform({Operation::all_gather, const_cast<std::byte*>(mine), elements, element_bytes, 0, all});
+  }
+  void broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) {
+    perform({Operation::broadcast, data, elements, element_bytes, root});
+  }
   virtual std::shared_ptr<Communicator> split(int color, int key) = 0;
   virtual void leave() = 0;  // this rank makes no further call: what others would wait for in vain throws Lost
   virtual void abort(const std::string& why) = 0;  // every rank's next or present call throws Lost(why), in all groups

@@ -2,9 +2,11 @@
 // blocking call waits there, a started one goes on at the next look.
 #pragma once
 #include <algorithm>
+#include <chrono>
 #include <coroutine>
 #include <deque>
 #include <exception>
+#include <map>
 #include <utility>
 
 #include "communicator.h"
@@ -17,6 +19,7 @@ struct Awaited {
   virtual void wait() = 0;                      // until it is; throws Lost where it never will be
   virtual bool can_go_on() { return ready(); }  // as ready(), or a part of it
   virtual bool rings() const { return true; }   // whether a rank that sleeps is woken when it is
+  virtual void look() {}                        // throws Lost where it never will be, as wait()
   void result() {}
 
  protected:
@@ -61,6 +64,9 @@ class Going {
   }
   bool can_go_on() const { return !at_.promise().awaited || at_.promise().awaited->can_go_on(); }
   bool rings() const { return !at_.promise().awaited || at_.promise().awaited->rings(); }
+  void look() const {
+    if (at_.promise().awaited) at_.promise().awaited->look();
+  }
 
  private:
   explicit Going(std::coroutine_handle<promise_type> at) : at_(at) {}
@@ -91,6 +97,9 @@ struct Part final : Awaited {
   }
   bool can_go_on() final { return over || going.can_go_on(); }
   bool rings() const final { return over || going.rings(); }
+  void look() final {
+    if (!over) going.look();
+  }
   void result() const {
     if (error) std::rethrow_exception(error);
   }
@@ -126,14 +135,10 @@ class Beside {
   std::vector<Started*> all_;
 };
 
-// The collectives that were started in one group, in order; the first of them is under way.
-class Started {
+// Calls that run one after the other; the first of them is under way.
+class Line {
  public:
-  explicit Started(std::shared_ptr<Beside> beside) : beside_(std::move(beside)) { beside_->add(*this); }
-  ~Started() { beside_->remove(*this); }
-  const std::shared_ptr<Beside>& beside() const { return beside_; }
-
-  // make(merge): the collective; what it works on stays until it is done. Its ticket is the number started so far.
+  // make(merge): the call; what it works on stays until it is done. Returns its number, from 1 on.
   template <class Make>
   uint64_t add(Merge merge, std::shared_ptr<void> keep, const Make& make) {
     over_.clear();
@@ -141,9 +146,7 @@ class Started {
     one.merge = std::move(merge);
     one.keep = std::move(keep);
     one.going = make(one.merge);
-    ++count_;
-    progress();
-    return count_;
+    return ++count_;
   }
   bool empty() const { return all_.empty(); }
   uint64_t done() const { return count_ - all_.size(); }
@@ -153,17 +156,24 @@ class Started {
   void progress() {
     while (!waits_ && !all_.empty() && attempt([](Going& g) { return g.poll(); })) {}
   }
-  void finish(uint64_t ticket) {
+  void look() {
+    if (!waits_ && !all_.empty()) attempt([](Going& g) { return g.look(), false; });
+  }
+  void finish(uint64_t number) {
     waits_ = true;
-    while (!all_.empty() && done() < ticket) attempt([](Going& g) { return g.run(), true; });
+    while (!all_.empty() && done() < number) attempt([](Going& g) { return g.run(), true; });
     waits_ = false;
-    check();
   }
-  void check() {
+  // Throws the first error of the calls from `first` to `last`, once.
+  void check(uint64_t first, uint64_t last) {
     over_.clear();
-    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+    const auto is_asked_for = [&](const Failed& f) { return first <= f.number && f.number <= last; };
+    const auto found = std::find_if(failed_.begin(), failed_.end(), is_asked_for);
+    if (found == failed_.end()) return;
+    const std::exception_ptr error = found->error;
+    std::erase_if(failed_, is_asked_for);
+    std::rethrow_exception(error);
   }
-  void drop() { all_.clear(); }
 
  private:
   struct One {
@@ -171,32 +181,111 @@ class Started {
     std::shared_ptr<void> keep;
     Going going;
   };
+  struct Failed {
+    uint64_t number;
+    std::exception_ptr error;
+  };
   // Whether the first one is over, one way or the other. Where ranks are lost, so are all that follow.
   template <class F>
   bool attempt(const F& f) {
     try {
       if (!f(all_.front().going)) return false;
+      pop();
     } catch (const Lost&) {
-      keep(std::current_exception());
-      while (all_.size() > 1) pop();
-    } catch (...) { keep(std::current_exception()); }
-    pop();
+      while (!all_.empty()) fail(std::current_exception());
+    } catch (...) { fail(std::current_exception()); }
     return true;
+  }
+  void fail(const std::exception_ptr& error) {
+    pop();
+    failed_.push_back({done(), error});
   }
   void pop() {
     over_.push_back(std::move(all_.front().keep));
     all_.pop_front();
   }
-  void keep(std::exception_ptr error) {
-    if (!error_) error_ = std::move(error);
-  }
 
-  std::shared_ptr<Beside> beside_;
   std::deque<One> all_;
   uint64_t count_ = 0;
   bool waits_ = false;  // in the first one
-  std::exception_ptr error_;
+  std::deque<Failed> failed_;
   std::vector<std::shared_ptr<void>> over_;  // given back at the rank's next call: another thread may be here now
+};
+
+// What was started in one group: a line of collectives, and one of letters to and from each other rank.
+class Started {
+ public:
+  explicit Started(std::shared_ptr<Beside> beside) : beside_(std::move(beside)) { beside_->add(*this); }
+  ~Started() { beside_->remove(*this); }
+  const std::shared_ptr<Beside>& beside() const { return beside_; }
+
+  // Returns a ticket: the line, and the number in it.
+  template <class Make>
+  uint64_t add(const Ask& ask, Merge merge, std::shared_ptr<void> keep, const Make& make) {
+    const uint64_t line = line_of(ask), number = lines_[line].add(std::move(merge), std::move(keep), make);
+    progress();
+    return line << kNumberBits | number;
+  }
+  // Of a call that waits, after those of its line. Throws its error alone.
+  template <class Make>
+  void run(const Ask& ask, const Make& make) {
+    const uint64_t ticket = add(ask, nullptr, nullptr, make);
+    finish(ticket, number_of(ticket));
+  }
+  bool empty() const {
+    return std::all_of(lines_.begin(), lines_.end(), [](auto& line) { return line.second.empty(); });
+  }
+  bool is_finished(uint64_t ticket) const {
+    const auto found = lines_.find(ticket >> kNumberBits);
+    return found == lines_.end() || found->second.done() >= number_of(ticket);
+  }
+  bool can_go_on() const {
+    return std::any_of(lines_.begin(), lines_.end(), [](auto& line) { return line.second.can_go_on(); });
+  }
+  bool rings() const {
+    return std::all_of(lines_.begin(), lines_.end(), [](auto& line) { return line.second.rings(); });
+  }
+  void progress() {
+    for (auto& [key, line] : lines_) line.progress();
+  }
+  // Whether all is done.
+  bool poll() {
+    progress();
+    if (empty()) return check(), true;
+    if (const auto now = std::chrono::steady_clock::now(); now - looked_ > kBetweenLooks) {
+      looked_ = now;
+      for (auto& [key, line] : lines_) line.look();
+    }
+    check();
+    return false;
+  }
+  void finish(uint64_t ticket, uint64_t first = 0) {
+    if (ticket == ~uint64_t(0)) {
+      for (auto& [key, line] : lines_) line.finish(ticket);
+      return check();
+    }
+    const auto found = lines_.find(ticket >> kNumberBits);
+    if (found == lines_.end()) return;
+    found->second.finish(number_of(ticket));
+    found->second.check(first, number_of(ticket));
+  }
+  void drop() { lines_.clear(); }
+
+ private:
+  static constexpr int kNumberBits = 48;
+  static constexpr auto kBetweenLooks = std::chrono::milliseconds(50);
+
+  static uint64_t line_of(const Ask& ask) {
+    return is_letter(ask) ? 2 * uint64_t(ask.peer) + (ask.operation == Operation::send ? 1 : 2) : 0;
+  }
+  static uint64_t number_of(uint64_t ticket) { return ticket & ((uint64_t(1) << kNumberBits) - 1); }
+  void check() {
+    for (auto& [key, line] : lines_) line.check(0, ~uint64_t(0));
+  }
+
+  std::shared_ptr<Beside> beside_;
+  std::map<uint64_t, Line> lines_;
+  std::chrono::steady_clock::time_point looked_{};
 };
 
 bool Beside::can_go_on() const {

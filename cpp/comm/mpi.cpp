@@ -16,7 +16,7 @@ Mpi::Opening::Opening(Mpi& mpi, Lane& lane, const Call& c, const std::byte* data
     : Arrival(mpi, std::move(keep), c.describe()), lane(lane), event(mpi.flight_.begins(c)) {
   opens = true;
   mpi.post_->check();
-  const int64_t bytes = c.elements * c.element_bytes;
+  const int64_t bytes = c.bytes();
   Block& mine = lane.blocks[size_t(mpi.rank_)];
   mine.call = c;
   mine.next_group = mpi.post_->next_group;
@@ -37,10 +37,24 @@ void Mpi::Opening::result() {
   if (!difference.empty()) throw Disagreement(difference);  // every rank has found the same
 }
 
+Going Mpi::going(int number, const Ask& a, const Merge& merge, const Keep& keep) {
+  const Call c = called(a, number == 1);
+  Lane& lane = lanes_[number];
+  switch (a.operation) {
+    case Operation::all_reduce:
+    case Operation::reduce_scatter: return reduce(lane, c, a.data, merge, keep);
+    case Operation::all_gather: return gather(lane, c, a.data, a.all, keep);
+    case Operation::broadcast: return spread(lane, c, a.data, keep);
+    case Operation::send: return send_letter(c, a.data, keep);
+    case Operation::recv: return receive(c, a.data, a.peer, keep);
+    default: return open(lane, c);
+  }
+}
+
 Going Mpi::open(Lane& lane, Call c) { co_await Until<Opening>(*this, lane, c, nullptr, nullptr); }
 
 Going Mpi::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep) {
-  const int64_t element = c.element_bytes, bytes = c.elements * element;
+  const int64_t element = c.element_bytes, bytes = c.bytes();
   lane.folder.prepare(size(), element);
   co_await Until<Opening>(*this, lane, c, data, keep);
   if (is_inline(c)) {
@@ -89,21 +103,21 @@ void Mpi::send_everything(Messages& m, const Lane& lane, const std::byte* mine, 
   std::memcpy(all + rank_ * bytes, mine, size_t(bytes));
 }
 
-Going Mpi::gather(Lane& lane, Call c, const std::byte* mine, std::byte* all) {
-  const int64_t bytes = c.elements * c.element_bytes;
-  co_await Until<Opening>(*this, lane, c, mine, nullptr);
+Going Mpi::gather(Lane& lane, Call c, const std::byte* mine, std::byte* all, Keep keep) {
+  const int64_t bytes = c.bytes();
+  co_await Until<Opening>(*this, lane, c, mine, keep);
   if (is_inline(c)) {
     for (int r = 0; bytes && r < size(); r++) std::memcpy(all + r * bytes, lane.blocks[size_t(r)].data, size_t(bytes));
     co_return;
   }
   const auto post = [&](Messages& m) { send_everything(m, lane, mine, bytes, all); };
-  co_await Until<Exchange>(*this, c, nullptr, post);
+  co_await Until<Exchange>(*this, c, keep, post);
 }
 
 // From the root.
-Going Mpi::spread(Lane& lane, Call c, std::byte* data) {
-  const int64_t bytes = c.elements * c.element_bytes;
-  co_await Until<Opening>(*this, lane, c, rank_ == c.root ? data : nullptr, nullptr);
+Going Mpi::spread(Lane& lane, Call c, std::byte* data, Keep keep) {
+  const int64_t bytes = c.bytes();
+  co_await Until<Opening>(*this, lane, c, rank_ == c.root ? data : nullptr, keep);
   if (is_inline(c)) {
     if (bytes && rank_ != c.root) std::memcpy(data, lane.blocks[size_t(c.root)].data, size_t(bytes));
     co_return;
@@ -112,14 +126,47 @@ Going Mpi::spread(Lane& lane, Call c, std::byte* data) {
     if (rank_ != c.root) receive(m, lane, data, bytes, c.root);
     else each_peer([&](int r) { send(m, lane, data, bytes, r); });
   };
-  co_await Until<Exchange>(*this, c, nullptr, post);
+  co_await Until<Exchange>(*this, c, keep, post);
+}
+
+// One that waits is copied, and doesn't.
+Going Mpi::send_letter(Call c, const std::byte* data, Keep keep) {
+  post_->check();
+  bytes_sent_ += c.bytes();
+  const LetterHead head{c.bytes(), c.element_bytes};
+  const auto* bytes = reinterpret_cast<const std::byte*>(&head);
+  post_->send_later({bytes, bytes + sizeof head}, c.root, tag(2));
+  if (!c.started) {
+    post_->send_later({data, data + head.bytes}, c.root, tag(2));
+    co_return;
+  }
+  const auto post = [&](Messages& m) { post_->send(m, data, c.bytes(), c.root, tag(2)); };
+  co_await Until<Exchange>(*this, c, keep, post);
+}
+
+Going Mpi::receive(Call c, std::byte* data, int from, Keep keep) {
+  LetterHead& head = heads_[size_t(from)];
+  if (!head.element_bytes) {
+    auto came = std::make_shared<LetterHead>();
+    auto* bytes = reinterpret_cast<std::byte*>(came.get());
+    const auto post = [&](Messages& m) { post_->receive(m, bytes, sizeof *came, c.root, tag(2)); };
+    co_await Until<Exchange>(*this, c, came, post);
+    head = *came;
+  }
+  check_letter({head.bytes, head.element_bytes, nullptr}, c, member(rank_));
+  head = {};
+  const auto post = [&](Messages& m) { post_->receive(m, data, c.bytes(), c.root, tag(2)); };
+  co_await Until<Exchange>(*this, c, keep, post);
 }
 
 std::shared_ptr<Communicator> Mpi::split(int color, int key) {
-  Call c = called(Operation::split, 0, 0);
+  Call c = called({Operation::split}, false);
   c.color = color;
   c.key = key;
-  run(open(lanes_[0], c));
+  {
+    const Lock lock(post_->mutex());
+    open(lanes_[0], c).run();
+  }
   std::vector<std::pair<int, int>> order;  // (key, rank) of my colour
   std::vector<int> colors;
   int64_t first = 0;

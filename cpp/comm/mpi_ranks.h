@@ -51,34 +51,22 @@ class Mpi final : public Communicator {
   double seconds_waiting() const override { return waiting_; }
   const std::shared_ptr<Beside>& beside() const { return started_.beside(); }
 
-  void barrier() override { run(open(lanes_[0], called(Operation::barrier, 0, 0))); }
-
-  void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) override {
-    run(reduce(lanes_[0], called(Operation::all_reduce, elements, element_bytes), data, merge, nullptr));
+  void perform(const Ask& ask, const Merge& merge) override {
+    const Lock lock(post_->mutex());
+    const auto make = [&](const Merge& kept) { return going(0, ask, kept, nullptr); };
+    if (is_letter(ask)) started_.run(ask, make);
+    else make(merge).run();
   }
-  void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) override {
-    run(reduce(lanes_[0], called(Operation::reduce_scatter, elements, element_bytes), data, merge, nullptr));
-  }
-  void all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes, std::byte* all) override {
-    run(gather(lanes_[0], called(Operation::all_gather, elements, element_bytes), mine, all));
-  }
-  void broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) override {
-    run(spread(lanes_[0], called(Operation::broadcast, elements, element_bytes, root), data));
-  }
-
-  uint64_t start_all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, Merge merge, Keep keep) override {
-    const Call c = called(Operation::start_all_reduce, elements, element_bytes);
+  uint64_t start(const Ask& ask, Merge merge, Keep keep) override {
     const Lock lock(post_->mutex());
     const uint64_t ticket =
-        started_.add(std::move(merge), keep, [&](const Merge& kept) { return reduce(lanes_[1], c, data, kept, keep); });
+        started_.add(ask, std::move(merge), keep, [&](const Merge& kept) { return going(1, ask, kept, keep); });
     if (overlap() == Overlap::thread) thread_.wake();
     return ticket;
   }
   bool poll() override {
     const Lock lock(post_->mutex());
-    started_.progress();
-    started_.check();
-    return started_.empty();
+    return started_.poll();
   }
   void finish(uint64_t ticket) override {
     const Lock lock(post_->mutex());
@@ -86,36 +74,7 @@ class Mpi final : public Communicator {
   }
   bool is_finished(uint64_t ticket) const override {
     const Lock lock(post_->mutex());
-    return started_.done() >= ticket;
-  }
-
-  void send(const std::byte* data, int64_t elements, int64_t element_bytes, int to) override {
-    const Lock lock(post_->mutex());
-    post_->check();
-    const LetterHead head{elements * element_bytes, element_bytes};
-    const auto* bytes = reinterpret_cast<const std::byte*>(&head);
-    post_->send_later({bytes, bytes + sizeof head}, member(to), tag(2));
-    post_->send_later({data, data + head.bytes}, member(to), tag(2));
-  }
-
-  void recv(std::byte* data, int64_t elements, int64_t element_bytes, int from) override {
-    const Lock lock(post_->mutex());
-    const Post::Wait w = waits(text("recv from rank ", member(from)));
-    LetterHead& head = heads_[size_t(from)];  // kept where the letter is refused
-    if (!head.element_bytes) {
-      auto came = std::make_shared<LetterHead>();
-      Arrival a(*this, came, w.what);
-      post_->receive(a.messages, reinterpret_cast<std::byte*>(came.get()), sizeof *came, member(from), tag(2));
-      a.wait();
-      head = *came;
-    }
-    if (head.bytes != elements * element_bytes || head.element_bytes != element_bytes)
-      fail("[recv] rank ", member(rank_), " expects ", elements, " x ", element_bytes, " bytes from rank ",
-           member(from), ", which sent ", head.bytes / head.element_bytes, " x ", head.element_bytes, " bytes");
-    Arrival a(*this, nullptr, w.what);
-    post_->receive(a.messages, data, head.bytes, member(from), tag(2));
-    head = {};
-    a.wait();
+    return started_.is_finished(ticket);
   }
 
   std::shared_ptr<Communicator> split(int color, int key) override;
@@ -179,6 +138,7 @@ class Mpi final : public Communicator {
         mpi.note_wait(late(int(std::find(all.begin(), all.end(), messages.last) - all.begin())), waited);
     }
     bool rings() const final { return false; }
+    void look() final { mpi.post_->look(messages, mpi.waits(what), 0); }
     virtual int late(int sender) const { return sender; }  // who kept those waiting that a message came to
     bool opens = false;
     Mpi& mpi;
@@ -210,21 +170,21 @@ class Mpi final : public Communicator {
   Post::Wait waits(std::string what) {
     return {std::move(what), limit_, &poll_, [this] { started_.beside()->progress(); }};
   }
-  Call called(Operation operation, int64_t elements, int64_t element_bytes, int root = 0) const {
-    Call c(operation, elements, element_bytes, root);
+  Call called(const Ask& a, bool started) const {
+    Call c(a.operation, a.elements, a.element_bytes, is_letter(a) ? member(a.peer) : a.peer);
+    c.started = started;
     c.context = context_;
     return c;
   }
-  static bool is_inline(const Call& c) { return c.elements * c.element_bytes <= kInlineBytes; }
-  void run(Going going) {
-    const Lock lock(post_->mutex());
-    going.run();
-  }
-
+  static bool is_inline(const Call& c) { return c.bytes() <= kInlineBytes; }
+  Going going(int lane, const Ask& ask, const Merge& merge, const Keep& keep);
   Going open(Lane& lane, Call c);
   Going reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep);
-  Going gather(Lane& lane, Call c, const std::byte* mine, std::byte* all);
-  Going spread(Lane& lane, Call c, std::byte* data);
+  Going gather(Lane& lane, Call c, const std::byte* mine, std::byte* all, Keep keep);
+  Going spread(Lane& lane, Call c, std::byte* data, Keep keep);
+  // A letter is two messages, its head and its data.
+  Going send_letter(Call c, const std::byte* data, Keep keep);
+  Going receive(Call c, std::byte* data, int from, Keep keep);
 
   struct Run {
     int64_t begin, count;
@@ -254,7 +214,7 @@ class Mpi final : public Communicator {
   const std::vector<int> members_;  // their ranks in the communicator of MPI
   const int rank_;
   Lane lanes_[kLanes];
-  std::vector<LetterHead> heads_;  // by sender
+  std::vector<LetterHead> heads_;  // by sender: that came, and whose letter nobody has taken
   Flight flight_;
   double waiting_ = 0;
   Started started_;

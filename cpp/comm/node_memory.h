@@ -14,7 +14,7 @@ namespace thalweg {
 inline constexpr int kMostProcesses = 256;          // ranks of one memory
 inline constexpr int64_t kWindowBytes = 256 << 10;  // of a rank's data that the others see at a time; two of each lane
 inline constexpr int64_t kHeapBytes = 16ll << 30;   // of a rank's own that all see; pages are there once written to
-inline constexpr int64_t kStreamBytes = 64 << 10;   // on their way between two ranks
+inline constexpr int64_t kStreamBytes = 256 << 10;  // on their way between two ranks
 inline constexpr int kGroups = 4096;                // in use at a time
 
 static_assert(std::atomic<uint32_t>::is_always_lock_free && std::atomic<uint64_t>::is_always_lock_free);

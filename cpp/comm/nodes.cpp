@@ -50,35 +50,25 @@ class Nodes final : public Communicator {
     return inner_->seconds_waiting() + (outer_ ? outer_->seconds_waiting() : 0);
   }
 
-  void barrier() override { run(together(0, called(Operation::barrier, nullptr, 0, 0), &Nodes::meet)); }
-  void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) override {
-    run(reduce(0, called(Operation::all_reduce, data, elements, element_bytes), data, merge, nullptr));
+  void perform(const Ask& ask, const Merge& merge) override {
+    hand_down();
+    guarded([&] {
+      const auto make = [&](const Merge& kept) { return going(0, ask, kept, nullptr); };
+      if (is_letter(ask)) started_.run(ask, make);
+      else make(merge).run();
+    });
   }
-  void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) override {
-    run(reduce(0, called(Operation::reduce_scatter, data, elements, element_bytes), data, merge, nullptr));
-  }
-  void all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes, std::byte* all) override {
-    run(together(0, called(Operation::all_gather, mine, elements, element_bytes), &Nodes::gather, mine, all));
-  }
-  void broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) override {
-    run(together(0, called(Operation::broadcast, data, elements, element_bytes, root), &Nodes::spread, data));
-  }
-
-  uint64_t start_all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, Merge merge, Keep keep) override {
-    const Call c = called(Operation::start_all_reduce, data, elements, element_bytes);
+  uint64_t start(const Ask& ask, Merge merge, Keep keep) override {
+    hand_down();
     const Lock lock(all_->post_->mutex());
     const uint64_t ticket =
-        started_.add(std::move(merge), keep, [&](const Merge& kept) { return reduce(1, c, data, kept, keep); });
+        started_.add(ask, std::move(merge), keep, [&](const Merge& kept) { return going(1, ask, kept, keep); });
     if (overlap() == Overlap::thread) thread_.wake();
     return ticket;
   }
   bool poll() override {
     bool over = false;
-    guarded([&] {
-      started_.progress();
-      started_.check();
-      over = started_.empty();
-    });
+    guarded([&] { over = started_.poll(); });
     return over;
   }
   void finish(uint64_t ticket) override {
@@ -87,16 +77,9 @@ class Nodes final : public Communicator {
   }
   bool is_finished(uint64_t ticket) const override {
     const Lock lock(all_->post_->mutex());
-    return started_.done() >= ticket;
+    return started_.is_finished(ticket);
   }
 
-  void send(const std::byte* data, int64_t elements, int64_t element_bytes, int to) override {
-    ends_all([&] { all_->send(data, elements, element_bytes, to); });
-  }
-  void recv(std::byte* data, int64_t elements, int64_t element_bytes, int from) override {
-    all_->limit_waits(limit_);
-    ends_all([&] { all_->recv(data, elements, element_bytes, from); });
-  }
   std::shared_ptr<Communicator> split(int color, int key) override;
 
   void leave() override {
@@ -128,9 +111,9 @@ class Nodes final : public Communicator {
   int places() const { return inner_->size(); }
   int nodes() const { return outer_ ? outer_->size() : 1; }
 
-  Call called(Operation operation, const std::byte* data, int64_t elements, int64_t element_bytes, int root = 0) {
-    hand_down();
-    Call c = inner_->call_of(operation, data, elements, element_bytes, root);
+  Call called(Ask ask, bool started) const {
+    ask.stripes = {};  // rank r's share is the node's
+    Call c = inner_->call_of(ask, started);
     c.context = context_;
     return c;
   }
@@ -146,11 +129,11 @@ class Nodes final : public Communicator {
     return part;
   }
 
-  Going reduce(int lane, Call c, std::byte* data, const Merge& merge, Keep keep);
+  Going going(int lane, const Ask& ask, const Merge& merge, const Keep& keep);
   Going fold(int lane, Call c, bool& asked, std::byte* data, const Merge& merge, Keep keep);
   Going meet(int lane, Call c, bool& asked);
-  Going gather(int lane, Call c, bool& asked, const std::byte* mine, std::byte* all);
-  Going spread(int lane, Call c, bool& asked, std::byte* data);
+  Going gather(int lane, Call c, bool& asked, const std::byte* mine, std::byte* all, Keep keep);
+  Going spread(int lane, Call c, bool& asked, std::byte* data, Keep keep);
 
   // A call on both levels: part(..., asked, ...) notes in `asked` that it has asked other nodes.
   template <class F, class... A>
@@ -182,9 +165,6 @@ class Nodes final : public Communicator {
       count();
     });
   }
-  void run(Going going) {
-    guarded([&] { going.run(); });
-  }
   void hand_down() {
     inner_->limit_waits(limit_);
     all_->limit_waits(limit_ + kNodeSeconds);
@@ -209,8 +189,16 @@ class Nodes final : public Communicator {
   BesideThread thread_;
 };
 
-Going Nodes::reduce(int lane, Call c, std::byte* data, const Merge& merge, Keep keep) {
-  return together(lane, c, &Nodes::fold, data, std::cref(merge), std::move(keep));
+// Letters are messages.
+Going Nodes::going(int lane, const Ask& a, const Merge& merge, const Keep& keep) {
+  if (is_letter(a)) return all_->going(lane, a, merge, keep);
+  const Call c = called(a, lane == 1);
+  switch (a.operation) {
+    case Operation::all_gather: return together(lane, c, &Nodes::gather, a.data, a.all, keep);
+    case Operation::broadcast: return together(lane, c, &Nodes::spread, a.data, keep);
+    case Operation::barrier: return together(lane, c, &Nodes::meet);
+    default: return together(lane, c, &Nodes::fold, a.data, std::cref(merge), keep);
+  }
 }
 
 // Ranks inside a node are counted from its first one, nodes by their ranks.
@@ -237,20 +225,20 @@ Going Nodes::meet(int lane, Call c, bool& asked) {
 }
 
 // First those of one place, then the places: what leaves a node leaves it once for each other node.
-Going Nodes::gather(int lane, Call c, bool& asked, const std::byte* mine, std::byte* all) {
+Going Nodes::gather(int lane, Call c, bool& asked, const std::byte* mine, std::byte* all, Keep keep) {
   if (!outer_) {
-    co_await Until<Part>(inner_->gather(inner_->lanes_[lane], c, mine, all));
+    co_await Until<Part>(inner_->gather(inner_->lanes_[lane], c, mine, all, keep));
     co_return;
   }
   co_await Until<Part>(inner_->open(inner_->lanes_[lane], c));
   asked = true;
-  const int64_t bytes = c.elements * c.element_bytes;
+  const int64_t bytes = c.bytes();
   std::vector<std::byte> of_place(size_t(nodes() * bytes)), of_all(size_t(size() * bytes));
-  co_await Until<Part>(outer_->gather(outer_->lanes_[lane], among(lane, c, c.elements), mine, of_place.data()));
+  co_await Until<Part>(outer_->gather(outer_->lanes_[lane], among(lane, c, c.elements), mine, of_place.data(), keep));
   Call inside = c;
   inside.elements *= nodes();
   inside.in_place = 0;
-  co_await Until<Part>(inner_->gather(inner_->lanes_[lane], inside, of_place.data(), of_all.data()));
+  co_await Until<Part>(inner_->gather(inner_->lanes_[lane], inside, of_place.data(), of_all.data(), keep));
   for (int r = 0; bytes && r < size(); r++) {
     const int from = r % places() * nodes() + r / places();
     std::memcpy(all + r * bytes, of_all.data() + from * bytes, size_t(bytes));
@@ -258,7 +246,7 @@ Going Nodes::gather(int lane, Call c, bool& asked, const std::byte* mine, std::b
 }
 
 // Among the ranks of the root's place, then from them inside the nodes.
-Going Nodes::spread(int lane, Call c, bool& asked, std::byte* data) {
+Going Nodes::spread(int lane, Call c, bool& asked, std::byte* data, Keep keep) {
   co_await Until<Part>(inner_->open(inner_->lanes_[lane], c));
   asked = true;
   Call inside = c;
@@ -267,10 +255,10 @@ Going Nodes::spread(int lane, Call c, bool& asked, std::byte* data) {
     Mpi::Lane& outside = outer_->lanes_[lane];
     const Call part = among(lane, c, c.elements);
     const bool mine = inner_->rank() == inside.root;
-    Going going = mine ? outer_->spread(outside, part, data) : outer_->open(outside, part);
+    Going going = mine ? outer_->spread(outside, part, data, keep) : outer_->open(outside, part);
     co_await Until<Part>(std::move(going));
   }
-  co_await Until<Part>(inner_->spread(inner_->lanes_[lane], inside, data));
+  co_await Until<Part>(inner_->spread(inner_->lanes_[lane], inside, data, keep));
 }
 
 // Ranks differ. Who found it inside the node lets the other nodes find it too; then all see what all call.
@@ -302,7 +290,8 @@ void Nodes::count() {
 
 std::shared_ptr<Communicator> Nodes::split(int color, int key) {
   std::shared_ptr<Communicator> made;
-  run(together(0, called(Operation::split, nullptr, 0, 0), &Nodes::meet));
+  hand_down();
+  guarded([&] { together(0, called({Operation::split}, false), &Nodes::meet).run(); });
   ends_all([&] {
     auto all = std::dynamic_pointer_cast<Mpi>(all_->split(color, key));
     look_while_waiting(*all);

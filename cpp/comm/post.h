@@ -41,6 +41,8 @@ class Post {
   void receive(Messages& m, std::byte* data, int64_t bytes, int from, int tag);
   bool progress(Messages& m);             // whether all are done
   void wait(Messages& m, const Wait& w);  // until all are done
+  // Throws Lost where they won't be, or have been waited for too long.
+  void look(const Messages& m, const Wait& w, double waited);
   void give_up(Messages& m,
                std::shared_ptr<void> keep);  // of a call that won't be finished; `keep`: what they write to
   std::mutex& mutex() { return mutex_; }
@@ -70,7 +72,6 @@ class Post {
   void listen();
   bool all_left() const;
   void push();
-  void look(const Messages& m, const Wait& w, double waited);
 
   std::unique_ptr<MpiCalls> calls_;
   AwakeClock clock_;

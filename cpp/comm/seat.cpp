@@ -18,10 +18,6 @@ using Clock = std::chrono::steady_clock;
 constexpr double kLookSeconds = 0.05;
 constexpr double kNapSeconds = 50e-6;
 
-struct Header {
-  int64_t group, bytes, element_bytes;
-};
-
 std::string list(const NodeMemory& memory, const std::vector<int>& ranks) {
   constexpr size_t kNamed = 8;
   std::string all = ranks.size() == 1 ? "rank " : "ranks ";
@@ -69,7 +65,8 @@ void Seat::wait(const Wait& w) {
     me.asleep.store(kLooking, std::memory_order_relaxed);
     std::atomic_thread_fence(std::memory_order_seq_cst);
     const uint32_t heard = me.bell.load(std::memory_order_seq_cst);
-    take_in();
+    if (w.ready()) return;  // before a letter is taken in: who expects it may be next
+    letters_.take_in();
     if (w.ready()) return;
     check();
     me.heard.store(heard, std::memory_order_seq_cst);
@@ -88,7 +85,7 @@ void Seat::look(const Wait& w, double waited) {
   (*w.poll)();
   const bool stuck = nobody_can_go_on();
   const int left = w.absent();
-  take_in();
+  letters_.take_in();
   if (w.ready()) return;
   check();
   if (left >= 0)
@@ -195,57 +192,6 @@ void Seat::give_back(int64_t place, int64_t bytes) {
 
 void Seat::give_back_after(int group, uint32_t epoch, int64_t place, int64_t bytes) {
   later_.push_back({group, epoch, place, bytes});
-}
-
-void Seat::send(int group, const std::byte* data, int64_t bytes, int64_t element_bytes, int to, const Wait& full) {
-  check();
-  Stream& s = memory_->stream(rank_, to);
-  const Header header{group, bytes, element_bytes};
-  write(s, reinterpret_cast<const std::byte*>(&header), sizeof header, to, full);
-  write(s, data, bytes, to, full);
-}
-
-void Seat::write(Stream& s, const std::byte* data, int64_t bytes, int to, const Wait& full) {
-  while (bytes > 0) {
-    const uint64_t at = s.written.load(std::memory_order_relaxed);
-    const int64_t room = kStreamBytes - int64_t(at - s.read.load(std::memory_order_acquire));
-    if (room == 0) {
-      wait(full);
-      continue;
-    }
-    const int64_t begin = int64_t(at % kStreamBytes), n = std::min({bytes, room, kStreamBytes - begin});
-    std::memcpy(s.data + begin, data, size_t(n));
-    s.written.store(at + uint64_t(n), std::memory_order_release);
-    memory_->ring(to);
-    if (to == rank_) take_in();
-    data += n;
-    bytes -= n;
-  }
-}
-
-void Seat::take_in() {
-  for (int from = 0; from < memory_->size(); from++) {
-    Stream& s = memory_->stream(from, rank_);
-    uint64_t at = s.read.load(std::memory_order_relaxed);
-    const uint64_t written = s.written.load(std::memory_order_acquire);
-    if (at == written) continue;
-    std::vector<std::byte>& bytes = arriving_[from];
-    while (at < written) {
-      const uint64_t begin = at % kStreamBytes, n = std::min(written - at, kStreamBytes - begin);
-      bytes.insert(bytes.end(), s.data + begin, s.data + begin + n);
-      at += n;
-    }
-    s.read.store(at, std::memory_order_release);
-    memory_->ring(from);
-    Header h;
-    while (bytes.size() >= sizeof h) {
-      std::memcpy(&h, bytes.data(), sizeof h);
-      const auto end = bytes.begin() + int64_t(sizeof h) + h.bytes;
-      if (int64_t(bytes.size()) < int64_t(sizeof h) + h.bytes) break;
-      mail_[{int(h.group), from}].push_back({{bytes.begin() + int64_t(sizeof h), end}, h.element_bytes});
-      bytes.erase(bytes.begin(), end);
-    }
-  }
 }
 
 }  // namespace thalweg

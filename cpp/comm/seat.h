@@ -1,19 +1,13 @@
 // seat.h: what one rank does in the memory of a node, whatever group it acts in: it comes and goes, sleeps until
-// something is ready, and takes in the letters that others write to it. A wait that can't end throws Lost: a rank's
-// process ended or left, all ranks wait for one another, the limit is over, or somebody ended them all.
+// something is ready, and takes in the letters that others write to it meanwhile. A wait that can't end throws Lost: a
+// rank's process ended or left, all ranks wait for one another, the limit is over, or somebody ended them all.
 #pragma once
-#include <deque>
 #include <map>
 #include <vector>
 
-#include "node_memory.h"
+#include "letters.h"
 
 namespace thalweg {
-
-struct Letter {
-  std::vector<std::byte> data;
-  int64_t element_bytes;
-};
 
 class Seat {
  public:
@@ -29,7 +23,10 @@ class Seat {
   };
 
   Seat(std::shared_ptr<NodeMemory> memory, int rank)
-      : memory_(std::move(memory)), rank_(rank), free_{{memory_->place_of(memory_->heap(rank)), kHeapBytes}} {}
+      : memory_(std::move(memory)),
+        rank_(rank),
+        free_{{memory_->place_of(memory_->heap(rank)), kHeapBytes}},
+        letters_(memory_, rank) {}
   void join(double limit, const std::function<void()>& poll);  // until all ranks have come
   void leave();
 
@@ -40,23 +37,19 @@ class Seat {
   void check() const;                          // throws Lost where the ranks were ended
   void check_others(const std::string& what);  // the same, and where the process of one is gone
   void wait(const Wait& w);
-
-  void send(int group, const std::byte* data, int64_t bytes, int64_t element_bytes, int to, const Wait& full);
-  std::deque<Letter>& box(int group, int from) { return mail_[{group, from}]; }
+  void look(const Wait& w, double waited);  // throws Lost where it can't become ready, or has lasted too long
+  Letters& letters() { return letters_; }
   // Part of this rank's heap, zeroed; -1 where it is used up.
   int64_t take(int64_t bytes);
   void give_back(int64_t place, int64_t bytes);
   void give_back_after(int group, uint32_t epoch, int64_t place, int64_t bytes);  // once no rank holds that group
-  void take_in();  // what has been written to this rank so far
 
  private:
   int name() const { return memory_->name(rank_); }
-  void look(const Wait& w, double waited);
   void check_alive(const std::string& what);
   bool nobody_can_go_on() const;
   std::string who_waits() const;
   std::string out_of_time(const Wait& w, double waited) const;
-  void write(Stream& s, const std::byte* data, int64_t bytes, int to, const Wait& full);
 
   std::shared_ptr<NodeMemory> memory_;
   const int rank_;
@@ -65,10 +58,9 @@ class Seat {
     uint32_t epoch;
     int64_t place, bytes;
   };
-  std::map<int64_t, int64_t> free_;                         // parts of the heap: place, bytes
-  std::vector<Later> later_;                                // others may still read
-  std::map<int, std::vector<std::byte>> arriving_;          // by sender: the beginning of a letter
-  std::map<std::pair<int, int>, std::deque<Letter>> mail_;  // by group and sender
+  std::map<int64_t, int64_t> free_;  // parts of the heap: place, bytes
+  std::vector<Later> later_;         // others may still read
+  Letters letters_;
 };
 
 }  // namespace thalweg

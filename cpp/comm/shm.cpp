@@ -54,33 +54,6 @@ class Shm final : public Visible {
   int size() const override { return int(group_->members.size()); }
   double seconds_waiting() const override { return waiting_; }
 
-  void send(const std::byte* data, int64_t elements, int64_t element_bytes, int to) override {
-    const int peer = place(to);
-    Stream& s = memory_.stream(seat_.rank(), peer);
-    const auto room = [&s] { return s.written.load() - s.read.load() < uint64_t(kStreamBytes); };
-    seat_.send(group_->group, data, elements * element_bytes, element_bytes, peer,
-               wait_for(room, peer, text("send to rank ", member(to))));
-  }
-
-  void recv(std::byte* data, int64_t elements, int64_t element_bytes, int from) override {
-    const int peer = place(from);
-    std::deque<Letter>& box = seat_.box(group_->group, peer);
-    seat_.take_in();
-    while (box.empty()) {
-      seat_.check();
-      const auto ready = [this, &box] { return !box.empty() || beside().can_go_on(); };
-      seat_.wait(wait_for(ready, peer, text("recv from rank ", member(from))));
-      beside().progress();
-    }
-    const int64_t bytes = int64_t(box.front().data.size());
-    if (bytes != elements * element_bytes || box.front().element_bytes != element_bytes)
-      fail("[recv] rank ", member(rank_), " expects ", elements, " x ", element_bytes, " bytes from rank ",
-           member(from), ", which sent ", bytes / box.front().element_bytes, " x ", box.front().element_bytes,
-           " bytes");
-    if (bytes) std::memcpy(data, box.front().data.data(), size_t(bytes));
-    box.pop_front();
-  }
-
   std::shared_ptr<std::byte> take(int64_t bytes) override {
     bytes = (std::max<int64_t>(1, bytes) + kPage - 1) / kPage * kPage;
     const int64_t place = seat_.take(bytes);
@@ -93,10 +66,14 @@ class Shm final : public Visible {
   Call& call(int lane, int parity, int r) override { return desk(r).lanes[lane].calls[parity]; }
   std::byte* small(int lane, int parity, int r) override { return desk(r).small[lane][parity]; }
   int member(int r) const override { return memory_.name(place(r)); }
-  void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>&) override {
+  void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>&, int64_t begin,
+            int64_t end) override {
     int64_t& place = desk(rank_).lanes[lane].place;  // the same for all pieces: others may still read that of the last
     if (piece == 0) place = sees(data, bytes) ? memory_.place_of(data) : -1;
-    if (bytes && place < 0) std::memcpy(own(lane, piece), data, size_t(bytes));
+    if (!bytes || place >= 0) return;
+    std::byte* window = own(lane, piece);
+    std::memcpy(window, data, size_t(begin));
+    std::memcpy(window + end, data + end, size_t(bytes - end));
   }
   std::byte* shown(int lane, int r, int64_t piece) const override { return part_of(lane, r, piece); }
   std::byte* own(int lane, int64_t piece) override { return part_of(lane, rank_, piece); }
@@ -107,6 +84,31 @@ class Shm final : public Visible {
   int64_t place_of(const std::byte* mine) const override { return memory_.place_of(mine); }
   std::byte* at_place(int64_t place) const override { return memory_.at(place); }
   int64_t window() const override { return kWindowBytes; }
+  Going send_letter(Call c, const std::byte* data, int to) override {
+    seat_.check();
+    co_await Until<Posting>(*this, c, data, place(to));
+  }
+  void expect_letter(const Call& c, std::byte* data, int from) override {
+    letters().expect(group_->group, place(from), c, data);
+  }
+  bool has_letter(int from) override {
+    letters().take_in(place(from));
+    return !box(from).empty();
+  }
+  void wait_for_letter(const Call& c, int from) override {
+    const auto ready = [this, from] { return has_letter(from); };
+    const auto comes = [this, from] { return letters().has_new(place(from)); };
+    wait(ready, comes, [&] { return letter(ready, place(from), c); });
+  }
+  void look_for_letter(const Call& c, int from) override {
+    seat_.look(letter([this, from] { return has_letter(from); }, place(from), c), 0);
+  }
+  Letter take_letter(int from) override {
+    Letter first = std::move(box(from).front());
+    box(from).pop_front();
+    return first;
+  }
+  void return_letter(int from, Letter letter) override { box(from).push_front(std::move(letter)); }
   void left() override { seat_.leave(); }
   int last(int lane) const override { return group_->record().lanes[lane].last.load(std::memory_order_relaxed); }
   void look() override { seat_.check_others(called(0).describe()); }
@@ -132,20 +134,13 @@ class Shm final : public Visible {
   bool came(int lane, uint64_t seen) const override {
     return group_->record().lanes[lane].generation.load(std::memory_order_acquire) != uint32_t(seen);
   }
+  void look_for(int lane, uint64_t seen) override { seat_.look(meeting(lane, seen), 0); }
   void withdraw(int lane, uint64_t) override { group_->record().lanes[lane].arrived.fetch_sub(1); }
 
   void wait_until_came(int lane, uint64_t seen, bool opens) override {
     const auto start = Clock::now();
-    for (int spin = 0; spin < spins_ && !came(lane, seen); spin++) {
-#if defined(__x86_64__)
-      __builtin_ia32_pause();
-#endif
-      if (spin % 64 == 63) beside().progress();
-    }
-    while (!came(lane, seen)) {
-      sleep_past(lane, seen);
-      beside().progress();
-    }
+    const auto ready = [&] { return came(lane, seen); };
+    wait(ready, ready, [&] { return meeting(lane, seen); });
     const double waited = std::chrono::duration<double>(Clock::now() - start).count();
     if (!opens && among_nodes_) return;
     waiting_ += waited;
@@ -172,6 +167,30 @@ class Shm final : public Visible {
   }
 
  private:
+  // A letter's way into the stream to its receiver.
+  class Posting final : public Awaited {
+   public:
+    Posting(Shm& all, const Call& c, const std::byte* data, int to)
+        : all_(all), call_(c), to_(to), writing_(all.letters(), all.group_->group, c, data, to) {}
+    bool ready() override { return writing_.go_on(); }
+    void wait() override {
+      all_.wait([this] { return ready(); }, [this] { return can_go_on(); }, [this] { return sleep(); });
+    }
+    bool can_go_on() override { return writing_.can_go_on(); }
+    void look() override { all_.seat_.look(sleep(), 0); }
+
+   private:
+    Seat::Wait sleep() {
+      return all_.letter([this] { return can_go_on(); }, to_, call_);
+    }
+    Shm& all_;
+    const Call& call_;
+    const int to_;
+    Letters::Writing writing_;
+  };
+
+  Letters& letters() { return seat_.letters(); }
+  std::deque<Letter>& box(int from) { return letters().box(group_->group, place(from)); }
   Beside& beside() const { return *started_.beside(); }
   int place(int r) const { return group_->members[size_t(r)]; }  // its rank in the memory
   Desk& desk(int r) const { return memory_.desk(group_->desks[size_t(r)]); }
@@ -180,31 +199,60 @@ class Shm final : public Visible {
     const int64_t place = d.lanes[lane].place;
     return place >= 0 ? memory_.at(place) : d.windows[lane][piece & 1];
   }
-  void sleep_past(int lane, uint64_t seen) {
-    Seat::Wait w =
-        wait_for([&, this] { return came(lane, seen) || beside().can_go_on(); }, -1, called(lane).describe());
-    w.naps = !beside().rings();
-    w.missing = [&, this] {
+  // Until it is ready, which goes on when it can: spins, then sleeps. What was started goes on meanwhile.
+  template <class Ready, class Can, class Sleep>
+  void wait(const Ready& ready, const Can& can_go_on, const Sleep& sleep) {
+    for (bool spins = true; !ready();) {
+      if (spins && spun(can_go_on)) continue;
+      seat_.wait(sleep());
+      beside().progress();
+      spins = can_go_on();
+    }
+  }
+  template <class Can>
+  bool spun(const Can& can_go_on) const {
+    for (int spin = 0; spin < spins_; spin++) {
+      if (can_go_on()) return true;
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#endif
+      if (spin % 64 == 63) beside().progress();
+    }
+    return false;
+  }
+  Seat::Wait meeting(int lane, uint64_t seen) {
+    const auto missing = [=, this] {
       std::vector<int> found;
       for (int r = 0; r < size(); r++)
         if (desk(r).lanes[lane].meeting.load() != uint32_t(seen) + 1) found.push_back(place(r));
       return found;
     };
-    w.absent = [&, this] {
-      for (int r : w.missing())
+    const auto absent = [=, this] {
+      for (int r : missing())
         if (seat_.has_left(r)) return r;
       return -1;
     };
-    seat_.wait(w);
+    return {ready_or_beside([=, this] { return came(lane, seen); }),
+            absent,
+            missing,
+            called(lane).describe(),
+            limit_,
+            &poll_,
+            !beside().rings()};
   }
-  // Of one rank alone.
-  Seat::Wait wait_for(std::function<bool()> ready, int peer, std::string what) {
-    return {std::move(ready),
+  // For one rank alone.
+  Seat::Wait letter(std::function<bool()> ready, int peer, const Call& c) {
+    seat_.check();
+    return {ready_or_beside(std::move(ready)),
             [this, peer] { return seat_.has_left(peer) ? peer : -1; },
             [peer] { return std::vector<int>{peer}; },
-            std::move(what),
+            c.describe(),
             limit_,
-            &poll_};
+            &poll_,
+            !beside().rings()};
+  }
+  std::function<bool()> ready_or_beside(std::function<bool()> ready) {
+    return [this, ready = std::move(ready)] { return ready() || beside().can_go_on(); };
   }
   int take_group(int holders) {
     for (int g = 1; g < kGroups; g++) {

@@ -6,6 +6,7 @@
 #include <deque>
 #include <limits>
 #include <map>
+#include <thread>
 
 #include "../tensor/error.h"
 #include "visible.h"
@@ -16,9 +17,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct Letter {
-  std::vector<std::byte> data;
-  int64_t element_bytes;
+// Letters from one rank to another that nobody has taken, and where the next one is expected.
+struct Box {
+  std::deque<Letter> letters;
+  std::atomic<int64_t> count{0};
+  const Call* expected = nullptr;
+  std::byte* place = nullptr;
+  std::atomic<bool> fills{false};  // the sender writes there
 };
 
 struct Shown {
@@ -51,7 +56,7 @@ struct Group {
   const std::shared_ptr<World> world;
   const std::vector<int> members;  // their ranks in the world
   Meetings lanes[kLanes];
-  std::map<std::pair<int, int>, std::deque<Letter>> mail;
+  std::map<std::pair<int, int>, Box> mail;  // by sender and receiver
   std::map<int, std::shared_ptr<Group>> children;
 };
 
@@ -73,52 +78,27 @@ struct ForMeeting final : Wait {
   const Beside& beside;
 };
 
-struct ForMail final : Wait {
-  ForMail(const Group& group, const std::deque<Letter>& box, int from, const Beside& beside)
-      : group(group), box(box), from(from), beside(beside) {}
-  bool ready() const override { return !box.empty() || beside.can_go_on(); }
+struct ForLetter final : Wait {
+  ForLetter(const Group& group, const Box& box, int from, const Call& call, const Beside& beside)
+      : group(group), box(box), from(from), call(call), beside(beside) {}
+  bool ready() const override { return box.count > 0 || beside.can_go_on(); }
   int absent() const override { return group.world->has_left(group.members[from]) ? group.members[from] : -1; }
-  std::string what() const override { return text("recv from rank ", group.members[from]); }
+  std::string what() const override { return call.describe(); }
   const Group& group;
-  const std::deque<Letter>& box;
+  const Box& box;
   const int from;
+  const Call& call;
   const Beside& beside;
 };
 
 class Threads final : public Visible {
  public:
   Threads(std::shared_ptr<Group> group, int rank, std::shared_ptr<Beside> beside)
-      : Visible(std::move(beside)), group_(std::move(group)), rank_(rank) {}
+      : Visible(std::move(beside)), group_(std::move(group)), rank_(rank), boxes_(size_t(group_->size())) {}
   ~Threads() override { started_.drop(); }
   int rank() const override { return rank_; }
   int size() const override { return group_->size(); }
   double seconds_waiting() const override { return waiting_; }
-
-  void send(const std::byte* data, int64_t elements, int64_t element_bytes, int to) override {
-    Letter letter{{data, data + elements * element_bytes}, element_bytes};
-    std::lock_guard lock(world().mutex);
-    world().check();
-    group_->mail[{rank_, to}].push_back(std::move(letter));
-    world().changed();
-  }
-
-  void recv(std::byte* data, int64_t elements, int64_t element_bytes, int from) override {
-    std::unique_lock lock(world().mutex);
-    auto& box = group_->mail[{from, rank_}];
-    do {
-      world().wait(lock, member(rank_), ForMail(*group_, box, from, beside()));
-      lock.unlock();
-      beside().progress();
-      lock.lock();
-    } while (box.empty());
-    const Letter& letter = box.front();
-    const int64_t bytes = int64_t(letter.data.size());
-    if (bytes != elements * element_bytes || letter.element_bytes != element_bytes)
-      fail("[recv] rank ", member(rank_), " expects ", elements, " x ", element_bytes, " bytes from rank ",
-           member(from), ", which sent ", bytes / letter.element_bytes, " x ", letter.element_bytes, " bytes");
-    if (bytes) std::memcpy(data, letter.data.data(), bytes);
-    box.pop_front();
-  }
 
   void abort(const std::string& why) override {
     std::lock_guard lock(world().mutex);
@@ -133,7 +113,8 @@ class Threads final : public Visible {
     return bytes.data();
   }
   int member(int rank) const override { return group_->members[size_t(rank)]; }
-  void show(int lane, const std::byte* data, int64_t, int64_t, const std::shared_ptr<void>& keep) override {
+  void show(int lane, const std::byte* data, int64_t, int64_t, const std::shared_ptr<void>& keep, int64_t,
+            int64_t) override {
     lanes(lane).shown[size_t(rank_)] = {const_cast<std::byte*>(data), keep};
   }
   std::byte* shown(int lane, int r, int64_t) const override { return lanes(lane).shown[size_t(r)].data; }
@@ -142,6 +123,65 @@ class Threads final : public Visible {
   int64_t place_of(const std::byte* mine) const override { return reinterpret_cast<int64_t>(mine); }
   std::byte* at_place(int64_t place) const override { return reinterpret_cast<std::byte*>(place); }
   int64_t window() const override { return std::numeric_limits<int64_t>::max(); }
+  // Right to where it is expected, or copied.
+  Going send_letter(Call c, const std::byte* data, int to) override {
+    std::unique_lock lock(world().mutex);
+    world().check();
+    Box& box = group_->mail[{rank_, to}];
+    Letter letter{c.bytes(), c.element_bytes, nullptr};
+    box.fills = box.letters.empty() && box.expected && letter.fits(*box.expected);
+    lock.unlock();
+    if (!box.fills) letter.data = std::make_unique_for_overwrite<std::byte[]>(size_t(c.bytes()));
+    if (c.bytes()) std::memcpy(box.fills ? box.place : letter.data.get(), data, size_t(c.bytes()));
+    lock.lock();
+    box.fills = false;
+    box.letters.push_back(std::move(letter));
+    box.count++;
+    world().changed();
+    co_return;
+  }
+  void expect_letter(const Call& c, std::byte* data, int from) override {
+    Box& letters = box(from);
+    std::unique_lock lock(world().mutex);
+    while (letters.fills) {
+      lock.unlock();
+      std::this_thread::yield();
+      lock.lock();
+    }
+    letters.expected = data ? &c : nullptr;
+    letters.place = data;
+  }
+  bool has_letter(int from) override { return box(from).count > 0; }
+  void wait_for_letter(const Call& c, int from) override {
+    const Box& letters = box(from);
+    for (int spin = 0; spin < kSpins && letters.count == 0; spin++) relax(spin);
+    while (letters.count == 0) {
+      {
+        std::unique_lock lock(world().mutex);
+        world().wait(lock, member(rank_), ForLetter(*group_, letters, from, c, beside()));
+      }
+      beside().progress();
+    }
+  }
+  void look_for_letter(const Call& c, int from) override {
+    const Box& letters = box(from);
+    const std::lock_guard lock(world().mutex);
+    world().look(member(rank_), ForLetter(*group_, letters, from, c, beside()));
+  }
+  Letter take_letter(int from) override {
+    Box& letters = box(from);
+    const std::lock_guard lock(world().mutex);
+    Letter first = std::move(letters.letters.front());
+    letters.letters.pop_front();
+    letters.count--;
+    return first;
+  }
+  void return_letter(int from, Letter letter) override {
+    Box& letters = box(from);
+    const std::lock_guard lock(world().mutex);
+    letters.letters.push_front(std::move(letter));
+    letters.count++;
+  }
   void left() override {
     std::lock_guard lock(world().mutex);
     world().leave(member(rank_));
@@ -182,18 +222,17 @@ class Threads final : public Visible {
     return lanes(lane).generation.load(std::memory_order_acquire) != seen;
   }
   int last(int lane) const override { return lanes(lane).last; }
+  void look_for(int lane, uint64_t seen) override {
+    const std::lock_guard lock(world().mutex);
+    world().look(member(rank_), ForMeeting(*group_, lane, seen, called(lane), beside()));
+  }
   void withdraw(int lane, uint64_t seen) override {
     std::lock_guard lock(world().mutex);
     if (!came(lane, seen)) lanes(lane).arrived--;
   }
   void wait_until_came(int lane, uint64_t seen, bool opens) override {
     const auto start = Clock::now();
-    for (int spin = 0; spin < 4000 && !came(lane, seen); spin++) {
-#if defined(__x86_64__)
-      __builtin_ia32_pause();
-#endif
-      if (spin % 64 == 63) beside().progress();
-    }
+    for (int spin = 0; spin < kSpins && !came(lane, seen); spin++) relax(spin);
     while (!came(lane, seen)) {
       sleep_past(lane, seen, opens);
       beside().progress();
@@ -207,6 +246,21 @@ class Threads final : public Visible {
   World& world() const { return *group_->world; }
   Beside& beside() const { return *started_.beside(); }
   Meetings& lanes(int lane) const { return group_->lanes[lane]; }
+  static constexpr int kSpins = 4000;
+  void relax(int spin) const {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+    if (spin % 64 == 63) beside().progress();
+  }
+  Box& box(int from) {
+    Box*& found = boxes_[size_t(from)];
+    if (!found) {
+      const std::lock_guard lock(world().mutex);
+      found = &group_->mail[{from, rank_}];
+    }
+    return *found;
+  }
   void sleep_past(int lane, uint64_t seen, bool opens) {
     const bool sure = lane == 0 && !opens;
     const ForMeeting meeting(*group_, lane, seen, called(lane), beside());
@@ -217,6 +271,7 @@ class Threads final : public Visible {
 
   std::shared_ptr<Group> group_;
   const int rank_;
+  std::vector<Box*> boxes_;  // by sender: of letters to this rank, once it has looked
   double waiting_ = 0;
 };
 

@@ -5,18 +5,18 @@
 namespace thalweg {
 namespace {
 
-constexpr int64_t kTogetherBytes = 16 << 10;  // that are folded, then written everywhere
+constexpr int64_t kTogetherBytes = 16 << 10;                 // that are folded, then written everywhere
+constexpr int64_t kLeastPieces = 4, kLeastBytes = 16 << 10;  // of a broadcast
 
-int64_t bytes_of(const Call& c) { return c.elements * c.element_bytes; }
-bool is_small(const Call& c) { return bytes_of(c) <= kSmallBytes; }
+bool is_small(const Call& c) { return c.bytes() <= kSmallBytes; }
 // A sum of which every rank folds all.
 bool is_whole(const Call& c, int size) { return is_small(c) || c.elements < size; }
 // The same where other nodes add to it: then each rank sends them its share, unless all of it goes along with a call.
 bool is_whole_across(const Call& c, int size) {
-  return bytes_of(c) <= kInlineBytes || (!is_small(c) && c.elements < size);
+  return c.bytes() <= kInlineBytes || (!is_small(c) && c.elements < size);
 }
 int64_t bytes_of_sum(const Call& c, int rank, int size, bool across = false) {
-  if (across ? is_whole_across(c, size) : is_whole(c, size)) return bytes_of(c) * (size - 1);
+  if (across ? is_whole_across(c, size) : is_whole(c, size)) return c.bytes() * (size - 1);
   return bytes_reduced(c, rank, size, !across && c.operation == Operation::reduce_scatter);
 }
 
@@ -37,10 +37,11 @@ void Visible::Opening::result() {
   if (!difference.empty()) throw Disagreement(difference);  // every rank has found the same
 }
 
-Call Visible::call_of(Operation operation, const std::byte* data, int64_t elements, int64_t element_bytes,
-                      int root) const {
-  Call c(operation, elements, element_bytes, root);
-  c.in_place = !is_small(c) && sees(data, bytes_of(c));
+Call Visible::call_of(const Ask& a, bool started) const {
+  Call c(a.operation, a.elements, a.element_bytes, is_letter(a) ? member(a.peer) : a.peer);
+  c.started = started;
+  c.in_place = !is_letter(a) && !is_small(c) && sees(a.data, c.bytes());
+  if (c.in_place && a.stripes.length) c.root = int32_t(a.stripes.length);
   c.context = context_;
   return c;
 }
@@ -49,15 +50,17 @@ Call Visible::call_of(Operation operation, const std::byte* data, int64_t elemen
 uint64_t Visible::begin(Lane& lane, const Call& c, const std::byte* data) {
   lane.calls++;
   call(lane.number, lane.parity(), rank()) = c;
-  if (data && bytes_of(c) && is_small(c))
-    std::memcpy(small(lane.number, lane.parity(), rank()), data, size_t(bytes_of(c)));
+  if (data && c.bytes() && is_small(c)) std::memcpy(small(lane.number, lane.parity(), rank()), data, size_t(c.bytes()));
   return flight_.begins(c);
 }
 
-// Piece k: at most window() bytes, or all of what is seen in place; the first one may hold nothing at all.
+// Piece k: at most window() bytes, or all of what is seen in place; the first one may hold nothing at all. In a
+// broadcast the root copies one while the others read the last: there are several.
 Visible::Piece Visible::piece_of(const Call& c, int64_t elements, int64_t element_bytes, int64_t k) const {
-  const int64_t most = c.in_place ? std::max<int64_t>(1, elements)
-                                  : std::max<int64_t>(1, window() / std::max<int64_t>(1, element_bytes));
+  int64_t bytes = window();
+  if (c.operation == Operation::broadcast) bytes = std::min(bytes, std::max(kLeastBytes, c.bytes() / kLeastPieces));
+  const int64_t most =
+      c.in_place ? std::max<int64_t>(1, elements) : std::max<int64_t>(1, bytes / std::max<int64_t>(1, element_bytes));
   const int64_t at = k * most;
   return {k, at, std::min(most, elements - at)};
 }
@@ -73,24 +76,28 @@ void Visible::meet() {
   m.result();
 }
 
-void Visible::barrier() { open(lanes_[0], call_of(Operation::barrier, nullptr, 0, 0)).run(); }
-
-void Visible::all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) {
-  reduce(lanes_[0], call_of(Operation::all_reduce, data, elements, element_bytes), data, merge, nullptr).run();
+Going Visible::going(Lane& lane, const Ask& a, const Merge& merge, const Keep& keep) {
+  const Call c = call_of(a, &lane == &lanes_[1]);
+  switch (a.operation) {
+    case Operation::all_reduce: return reduce(lane, c, a.data, merge, keep, a.stripes);
+    case Operation::reduce_scatter: return scatter(lane, c, a.data, merge, keep);
+    case Operation::all_gather: return gather(lane, c, a.data, a.all, keep);
+    case Operation::broadcast: return spread(lane, c, a.data, keep);
+    case Operation::send: bytes_sent_ += c.bytes(); return send_letter(c, a.data, a.peer);
+    case Operation::recv: return receive(c, a.data, a.peer);
+    default: return open(lane, c);
+  }
 }
 
-uint64_t Visible::start_all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, Merge merge, Keep keep) {
-  const Call c = call_of(Operation::start_all_reduce, data, elements, element_bytes);
-  return started_.add(std::move(merge), keep,
-                      [&](const Merge& kept) { return reduce(lanes_[1], c, data, kept, keep); });
+void Visible::perform(const Ask& ask, const Merge& merge) {
+  const auto make = [&](const Merge& kept) { return going(lanes_[0], ask, kept, nullptr); };
+  if (is_letter(ask)) started_.run(ask, make);
+  else make(merge).run();
 }
 
-uint64_t Visible::start_reduce_stripes(std::byte* data, int64_t elements, int64_t element_bytes, const Stripes& stripes,
-                                       Merge merge) {
-  Call c = call_of(Operation::start_all_reduce, data, elements, element_bytes);
-  if (c.in_place) c.root = int32_t(stripes.length);
-  return started_.add(std::move(merge), nullptr,
-                      [&](const Merge& kept) { return reduce(lanes_[1], c, data, kept, nullptr, stripes); });
+uint64_t Visible::start(const Ask& ask, Merge merge, Keep keep) {
+  return started_.add(ask, std::move(merge), keep,
+                      [&](const Merge& kept) { return going(lanes_[1], ask, kept, keep); });
 }
 
 std::vector<std::byte*> Visible::see(std::byte* mine, int64_t bytes) {
@@ -103,26 +110,6 @@ std::vector<std::byte*> Visible::see(std::byte* mine, int64_t bytes) {
     all.push_back(at_place(p));
   }
   return all;
-}
-
-bool Visible::poll() {
-  started_.progress();
-  started_.check();
-  return started_.empty();
-}
-
-void Visible::finish(uint64_t ticket) { started_.finish(ticket); }
-
-void Visible::reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) {
-  scatter(lanes_[0], call_of(Operation::reduce_scatter, data, elements, element_bytes), data, merge).run();
-}
-
-void Visible::all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes, std::byte* all) {
-  gather(lanes_[0], call_of(Operation::all_gather, mine, elements, element_bytes), mine, all).run();
-}
-
-void Visible::broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) {
-  spread(lanes_[0], call_of(Operation::broadcast, data, elements, element_bytes, root), data).run();
 }
 
 std::shared_ptr<Communicator> Visible::split(int color, int key) {
@@ -158,37 +145,41 @@ Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, K
   bytes_sent_ += stripes.length && c.in_place ? bytes_of_stripes(c, rank(), size(), stripes)
                                               : bytes_of_sum(c, rank(), size(), bool(across));
   if (is_small(c)) return reduce_small(lane, c, data, merge, std::move(across));
-  if (!c.in_place && c.element_bytes > window()) return reduce_gathered(lane, c, data, merge, std::move(across));
+  if (!c.in_place && c.element_bytes > window())
+    return reduce_gathered(lane, c, data, merge, std::move(keep), std::move(across));
   return reduce_pieces(lane, c, data, merge, std::move(keep), stripes, std::move(across));
 }
 
-// Whoever has the folded share of a piece in its memory shows it there.
+// Each rank folds its share of a piece where its data are, then shows it.
 Going Visible::reduce_pieces(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes,
                              Across across) {
   const int64_t element = c.element_bytes;
   const uint64_t event = begin(lane, c, data);
   for (Piece p = piece_of(c, c.elements, element, 0); p.count > 0; p = piece_of(c, c.elements, element, p.k + 1)) {
     std::byte* at = data + p.begin * element;
-    show(lane.number, at, p.count * element, p.k, keep);
+    const bool whole = p.count < size();  // fewer elements than ranks: each folds all of them
+    const int64_t begin = whole ? 0 : share(p.count, rank(), size());
+    const int64_t end = whole ? 0 : share(p.count, rank() + 1, size());
+    show(lane.number, at, p.count * element, p.k, keep, begin * element, end * element);
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
     if (stripes.length && c.in_place) {
-      stripes.each(rank(), size(), c.elements, [&](int64_t begin, int64_t end) {
-        fold_shown(lane, p, begin, end, element, merge, own(lane.number, p.k) + begin * element);
+      stripes.each(rank(), size(), c.elements, [&](int64_t from, int64_t to) {
+        fold_shown(lane, p, at, from, to, element, merge, at + from * element);
       });
-    } else if (p.count < size()) {  // fewer elements than ranks: each folds all of them
+    } else if (whole) {
       std::byte* folded = memory(lane, p.count * element);
-      fold_shown(lane, p, 0, p.count, element, merge, folded);
+      fold_shown(lane, p, at, 0, p.count, element, merge, folded);
       co_await Until<Meeting>(*this, lane.number);
       if (across) co_await Until<Part>(across(folded, p.count));
       std::memcpy(at, folded, size_t(p.count * element));
     } else if (c.in_place && !across) {
-      fold_everywhere(lane, p, element, merge);
+      fold_everywhere(lane, p, at, element, merge);
     } else {
-      const int64_t begin = share(p.count, rank(), size()), end = share(p.count, rank() + 1, size());
-      std::byte* folded = own(lane.number, p.k) + begin * element;
-      fold_shown(lane, p, begin, end, element, merge, folded);
+      std::byte *folded = at + begin * element, *shows = own(lane.number, p.k) + begin * element;
+      fold_shown(lane, p, at, begin, end, element, merge, folded);
       if (across) co_await Until<Part>(across(folded, end - begin));
+      if (shows != folded) std::memcpy(shows, folded, size_t((end - begin) * element));
       co_await Until<Meeting>(*this, lane.number);
       take_shares(lane, at, p, element);
     }
@@ -202,7 +193,7 @@ Going Visible::reduce_small(Lane& lane, Call c, std::byte* data, const Merge& me
   co_await Until<Opening>(*this, lane, event);
   const auto shown = [&](int r, int64_t at) { return small(lane.number, lane.parity(), r) + at * c.element_bytes; };
   if (!across || is_whole_across(c, size())) {
-    if (bytes_of(c))  // else nobody has shown anything
+    if (c.bytes())  // else nobody has shown anything
       lane.folder.fold(size(), c.elements, c.element_bytes, merge, [&](int r) { return shown(r, 0); }, data);
     if (across) co_await Until<Part>(across(data, c.elements));
     co_return;
@@ -219,20 +210,20 @@ Going Visible::reduce_small(Lane& lane, Call c, std::byte* data, const Merge& me
 }
 
 // Elements that no piece can hold: every rank folds all of them by itself.
-Going Visible::reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge, Across across) {
-  const int64_t total = bytes_of(c);
+Going Visible::reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Across across) {
+  const int64_t total = c.bytes();
   std::vector<std::byte> all(size_t(total * size()));
-  co_await Until<Part>(gather(lane, c, data, all.data()));
+  co_await Until<Part>(gather(lane, c, data, all.data(), std::move(keep)));
   lane.folder.fold(size(), c.elements, c.element_bytes, merge, [&](int r) { return all.data() + r * total; }, data);
   if (across) co_await Until<Part>(across(data, c.elements));
 }
 
-Going Visible::scatter(Lane& lane, Call c, std::byte* data, const Merge& merge) {
+Going Visible::scatter(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep) {
   const int64_t element = c.element_bytes;
   lane.folder.prepare(size(), element);
   bytes_sent_ += bytes_of_sum(c, rank(), size());
   if (!is_small(c) && !c.in_place && element > window()) {
-    co_await Until<Part>(reduce_gathered(lane, c, data, merge, nullptr));
+    co_await Until<Part>(reduce_gathered(lane, c, data, merge, std::move(keep), nullptr));
     co_return;
   }
   if (is_small(c)) {
@@ -242,17 +233,19 @@ Going Visible::scatter(Lane& lane, Call c, std::byte* data, const Merge& merge) 
   const uint64_t event = begin(lane, c, data);
   const int64_t first = share(c.elements, rank(), size()), last = share(c.elements, rank() + 1, size());
   for (Piece p = piece_of(c, c.elements, element, 0); p.count > 0; p = piece_of(c, c.elements, element, p.k + 1)) {
-    show(lane.number, data + p.begin * element, p.count * element, p.k, nullptr);
+    std::byte* at = data + p.begin * element;
+    const int64_t begin = std::clamp<int64_t>(first - p.begin, 0, p.count);
+    const int64_t end = std::clamp<int64_t>(last - p.begin, 0, p.count);
+    show(lane.number, at, p.count * element, p.k, keep, begin * element, end * element);
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
-    const int64_t begin = std::max(first, p.begin), end = std::min(last, p.begin + p.count);
-    if (begin < end) fold_shown(lane, p, begin - p.begin, end - p.begin, element, merge, data + begin * element);
+    if (begin < end) fold_shown(lane, p, at, begin, end, element, merge, at + begin * element);
   }
   co_await Until<Meeting>(*this, lane.number);
 }
 
-Going Visible::gather(Lane& lane, Call c, const std::byte* mine, std::byte* all) {
-  const int64_t total = bytes_of(c);
+Going Visible::gather(Lane& lane, Call c, const std::byte* mine, std::byte* all, Keep keep) {
+  const int64_t total = c.bytes();
   bytes_sent_ += c.operation == Operation::all_gather ? total * (size() - 1) : 0;
   const uint64_t event = begin(lane, c, mine);
   if (is_small(c)) {
@@ -262,18 +255,19 @@ Going Visible::gather(Lane& lane, Call c, const std::byte* mine, std::byte* all)
     co_return;
   }
   for (Piece p = piece_of(c, total, 1, 0); p.count > 0; p = piece_of(c, total, 1, p.k + 1)) {
-    show(lane.number, mine + p.begin, p.count, p.k, nullptr);
+    show(lane.number, mine + p.begin, p.count, p.k, keep);
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
     for (int r = 0; r < size(); r++)
-      std::memcpy(all + r * total + p.begin, shown(lane.number, r, p.k), size_t(p.count));
+      std::memcpy(all + r * total + p.begin, r == rank() ? mine + p.begin : shown(lane.number, r, p.k),
+                  size_t(p.count));
   }
   co_await Until<Meeting>(*this, lane.number);
 }
 
 // From the root.
-Going Visible::spread(Lane& lane, Call c, std::byte* data) {
-  const int64_t total = bytes_of(c);
+Going Visible::spread(Lane& lane, Call c, std::byte* data, Keep keep) {
+  const int64_t total = c.bytes();
   const bool root = rank() == c.root;
   bytes_sent_ += root ? total * (size() - 1) : 0;
   const uint64_t event = begin(lane, c, root ? data : nullptr);
@@ -283,7 +277,7 @@ Going Visible::spread(Lane& lane, Call c, std::byte* data) {
     co_return;
   }
   for (Piece p = piece_of(c, total, 1, 0); p.count > 0; p = piece_of(c, total, 1, p.k + 1)) {
-    if (root) show(lane.number, data + p.begin, p.count, p.k, nullptr);
+    if (root) show(lane.number, data + p.begin, p.count, p.k, keep);
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
     if (!root) std::memcpy(data + p.begin, shown(lane.number, c.root, p.k), size_t(p.count));
@@ -291,35 +285,45 @@ Going Visible::spread(Lane& lane, Call c, std::byte* data) {
   co_await Until<Meeting>(*this, lane.number);
 }
 
-// out = elements [begin, end) of a piece folded over the ranks.
-void Visible::fold_shown(Lane& lane, const Piece& p, int64_t begin, int64_t end, int64_t element_bytes,
-                         const Merge& merge, std::byte* out) {
-  lane.folder.fold(
-      size(), end - begin, element_bytes, merge,
-      [&](int r) { return shown(lane.number, r, p.k) + begin * element_bytes; }, out);
+Going Visible::receive(Call c, std::byte* data, int from) {
+  Letter letter = co_await Until<Delivery>(*this, c, data, from);
+  try {
+    check_letter(letter, c, member(rank()));
+  } catch (const ValueError&) {
+    return_letter(from, std::move(letter));  // for another call
+    throw;
+  }
+  if (letter.data) std::memcpy(data, letter.data.get(), size_t(letter.bytes));
+}
+
+// out = elements [begin, end) of a piece, which is `mine` here, folded over the ranks.
+void Visible::fold_shown(Lane& lane, const Piece& p, const std::byte* mine, int64_t begin, int64_t end,
+                         int64_t element_bytes, const Merge& merge, std::byte* out) {
+  const auto from = [&](int r) { return (r == rank() ? mine : shown(lane.number, r, p.k)) + begin * element_bytes; };
+  lane.folder.fold(size(), end - begin, element_bytes, merge, from, out);
 }
 
 // This rank's share of a piece, folded, to where each rank has it: while it is in the cache, from which nobody else
 // reads it. Others do the same with theirs.
-void Visible::fold_everywhere(Lane& lane, const Piece& p, int64_t element_bytes, const Merge& merge) {
+void Visible::fold_everywhere(Lane& lane, const Piece& p, std::byte* mine, int64_t element_bytes, const Merge& merge) {
   const int64_t chunk = std::max<int64_t>(1, kTogetherBytes / element_bytes);
   const int64_t begin = share(p.count, rank(), size()), end = share(p.count, rank() + 1, size());
   for (int64_t at = begin; at < end; at += chunk) {
     const int64_t n = std::min(chunk, end - at);
-    std::byte* sum = own(lane.number, p.k) + at * element_bytes;
-    fold_shown(lane, p, at, at + n, element_bytes, merge, sum);
+    std::byte* sum = mine + at * element_bytes;
+    fold_shown(lane, p, mine, at, at + n, element_bytes, merge, sum);
     for (int r = 0; r < size(); r++)
       if (r != rank()) std::memcpy(shown(lane.number, r, p.k) + at * element_bytes, sum, size_t(n * element_bytes));
   }
 }
 
-// Every rank shows its share of a piece, folded.
+// Every other rank shows its share of a piece, folded.
 void Visible::take_shares(const Lane& lane, std::byte* data, const Piece& p, int64_t element_bytes) {
   for (int r = 0; r < size(); r++) {
     const int64_t begin = share(p.count, r, size()) * element_bytes,
                   end = share(p.count, r + 1, size()) * element_bytes;
     const std::byte* from = shown(lane.number, r, p.k);
-    if (from != data) std::memcpy(data + begin, from + begin, size_t(end - begin));
+    if (r != rank()) std::memcpy(data + begin, from + begin, size_t(end - begin));
   }
 }
 

@@ -18,18 +18,11 @@ class Visible : public Communicator {
 
  public:
   explicit Visible(std::shared_ptr<Beside> beside) : started_(std::move(beside)) { set_overlap(overlap()); }
-  void barrier() final;
-  void all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) final;
-  uint64_t start_all_reduce(std::byte* data, int64_t elements, int64_t element_bytes, Merge merge,
-                            std::shared_ptr<void> keep) final;
-  uint64_t start_reduce_stripes(std::byte* data, int64_t elements, int64_t element_bytes, const Stripes& stripes,
-                                Merge merge) final;
-  bool poll() final;
-  void finish(uint64_t ticket) final;
-  bool is_finished(uint64_t ticket) const final { return started_.done() >= ticket; }
-  void reduce_scatter(std::byte* data, int64_t elements, int64_t element_bytes, const Merge& merge) final;
-  void all_gather(const std::byte* mine, int64_t elements, int64_t element_bytes, std::byte* all) final;
-  void broadcast(std::byte* data, int64_t elements, int64_t element_bytes, int root) final;
+  void perform(const Ask& ask, const Merge& merge) final;
+  uint64_t start(const Ask& ask, Merge merge, std::shared_ptr<void> keep) final;
+  bool poll() final { return started_.poll(); }
+  void finish(uint64_t ticket) final { started_.finish(ticket); }
+  bool is_finished(uint64_t ticket) const final { return started_.is_finished(ticket); }
   std::shared_ptr<Communicator> split(int color, int key) final;
   void leave() final;
   std::vector<std::byte*> see(std::byte* mine, int64_t bytes) final;
@@ -52,19 +45,29 @@ class Visible : public Communicator {
   virtual bool came(int lane, uint64_t meeting) const = 0;  // whether all have
   // Throws Lost when one never will; of a call that waits and is open, all but those that died are bound to come.
   virtual void wait_until_came(int lane, uint64_t meeting, bool opens) = 0;
+  virtual void look_for(int lane, uint64_t meeting) = 0;  // throws Lost where not all will come, as far as is known
   virtual void withdraw(int lane, uint64_t meeting) = 0;  // this rank won't be there after all
   virtual Call& call(int lane, int parity, int r) = 0;
   virtual std::byte* small(int lane, int parity, int r) = 0;  // kSmallBytes that rank r shows
   virtual int member(int r) const = 0;                        // rank r's name: its rank in the world
-  // Lets the others see this piece of data from the next meeting on; of pieces k and k + 1 both stay.
-  virtual void show(int lane, const std::byte* data, int64_t bytes, int64_t piece,
-                    const std::shared_ptr<void>& keep) = 0;
+  // Lets the others see this piece of data from the next meeting on, but for the bytes from `begin` to `end`, which
+  // they don't need; of pieces k and k + 1 both stay.
+  virtual void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>& keep,
+                    int64_t begin = 0, int64_t end = 0) = 0;
   virtual std::byte* shown(int lane, int r, int64_t piece) const = 0;
   virtual std::byte* own(int lane, int64_t piece) = 0;                // what this rank shows, to put results in
   virtual bool sees(const std::byte* data, int64_t bytes) const = 0;  // whether the others see it where it is
   virtual int64_t place_of(const std::byte* mine) const = 0;          // as other ranks can be told, and find it by at()
   virtual std::byte* at_place(int64_t place) const = 0;
   virtual int64_t window() const = 0;  // bytes that a piece of other data can have
+  virtual Going send_letter(Call c, const std::byte* data, int to) = 0;
+  // Where the next letter from this rank is to lie; null: nowhere any more. Letters may ignore it.
+  virtual void expect_letter(const Call&, std::byte*, int) {}
+  virtual bool has_letter(int from) = 0;
+  virtual void wait_for_letter(const Call& c, int from) = 0;  // as wait_until_came()
+  virtual void look_for_letter(const Call& c, int from) = 0;
+  virtual Letter take_letter(int from) = 0;
+  virtual void return_letter(int from, Letter letter) = 0;
   // The group of `members` (ranks of this group), me among them; made by all of them at a time.
   virtual std::shared_ptr<Communicator> join(int color, const std::vector<int>& members, int me) = 0;
   virtual void left() = 0;
@@ -92,6 +95,7 @@ class Visible : public Communicator {
     }
     bool ready() final { return all_.came(lane_, meeting_); }
     void wait() final { all_.wait_until_came(lane_, meeting_, opens_); }
+    void look() final { all_.look_for(lane_, meeting_); }
     void result() { over_ = true; }
 
    protected:
@@ -114,26 +118,46 @@ class Visible : public Communicator {
     const int parity_;
     const uint64_t event_;
   };
+  class Delivery final : public Awaited {
+   public:
+    Delivery(Visible& all, const Call& c, std::byte* data, int from) : all_(all), call_(c), from_(from) {
+      all_.expect_letter(call_, data, from_);
+    }
+    Delivery(const Delivery&) = delete;
+    Delivery& operator=(const Delivery&) = delete;
+    ~Delivery() { all_.expect_letter(call_, nullptr, from_); }
+    bool ready() final { return all_.has_letter(from_); }
+    void wait() final { all_.wait_for_letter(call_, from_); }
+    void look() final { all_.look_for_letter(call_, from_); }
+    Letter result() { return all_.take_letter(from_); }
+
+   private:
+    Visible& all_;
+    const Call& call_;
+    const int from_;
+  };
   uint64_t begin(Lane& lane, const Call& c, const std::byte* data);
-  Call call_of(Operation operation, const std::byte* data, int64_t elements, int64_t element_bytes, int root = 0) const;
+  Call call_of(const Ask& ask, bool started) const;
   Piece piece_of(const Call& c, int64_t elements, int64_t element_bytes, int64_t k) const;
   std::byte* memory(Lane& lane, int64_t bytes);
 
   using Keep = std::shared_ptr<void>;
+  Going going(Lane& lane, const Ask& ask, const Merge& merge, const Keep& keep);
   // across: null where these are all ranks.
   Going reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes = {},
                Across across = nullptr);
   Going reduce_pieces(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes,
                       Across across);
   Going reduce_small(Lane& lane, Call c, std::byte* data, const Merge& merge, Across across);
-  Going reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge, Across across);
-  Going scatter(Lane& lane, Call c, std::byte* data, const Merge& merge);
-  Going gather(Lane& lane, Call c, const std::byte* mine, std::byte* all);
-  Going spread(Lane& lane, Call c, std::byte* data);
+  Going reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Across across);
+  Going scatter(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep);
+  Going gather(Lane& lane, Call c, const std::byte* mine, std::byte* all, Keep keep);
+  Going spread(Lane& lane, Call c, std::byte* data, Keep keep);
+  Going receive(Call c, std::byte* data, int from);
   Going open(Lane& lane, Call c);
-  void fold_shown(Lane& lane, const Piece& p, int64_t begin, int64_t end, int64_t element_bytes, const Merge& merge,
-                  std::byte* out);
-  void fold_everywhere(Lane& lane, const Piece& p, int64_t element_bytes, const Merge& merge);
+  void fold_shown(Lane& lane, const Piece& p, const std::byte* mine, int64_t begin, int64_t end, int64_t element_bytes,
+                  const Merge& merge, std::byte* out);
+  void fold_everywhere(Lane& lane, const Piece& p, std::byte* mine, int64_t element_bytes, const Merge& merge);
   void take_shares(const Lane& lane, std::byte* data, const Piece& p, int64_t element_bytes);
 
   Lane lanes_[kLanes] = {{0, 0, {}, {}}, {1, 0, {}, {}}};

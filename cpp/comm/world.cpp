@@ -15,8 +15,13 @@ void World::wait(std::unique_lock<std::mutex>& lock, int rank, const Wait& w) {
   sleep_until(lock, [&] { return w.ready() || ended_ || w.absent() >= 0 || stuck(); });
   if (!w.ready() && !ended_ && w.absent() < 0) end(who_waits());
   waits_[rank] = nullptr;
+  look(rank, w);
+}
+
+void World::look(int rank, const Wait& w) const {
   if (w.ready()) return;
   check();
+  if (w.absent() < 0) return;
   throw Lost(text("rank ", w.absent(), " has left: its function returned while rank ", rank, " waits in ", w.what()));
 }
 

@@ -26,6 +26,7 @@ class World {
   // All of these: with the mutex held.
   void check() const;  // throws Lost where the world has ended
   void wait(std::unique_lock<std::mutex>& lock, int rank, const Wait& w);
+  void look(int rank, const Wait& w) const;  // throws Lost where it can't become ready, as far as is known
   // As wait(), for what is bound to come.
   template <class Ready>
   void sleep_until(std::unique_lock<std::mutex>& lock, const Ready& ready);

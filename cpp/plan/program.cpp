@@ -88,7 +88,7 @@ int Program::forward_end(int forward_nodes) const {
 
 // Between two kernels the sums that were started go on.
 void Program::run(int begin, int end, const Exec& exec, Communicator& comm, const StepInfo& step) {
-  if (begin == 0) seconds_comm_ = 0, exchanging_ = false;
+  if (begin == 0) seconds_comm_ = 0, exchanging_ = false, exchanged_ = 0;
   for (int k = begin; k < end; k++) {
     Instruction& i = code_[k];
     if (i.kind == Instruction::Kind::kernel) {
@@ -96,7 +96,7 @@ void Program::run(int begin, int end, const Exec& exec, Communicator& comm, cons
       if (!exchanging_) continue;
     }
     const auto start = std::chrono::steady_clock::now();
-    if (i.kind == Instruction::Kind::kernel) exchanging_ = !comm.poll();
+    if (i.kind == Instruction::Kind::kernel) exchanging_ = !comm.poll() && !comm.is_finished(exchanged_);
     else collective(i, comm);
     seconds_comm_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }
@@ -111,7 +111,7 @@ Merge Program::sums() const {
 void Program::collective(Instruction& i, Communicator& comm) {
   switch (i.kind) {
     case Instruction::Kind::bucket: return exchange(i, comm);
-    case Instruction::Kind::finish: return comm.finish();
+    case Instruction::Kind::finish: return comm.finish(exchanged_);
     case Instruction::Kind::merge_moments: return merge_moments(i, comm);
     default: break;
   }
@@ -125,9 +125,9 @@ void Program::exchange(const Instruction& i, Communicator& comm) {
   const bool waits = comm.overlap() == Communicator::Overlap::off;
   for (const Range& r : i.ranges) {
     std::byte* at = gradients_ + r.begin * element;
-    if (stripes_.length) comm.start_reduce_stripes(at, r.end - r.begin, element, {stripes_.length, r.begin}, sums());
-    else comm.start_all_reduce(at, r.end - r.begin, element, sums());
-    if (waits) comm.finish();
+    const Stripes stripes{stripes_.length, stripes_.length ? r.begin : 0};
+    exchanged_ = comm.start({Operation::all_reduce, at, r.end - r.begin, element, 0, nullptr, stripes}, sums());
+    if (waits) comm.finish(exchanged_);
   }
   exchanging_ = comm.overlap() == Communicator::Overlap::nodes;
 }

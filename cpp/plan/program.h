@@ -130,6 +130,7 @@ class Program {
   double seconds_comm_ = 0;
   Stripes stripes_;
   bool exchanging_ = false;  // sums were started that need this thread
+  uint64_t exchanged_ = 0;   // the ticket of the newest
 };
 
 }  // namespace thalweg

@@ -16,9 +16,16 @@ struct Payload {
   DType dtype;
 };
 
+DType dtype_of(const py::array& a) {
+  const py::dtype given = a.dtype();
+  if (given.is(py::dtype::of<float>())) return DType::f32;
+  if (given.is(py::dtype::of<double>())) return DType::f64;
+  return parse_dtype(std::string(py::str(given)));  // its text takes longer than a small collective
+}
+
 // A contiguous, writeable float32 or float64 array, used in place.
 Payload payload(py::array& a) {
-  const DType dtype = parse_dtype(std::string(py::str(a.dtype())));
+  const DType dtype = dtype_of(a);
   address(a, dtype, Kind::real, shape_of(a), "the array");
   if (!a.writeable()) fail("the array is read-only");
   return {address(a), a.size(), dtype};
@@ -34,48 +41,70 @@ void check_rank(const Communicator& c, int rank) {
   if (rank < 0 || rank >= c.size()) fail("rank ", rank, " is outside [0, ", c.size(), ")");
 }
 
-// all_reduce and reduce_scatter: sums over the ranks, in place.
-template <auto kCollective>
-void summed(Communicator& c, py::array a) {
-  const Payload p = payload(a);
-  py::gil_scoped_release unlocked;
-  (c.*kCollective)(p.data, p.elements, bytes_of(p.dtype), sums(p.dtype));
-}
-
-// A call that was started: `done` and `finish()`.
+// A call that was started: `done` and `finish()`, which returns what the call that waits does.
 struct Ticket {
   std::shared_ptr<Communicator> comm;
   uint64_t number;
+  py::object result;
 };
 
-Ticket start_all_reduce(const std::shared_ptr<Communicator>& c, py::array a) {
+using Comm = std::shared_ptr<Communicator>;
+
+// Both forms of a call. Returns `result`, or a ticket; what it works on is `result` and `other`.
+template <bool kStarted>
+py::object made(const Comm& c, const Ask& ask, py::object result, py::object other = py::none(),
+                Merge merge = nullptr) {
+  if constexpr (kStarted) {
+    const std::shared_ptr<void> keep(new py::tuple(py::make_tuple(result, std::move(other))), [](void* kept) {
+      const py::gil_scoped_acquire locked;
+      delete static_cast<py::tuple*>(kept);
+    });
+    Ticket ticket{c, 0, std::move(result)};
+    {
+      const py::gil_scoped_release unlocked;
+      ticket.number = c->start(ask, std::move(merge), keep);
+    }
+    return py::cast(std::move(ticket));
+  } else {
+    {
+      const py::gil_scoped_release unlocked;
+      c->perform(ask, merge);
+    }
+    return result;
+  }
+}
+
+template <bool kStarted>
+py::object barrier(const Comm& c) {
+  return made<kStarted>(c, {Operation::barrier}, py::none());
+}
+
+// all_reduce and reduce_scatter: sums over the ranks, in place.
+template <Operation kOperation, bool kStarted>
+py::object summed(const Comm& c, py::array a) {
   const Payload p = payload(a);
-  const std::shared_ptr<void> keep(new py::array(std::move(a)), [](void* kept) {
-    const py::gil_scoped_acquire locked;
-    delete static_cast<py::array*>(kept);
-  });
-  const py::gil_scoped_release unlocked;
-  return {c, c->start_all_reduce(p.data, p.elements, bytes_of(p.dtype), sums(p.dtype), keep)};
+  const Ask ask{kOperation, p.data, p.elements, bytes_of(p.dtype)};
+  return made<kStarted>(c, ask, std::move(a), py::none(), sums(p.dtype));
 }
 
 // broadcast, send and recv: the array goes from or to one rank.
-template <auto kTransfer>
-void transfer(Communicator& c, py::array a, int rank) {
-  check_rank(c, rank);
+template <Operation kOperation, bool kStarted>
+py::object transfer(const Comm& c, py::array a, int rank) {
+  check_rank(*c, rank);
   const Payload p = payload(a);
-  py::gil_scoped_release unlocked;
-  (c.*kTransfer)(p.data, p.elements, bytes_of(p.dtype), rank);
+  const Ask ask{kOperation, p.data, p.elements, bytes_of(p.dtype), rank};
+  if (kOperation == Operation::send) return made<kStarted>(c, ask, py::none(), std::move(a));
+  return made<kStarted>(c, ask, std::move(a));
 }
 
-py::array all_gather(Communicator& c, py::array mine) {
+template <bool kStarted>
+py::object all_gather(const Comm& c, py::array mine) {
   const Payload p = payload(mine);
-  Shape shape{int64_t(c.size())};
+  Shape shape{int64_t(c->size())};
   for (int64_t n : shape_of(mine)) shape.push_back(n);
   py::array all = empty(shape, p.dtype);
-  std::byte* to = address(all);
-  py::gil_scoped_release unlocked;
-  c.all_gather(p.data, p.elements, bytes_of(p.dtype), to);
-  return all;
+  const Ask ask{Operation::all_gather, p.data, p.elements, bytes_of(p.dtype), 0, address(all)};
+  return made<kStarted>(c, ask, std::move(all), std::move(mine));
 }
 
 // An array where the other ranks see it, if there is such memory.
@@ -152,13 +181,51 @@ void bind_mpi(py::module_& m) {
         "What keeps ranks, of which each is on this node, from adding node by node; empty where nothing does.");
 }
 
+constexpr const char* kStarts =
+    "The same, started: returns a Ticket at once. The call goes on beside other work, whenever this rank waits for "
+    "others, at every poll(), or by a thread; the arrays are not touched until `finish()` of the ticket, which returns "
+    "what the call that waits does. ";
+constexpr const char* kOrder =
+    "Started collectives run one after the other; those that wait overtake them. All ranks start the same, in the same "
+    "order among all their calls.";
+constexpr const char* kLetters =
+    "Letters from one rank to another come in the order of the calls, whichever form these have: a send or recv that "
+    "waits is done after those of the same peer that were started before it. They wait for nothing else.";
+
+// The calls that have two forms; start: what the name of this form begins with.
+template <bool kStarted>
+void bind_calls(py::class_<Communicator, Comm>& c, const std::string& start) {
+  using O = Operation;
+  const auto doc = [](const char* what, const char* rule = kOrder) {
+    return kStarted ? what + std::string(" ") + kStarts + rule : std::string(what);
+  };
+  const auto define = [&](const char* name, auto function, const std::string& text, auto... arguments) {
+    c.def((start + name).c_str(), function, arguments..., text.c_str());
+  };
+  const py::arg array("array"), to("to"), from("from_");
+  define("barrier", &barrier<kStarted>, doc("Done once every rank has called it."));
+  define("all_reduce", &summed<O::all_reduce, kStarted>,
+         doc("Sums the array over the ranks, in place; every rank ends with the same bits. Returns it."), array);
+  define("reduce_scatter", &summed<O::reduce_scatter, kStarted>,
+         doc("Sums the array over the ranks; rank r keeps its even share of the elements, [n r / P, n (r + 1) / P), in "
+             "place. Returns the array."),
+         array);
+  define("all_gather", &all_gather<kStarted>, doc("Returns the arrays of all ranks, stacked: a new array [size, ...]."),
+         array);
+  define("broadcast", &transfer<O::broadcast, kStarted>,
+         doc("Every rank's array becomes that of the root. Returns it."), array, py::arg("root") = 0);
+  define("send", &transfer<O::send, kStarted>, doc("Sends the array to one rank.", kLetters), array, to);
+  define("recv", &transfer<O::recv, kStarted>,
+         doc("Fills the array with what one rank sends, as long and of one dtype. Returns it.", kLetters), array, from);
+}
+
 }  // namespace
 
 void bind_comm(py::module_& m) {
   using Release = py::call_guard<py::gil_scoped_release>;
-  py::class_<Communicator, std::shared_ptr<Communicator>>(
-      m, "Communicator", "How the ranks of a world talk; each is used from its own thread.")
-      .def_property_readonly("rank", &Communicator::rank)
+  py::class_<Communicator, std::shared_ptr<Communicator>> communicator(
+      m, "Communicator", "How the ranks of a world talk; each is used from its own thread.");
+  communicator.def_property_readonly("rank", &Communicator::rank)
       .def_property_readonly("size", &Communicator::size)
       .def_property_readonly("seconds_waiting", &Communicator::seconds_waiting)
       .def_property_readonly("bytes_sent", &Communicator::bytes_sent)
@@ -170,30 +237,22 @@ void bind_comm(py::module_& m) {
       .def_property("inside", &Communicator::inside, &Communicator::enter,
                     "The call of a trainer that collectives belong to; messages name it.")
       .def("flight", &Communicator::flight, Release(), "The last collectives, as lines, the newest last.")
-      .def("barrier", &Communicator::barrier, Release())
       .def("leave", &Communicator::leave, Release(), "Say that this rank makes no further call.")
       .def("abort", &Communicator::abort, py::arg("why"), Release())
-      .def("all_reduce", &summed<&Communicator::all_reduce>, py::arg("array"),
-           "Sums the array over the ranks, in place; every rank ends with the same bits.")
       .def("zeros", &make_array, py::arg("shape"), py::arg("dtype") = "float32",
            "An array that the other ranks see where they have common memory: large collectives don't copy it.")
-      .def("start_all_reduce", &start_all_reduce, py::arg("array"),
-           "Starts all_reduce beside other work; the sum is there once `finish()` of what it returns has returned. "
-           "Calls "
-           "are finished in the order in which they were started.")
       .def("poll", &Communicator::poll, Release(),
-           "Goes on with what was started, without waiting; returns whether all of it is done.")
+           "Goes on with what was started, without waiting; returns whether all of it is done. Raises as `finish()`, "
+           "but "
+           "for no limit of time.")
       .def(
-          "finish", [](Communicator& c) { c.finish(); }, Release(), "Waits for all that was started.")
-      .def("reduce_scatter", &summed<&Communicator::reduce_scatter>, py::arg("array"),
-           "Sums the array over the ranks; rank r keeps its even share of the elements, in place.")
-      .def("all_gather", &all_gather, py::arg("array"), "The arrays of all ranks, stacked.")
-      .def("broadcast", &transfer<&Communicator::broadcast>, py::arg("array"), py::arg("root") = 0)
-      .def("send", &transfer<&Communicator::send>, py::arg("array"), py::arg("to"))
-      .def("recv", &transfer<&Communicator::recv>, py::arg("array"), py::arg("from_"))
+          "finish", [](Communicator& c) { c.finish(); }, Release(),
+          "Waits for all that was started. Raises the first error of it.")
       .def("gather_texts", &gather_texts, py::arg("mine"), Release(), "The texts of all ranks.")
       .def("check_same", &check_same, py::arg("where"), py::arg("values"), Release())
       .def("split", &Communicator::split, py::arg("color"), py::arg("key") = 0, Release());
+  bind_calls<false>(communicator, "");
+  bind_calls<true>(communicator, "start_");
   py::class_<Ticket>(m, "Ticket", "A call that was started.")
       .def_property_readonly("done",
                              [](const Ticket& t) {
@@ -201,8 +260,16 @@ void bind_comm(py::module_& m) {
                                return t.comm->is_finished(t.number);
                              })
       .def(
-          "finish", [](const Ticket& t) { t.comm->finish(t.number); }, Release(),
-          "Waits until it is done. Raises as all_reduce, also for what was started before it.");
+          "finish",
+          [](const Ticket& t) {
+            {
+              const py::gil_scoped_release unlocked;
+              t.comm->finish(t.number);
+            }
+            return t.result;
+          },
+          "Waits until it is done, and returns what the call that waits returns. Raises as that, also for what it "
+          "follows: the collectives, or the letters to or from the same rank, that were started before it.");
   m.def(
       "make_threads",
       [](int size) {

@@ -41,7 +41,8 @@ class world:
         """Call function(comm, *args) on every rank, each in a thread with its own communicator.
 
         comm has rank, size, barrier, all_reduce (a sum, in place, the same bits everywhere), reduce_scatter,
-        all_gather, broadcast, send, recv and split, all on contiguous float32 or float64 arrays.
+        all_gather, broadcast, send, recv and split, all on contiguous float32 or float64 arrays; and start_barrier,
+        start_all_reduce and so on, which return a ticket at once, whose finish() returns what the other form does.
         Returns: what the ranks returned, by rank.
         Raises: the first exception of a rank; the others' collectives end with LostError instead of waiting, as do
         those that wait for a rank whose function has returned. ValueError on every rank where their calls differ, or

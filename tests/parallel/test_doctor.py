@@ -142,11 +142,26 @@ def test_collectives_are_timed(tmp_path):
     script.write_text(code)
     done = jobs.run(jobs.command(2, script), tmp_path)
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("2 ranks, microseconds a call") and lines[1].split()[-5:] == [
-        "all_reduce", "all_reduce_in_place", "reduce_scatter", "all_gather", "broadcast"
+    assert lines[0].startswith("2 ranks, microseconds a call") and lines[1].split()[-8:] == [
+        "all_reduce", "start_all_reduce", "all_reduce_in_place", "reduce_scatter", "all_gather", "broadcast", "barrier",
+        "send_recv",
     ]  # fmt: skip
     assert [line.split()[0] for line in lines[2:]] == ["4", "70,000"], done.stdout + done.stderr
     assert all(float(text.replace(",", "")) > 0 for line in lines[2:] for text in line.split())
+
+
+def test_mpi4py_is_timed_beside_them(tmp_path):
+    script = tmp_path / "bench.py"
+    script.write_text(
+        "from thalweg.parallel import bench; bench.table.__defaults__ = ((4, 70004),); bench.main('table')"
+    )
+    done = jobs.run(jobs.mpi_command(2, script), tmp_path)
+    lines = done.stdout.splitlines()
+    at = lines.index("mpi4py")
+    assert lines[at + 1].split()[-6:] == [
+        "all_reduce", "reduce_scatter", "all_gather", "broadcast", "barrier", "send_recv"
+    ]  # fmt: skip
+    assert [len(line.split()) for line in lines[at + 2 :]] == [7, 7], done.stdout + done.stderr
 
 
 def test_one_rank_has_nothing_to_time():

@@ -28,6 +28,11 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
         6,
         ["rank 0 ends: rank 1 was", "rank 1 was ended by SIGKILL"],
     ),
+    "kill in started calls": (
+        "started_without_end()",
+        6,
+        ["rank 0 ends: rank 1 was", "rank 1 was ended by SIGKILL"],
+    ),
     "exit": (
         "fit(make(), callbacks=[At(1, 4, lambda: sys.exit(0))])",
         6,
@@ -195,6 +200,15 @@ def sums_without_end():
     kill = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL))
     if rank == 1: kill.start()
     while True: tw.parallel.communicator().all_reduce(values)
+def started_without_end():
+    comm = tw.parallel.communicator()
+    values, letter = np.ones(1_000_000), np.ones(1_000_000)
+    kill = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL))
+    if rank == 1: kill.start()
+    while True:
+        tickets = [comm.start_all_gather(values), comm.start_recv(letter, 1 - rank), comm.start_broadcast(values),
+                   comm.start_send(values, 1 - rank), comm.start_reduce_scatter(values), comm.start_barrier()]
+        for ticket in tickets[::-1]: ticket.finish()
 """
 # Those that strike a training which has saved already: it can go on.
 STRUCK = ("kill", "kill in a sum", "exit", "hard exit", "exception", "late", "stopped", "flipped", "full disk")

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Without those that end the world: test_faults has their like. Sizes that need more processes are skipped.
 LEFT_OUT = ("failing", "alone", "bad_arrays", "vain", "abort", "float32-300001", "float64-700001", "others_see")
 CHOSEN = " and ".join(f"not {name}" for name in LEFT_OUT)
-FILES = ["test_collectives.py", "test_started.py"]
+FILES = ["test_collectives.py", "test_started.py", "test_started_forms.py", "test_letters.py"]
 
 
 @pytest.mark.parametrize("way", jobs.WAYS)

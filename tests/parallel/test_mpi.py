@@ -42,6 +42,16 @@ FAULTS = {  # body, exit code, messages
         6,
         ["rank 0 ends: rank 1 has left: it ended while rank 0 waits in all_"],
     ),
+    "exit from a letter": (
+        "c = tw.parallel.communicator(); c.start_barrier().finish(); rank and sys.exit(0); c.start_recv(x, 1).finish()",
+        6,
+        ["rank 0 ends: rank 1 has left: it ended while rank 0 waits in start_recv of "],
+    ),
+    "started order": (
+        "c = tw.parallel.communicator(); (c.start_all_gather(x) if rank else c.start_broadcast(x)).finish()",
+        1,
+        ["[start_broadcast] rank 0 calls start_broadcast of ", ", rank 1 calls start_all_gather of"],
+    ),
     "order": (
         "t = make(check_every=0); t.build(x, y); t.step(x, y) if rank == 0 else t.evaluate(x, y)",
         1,
@@ -69,10 +79,23 @@ FAULTS = {  # body, exit code, messages
         0,
         ["right\n"],
     ),
+    "started": (  # beside one another, large
+        "c = tw.parallel.communicator(); n = 5_000_001; a = np.full(n, c.rank + 1.0, 'f4')\n"
+        "calls = [c.start_recv(np.zeros(n, 'f4'), 1 - c.rank), c.start_all_gather(a), c.start_barrier(),\n"
+        "         c.start_broadcast(a + 2, root=1), c.start_reduce_scatter(a + 0), c.start_send(a, 1 - c.rank)]\n"
+        "letter, rows, none, root, share, sent = [t.finish() for t in calls]\n"
+        "half = [share[: n // 2], share[n // 2 :]][c.rank]\n"
+        "assert (letter == 2 - c.rank).all() and (rows == [[1], [2]]).all()\n"
+        "assert (root == 4).all() and (half == 3).all()\n"
+        "print('right')",
+        0,
+        ["right\n"],
+    ),
 }
 
 
-IN_MEMORY = ("exit", "late", "stopped")  # once more, where the ranks share memory
+# Once more, where the ranks share memory.
+IN_MEMORY = ("exit", "exit from a letter", "started", "started order", "late", "stopped")
 
 
 @pytest.mark.parametrize(("case", "memory"), [*((c, "off") for c in FAULTS), *((c, "on") for c in IN_MEMORY)])

@@ -240,7 +240,7 @@ def doctor(
 def comm_bench(
     ranks: Annotated[int, typer.Option("-n", "--ranks", help="Processes to start.", min=2, max=256)] = 2,
 ) -> None:
-    """Time the collectives between processes of this machine; under mpirun between its ranks, beside mpi4py's."""
+    """Time the collectives between processes of this machine; under mpirun between its ranks, each beside mpi4py's."""
     with exit_codes():
         from .. import parallel
         from ..parallel import bench, launch

@@ -1,0 +1,80 @@
+// letters.h: what ranks of one node send one another, through a stream of bytes from each to each other, in which the
+// letters of all groups follow one another. A letter that is waited for goes right to its place.
+#pragma once
+#include <deque>
+#include <map>
+#include <span>
+
+#include "node_memory.h"
+
+namespace thalweg {
+
+class Letters {
+ private:
+  struct Head {
+    int64_t group, bytes, element_bytes;
+  };
+
+ public:
+  Letters(std::shared_ptr<NodeMemory> memory, int rank)
+      : memory_(std::move(memory)), rank_(rank), arriving_(size_t(memory_->size())), writing_(arriving_.size()) {}
+
+  // A letter on its way out. Who gives it up halfway ends all ranks: the stream is of no use then.
+  class Writing {
+   public:
+    Writing(Letters& letters, int group, const Call& c, const std::byte* data, int to)
+        : letters_(letters), to_(to), head_{group, c.bytes(), c.element_bytes}, data_(data) {}
+    Writing(const Writing&) = delete;
+    Writing& operator=(const Writing&) = delete;
+    ~Writing();
+    bool can_go_on() const;
+    bool go_on();  // as far as there is room; whether all of it has gone
+
+   private:
+    int64_t left() const { return int64_t(sizeof head_) + head_.bytes - gone_; }
+    std::span<const std::byte> next() const;
+
+    Letters& letters_;
+    const int to_;
+    const Head head_;
+    const std::byte* const data_;
+    int64_t gone_ = 0;  // bytes of head and data
+  };
+
+  // Where the next letter from this rank is put if it is the one of this call; null: nowhere any more.
+  void expect(int group, int from, const Call& c, std::byte* data);
+  std::deque<Letter>& box(int group, int from) { return mail_[{group, from}]; }  // what has come and nobody has taken
+  bool has_new(int from) const;
+  void take_in(int from);  // what it has written so far
+  void take_in() {
+    for (int from = 0; from < memory_->size(); from++) take_in(from);
+  }
+
+ private:
+  // A letter of which a part has come.
+  struct Arriving {
+    Head head;
+    int64_t came = 0;  // bytes of head and data
+    Letter letter{};
+    std::byte* place = nullptr;  // of its data
+    bool is(int group) const { return came >= int64_t(sizeof head) && head.group == group; }
+    int64_t came_of_data() const { return came - int64_t(sizeof head); }
+  };
+  struct Expected {
+    const Call* call;
+    std::byte* data;
+  };
+  uint64_t room(int to) const;
+  std::span<std::byte> place_of_next(Arriving& a) const;
+  void came(int from, int64_t bytes);
+  void place(Arriving& a, std::byte* data);  // null: where nobody expects it
+
+  const std::shared_ptr<NodeMemory> memory_;
+  const int rank_;
+  std::vector<Arriving> arriving_;                          // by sender
+  std::vector<const Writing*> writing_;                     // by receiver: of which letter a part has gone
+  std::map<std::pair<int, int>, Expected> expected_;        // by group and sender
+  std::map<std::pair<int, int>, std::deque<Letter>> mail_;  // by group and sender
+};
+
+}  // namespace thalweg
