@@ -58,6 +58,11 @@ class Measured:
         return statistics.median(abs(r - middle) for r in ratios)
 
 
+def best(step: Step, tries: int = 7) -> float:
+    seconds(step, 2)
+    return min(seconds(step, 1) for _ in range(tries))
+
+
 def seconds(step: Step, count: int) -> float:
     """Seconds a step, over `count` calls."""
     start = time.perf_counter()
@@ -70,10 +75,9 @@ def interleave(contenders: dict[str, Step], rounds: int, limit_seconds: float, b
     """Time the contenders in turns: in each round every one runs a block of steps, in a rotating order."""
     counts = {}
     for name, step in contenders.items():
-        seconds(step, 2)
         per_call = block / getattr(step, "steps", 1)
-        count = max(1, round(per_call / max(seconds(step, 1), 1e-7)))
-        counts[name] = max(1, round(per_call / max(seconds(step, min(count, 50)), 1e-7)))
+        count = max(1, round(per_call / max(best(step, 3), 1e-7)))
+        counts[name] = max(1, round(per_call / max(min(seconds(step, min(count, 50)) for _ in range(3)), 1e-7)))
     measured = Measured({name: [] for name in contenders})
     names, start = list(contenders), time.perf_counter()
     gc.collect()
@@ -88,11 +92,6 @@ def interleave(contenders: dict[str, Step], rounds: int, limit_seconds: float, b
     finally:
         gc.enable()
     return measured
-
-
-def best(step: Step, tries: int = 7) -> float:
-    seconds(step, 2)
-    return min(seconds(step, 1) for _ in range(tries))
 
 
 def gauge(threads: int) -> Repeated:
