@@ -1,15 +1,33 @@
-"""Whether a late rank is named: rank after rank sleeps 50 ms before it goes back, in each of 100 steps.
+"""Whether a late rank is named: rank after rank sleeps 50 ms before it goes back, in each of 100 steps. And what the
+report costs: what ranks tell one another about it, waits included, and what is kept of it.
 
 thalweg launch -n 2 bench/waits.py     (or under mpiexec; THALWEG_DELAY is set by this script)
 """
 
 import os
+import time
 
 import numpy as np
 import thalweg as tw
 from thalweg import nn
+from thalweg.trainer.run import EpochRunner
 
 STEPS, BATCH, DELAY = 100, 256, 0.05
+
+
+class Timed:
+    """A method that counts the seconds spent in it."""
+
+    def __init__(self, method):
+        self.method, self.seconds = method, 0.0
+
+    def __get__(self, owner, _):
+        return lambda *arguments: self(owner, *arguments)
+
+    def __call__(self, *arguments):
+        start = time.perf_counter()
+        self.method(*arguments)
+        self.seconds += time.perf_counter() - start
 
 
 def steps() -> dict[str, list[float]]:
@@ -25,14 +43,18 @@ def steps() -> dict[str, list[float]]:
 
 def main() -> None:
     rank, size = tw.parallel.rank(), tw.parallel.size()
+    EpochRunner._share_waits = report = Timed(EpochRunner._share_waits)
+    steps()  # warm
     for late in [None, *range(size)]:
         os.environ["THALWEG_DELAY"] = "" if late is None else f"{late}:{DELAY}"
+        report.seconds = 0.0
         found = steps()
         if rank:
             continue
         ms = 1e3 * np.median(found["seconds"])
         if late is None:
-            print(f"{size} ranks, a step takes {ms:.2f} ms")
+            us = 1e6 * report.seconds / STEPS
+            print(f"{size} ranks, a step takes {ms:.2f} ms; the report {us:.1f} us of it, {us / ms / 10:.2f} %")
         else:
             named = found["waited_for"].count(late)
             waited = 1e3 * np.median(found["seconds_waited_for"])
