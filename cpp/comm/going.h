@@ -9,6 +9,7 @@
 #include <map>
 #include <utility>
 
+#include "../tensor/error.h"
 #include "communicator.h"
 
 namespace thalweg {
@@ -159,20 +160,27 @@ class Line {
   void look() {
     if (!waits_ && !all_.empty()) attempt([](Going& g) { return g.look(), false; });
   }
-  void finish(uint64_t number) {
+  // Whether nothing interrupted the wait: a signal, say.
+  bool finish(uint64_t number) {
+    interrupted_ = false;
     waits_ = true;
     while (!all_.empty() && done() < number) attempt([](Going& g) { return g.run(), true; });
     waits_ = false;
+    return !interrupted_;
   }
-  // Throws the first error of the calls from `first` to `last`, once.
+  // Throws the first error of the calls from `first` to `last` that was not thrown yet, else that of the last one.
   void check(uint64_t first, uint64_t last) {
     over_.clear();
-    const auto is_asked_for = [&](const Failed& f) { return first <= f.number && f.number <= last; };
-    const auto found = std::find_if(failed_.begin(), failed_.end(), is_asked_for);
-    if (found == failed_.end()) return;
-    const std::exception_ptr error = found->error;
-    std::erase_if(failed_, is_asked_for);
-    std::rethrow_exception(error);
+    std::exception_ptr error, own;
+    for (Failed& f : failed_) {
+      if (f.number < first || f.number > last) continue;
+      if (!error && !f.told) error = f.error;
+      if (f.number == last) own = f.error;
+      f.told = true;
+    }
+    std::erase_if(failed_, [](const Failed& f) { return f.told && !f.stays; });
+    while (failed_.size() > kKept && failed_.front().told) failed_.pop_front();
+    if (error || own) std::rethrow_exception(error ? error : own);
   }
 
  private:
@@ -184,21 +192,30 @@ class Line {
   struct Failed {
     uint64_t number;
     std::exception_ptr error;
+    bool stays;  // it may be thrown more than once
+    bool told = false;
   };
-  // Whether the first one is over, one way or the other. Where ranks are lost, so are all that follow.
+  static constexpr size_t kKept = 1000;
+  // Whether the first one is over, one way or the other. Where ranks are lost, so are all that follow; and where this
+  // rank gave one up that the others go on with: the next would meet them in it.
   template <class F>
   bool attempt(const F& f) {
     try {
       if (!f(all_.front().going)) return false;
       pop();
     } catch (const Lost&) {
-      while (!all_.empty()) fail(std::current_exception());
-    } catch (...) { fail(std::current_exception()); }
+      while (!all_.empty()) fail(std::current_exception(), true);
+    } catch (const ValueError&) { fail(std::current_exception(), true); } catch (...) {
+      interrupted_ = true;
+      fail(std::current_exception(), false);
+      const auto lost = std::make_exception_ptr(Lost("a call that was started before this one was interrupted"));
+      while (!all_.empty()) fail(lost, true);
+    }
     return true;
   }
-  void fail(const std::exception_ptr& error) {
+  void fail(const std::exception_ptr& error, bool stays) {
     pop();
-    failed_.push_back({done(), error});
+    failed_.push_back({done(), error, stays});
   }
   void pop() {
     over_.push_back(std::move(all_.front().keep));
@@ -208,6 +225,7 @@ class Line {
   std::deque<One> all_;
   uint64_t count_ = 0;
   bool waits_ = false;  // in the first one
+  bool interrupted_ = false;
   std::deque<Failed> failed_;
   std::vector<std::shared_ptr<void>> over_;  // given back at the rank's next call: another thread may be here now
 };
@@ -248,9 +266,9 @@ class Started {
   void progress() {
     for (auto& [key, line] : lines_) line.progress();
   }
-  // Whether all is done.
+  // Whether all is done. What other groups have started goes on too: look() takes it for a reason not to wait.
   bool poll() {
-    progress();
+    beside_->progress();
     if (empty()) return check(), true;
     if (const auto now = std::chrono::steady_clock::now(); now - looked_ > kBetweenLooks) {
       looked_ = now;
@@ -261,7 +279,8 @@ class Started {
   }
   void finish(uint64_t ticket, uint64_t first = 0) {
     if (ticket == ~uint64_t(0)) {
-      for (auto& [key, line] : lines_) line.finish(ticket);
+      for (auto& [key, line] : lines_)
+        if (!line.finish(ticket)) break;
       return check();
     }
     const auto found = lines_.find(ticket >> kNumberBits);

@@ -59,9 +59,16 @@ bool Letters::Writing::go_on() {
 }
 
 // Also of a letter that is on its way already.
-void Letters::expect(int group, int from, const Call& c, std::byte* data) {
+void Letters::expect(int64_t group, int from, const Call& c, std::byte* data) {
+  std::deque<Letter>& come = box(group, from);
   if (data) expected_[{group, from}] = {&c, data};
-  else expected_.erase({group, from});
+  else if (const auto before = expected_.extract({group, from}); before && !come.empty()) {
+    Letter& first = come.front();  // it lies where nobody takes it any more
+    if (first.bytes && !first.data) {
+      first.data = std::make_unique_for_overwrite<std::byte[]>(size_t(first.bytes));
+      std::memcpy(first.data.get(), before.mapped().data, size_t(first.bytes));
+    }
+  }
   Arriving& a = arriving_[size_t(from)];
   if (a.is(group) && box(group, from).empty() && (!data || a.letter.fits(c))) place(a, data);
 }
@@ -105,7 +112,7 @@ void Letters::came(int from, int64_t bytes) {
   Arriving& a = arriving_[size_t(from)];
   a.came += bytes;
   if (a.came < int64_t(sizeof a.head)) return;
-  const int group = int(a.head.group);
+  const int64_t group = a.head.group;
   if (a.came == int64_t(sizeof a.head)) {
     a.letter = {a.head.bytes, a.head.element_bytes, nullptr};
     const auto expected = expected_.find({group, from});

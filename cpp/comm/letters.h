@@ -22,7 +22,7 @@ class Letters {
   // A letter on its way out. Who gives it up halfway ends all ranks: the stream is of no use then.
   class Writing {
    public:
-    Writing(Letters& letters, int group, const Call& c, const std::byte* data, int to)
+    Writing(Letters& letters, int64_t group, const Call& c, const std::byte* data, int to)
         : letters_(letters), to_(to), head_{group, c.bytes(), c.element_bytes}, data_(data) {}
     Writing(const Writing&) = delete;
     Writing& operator=(const Writing&) = delete;
@@ -42,8 +42,13 @@ class Letters {
   };
 
   // Where the next letter from this rank is put if it is the one of this call; null: nowhere any more.
-  void expect(int group, int from, const Call& c, std::byte* data);
-  std::deque<Letter>& box(int group, int from) { return mail_[{group, from}]; }  // what has come and nobody has taken
+  void expect(int64_t group, int from, const Call& c, std::byte* data);
+  std::deque<Letter>& box(int64_t group, int from) {
+    return mail_[{group, from}];
+  }  // what has come and nobody has taken
+  void forget(int64_t group) {
+    std::erase_if(mail_, [group](const auto& box) { return box.first.first == group; });
+  }
   bool has_new(int from) const;
   void take_in(int from);  // what it has written so far
   void take_in() {
@@ -57,7 +62,7 @@ class Letters {
     int64_t came = 0;  // bytes of head and data
     Letter letter{};
     std::byte* place = nullptr;  // of its data
-    bool is(int group) const { return came >= int64_t(sizeof head) && head.group == group; }
+    bool is(int64_t group) const { return came >= int64_t(sizeof head) && head.group == group; }
     int64_t came_of_data() const { return came - int64_t(sizeof head); }
   };
   struct Expected {
@@ -71,10 +76,10 @@ class Letters {
 
   const std::shared_ptr<NodeMemory> memory_;
   const int rank_;
-  std::vector<Arriving> arriving_;                          // by sender
-  std::vector<const Writing*> writing_;                     // by receiver: of which letter a part has gone
-  std::map<std::pair<int, int>, Expected> expected_;        // by group and sender
-  std::map<std::pair<int, int>, std::deque<Letter>> mail_;  // by group and sender
+  std::vector<Arriving> arriving_;                              // by sender
+  std::vector<const Writing*> writing_;                         // by receiver: of which letter a part has gone
+  std::map<std::pair<int64_t, int>, Expected> expected_;        // by group and sender
+  std::map<std::pair<int64_t, int>, std::deque<Letter>> mail_;  // by group and sender
 };
 
 }  // namespace thalweg

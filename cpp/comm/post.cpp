@@ -130,9 +130,15 @@ void Post::check() const {
 
 void Post::leave(const Wait& w) {
   say({0, rank(), {}});
-  while (!ended_ && (!outbox_.empty() || !all_left())) {
+  for (double last = clock_.seconds(); !ended_ && (!outbox_.empty() || !all_left());) {
     push();
     listen();
+    if (!all_left()) last = clock_.seconds();
+    else if (w.limit > 0 && clock_.seconds() - last > w.limit) {
+      end(text("rank ", rank(), " has left, and what it sent was not received after ", w.limit,
+               " s: all others have left"));
+      return check();
+    }
     const Unlocked unlocked(mutex_);
     (*w.poll)();
     std::this_thread::sleep_for(std::chrono::microseconds(200));

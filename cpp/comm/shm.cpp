@@ -24,11 +24,13 @@ class Membership {
         desks(std::move(desks)),
         epoch_(record().epoch) {}
   ~Membership() {
+    seat->letters().forget(mail());
     record().holders.fetch_sub(1);
     const size_t me = size_t(std::find(members.begin(), members.end(), seat->rank()) - members.begin());
     if (group > 0) seat->give_back_after(group, epoch_, desks[me], kDeskBytes);
   }
   GroupRecord& record() const { return seat->memory().group(group); }
+  int64_t mail() const { return int64_t(epoch_) * kGroups + group; }  // letters of those who had its number are not its
 
   static constexpr int64_t kDeskBytes = (int64_t(sizeof(Desk)) + kPage - 1) / kPage * kPage;
   const std::shared_ptr<Seat> seat;
@@ -89,7 +91,7 @@ class Shm final : public Visible {
     co_await Until<Posting>(*this, c, data, place(to));
   }
   void expect_letter(const Call& c, std::byte* data, int from) override {
-    letters().expect(group_->group, place(from), c, data);
+    letters().expect(group_->mail(), place(from), c, data);
   }
   bool has_letter(int from) override {
     letters().take_in(place(from));
@@ -171,8 +173,12 @@ class Shm final : public Visible {
   class Posting final : public Awaited {
    public:
     Posting(Shm& all, const Call& c, const std::byte* data, int to)
-        : all_(all), call_(c), to_(to), writing_(all.letters(), all.group_->group, c, data, to) {}
-    bool ready() override { return writing_.go_on(); }
+        : all_(all), call_(c), to_(to), writing_(all.letters(), all.group_->mail(), c, data, to) {}
+    bool ready() override {
+      if (writing_.go_on()) return true;
+      all_.letters().take_in();  // the other may wait for room as well
+      return false;
+    }
     void wait() override {
       all_.wait([this] { return ready(); }, [this] { return can_go_on(); }, [this] { return sleep(); });
     }
@@ -190,7 +196,7 @@ class Shm final : public Visible {
   };
 
   Letters& letters() { return seat_.letters(); }
-  std::deque<Letter>& box(int from) { return letters().box(group_->group, place(from)); }
+  std::deque<Letter>& box(int from) { return letters().box(group_->mail(), place(from)); }
   Beside& beside() const { return *started_.beside(); }
   int place(int r) const { return group_->members[size_t(r)]; }  // its rank in the memory
   Desk& desk(int r) const { return memory_.desk(group_->desks[size_t(r)]); }

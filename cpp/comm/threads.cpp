@@ -174,6 +174,7 @@ class Threads final : public Visible {
     Letter first = std::move(letters.letters.front());
     letters.letters.pop_front();
     letters.count--;
+    letters.expected = nullptr;  // the next one must not go where this one lies
     return first;
   }
   void return_letter(int from, Letter letter) override {

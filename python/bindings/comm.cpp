@@ -224,7 +224,8 @@ void bind_calls(py::class_<Communicator, Comm>& c, const std::string& start) {
 void bind_comm(py::module_& m) {
   using Release = py::call_guard<py::gil_scoped_release>;
   py::class_<Communicator, std::shared_ptr<Communicator>> communicator(
-      m, "Communicator", "How the ranks of a world talk; each is used from its own thread.");
+      m, "Communicator", "How the ranks of a world talk; each is used from its own thread.",
+      py::release_gil_before_calling_cpp_dtor());  // it takes a lock, whose holder may wait for the interpreter's
   communicator.def_property_readonly("rank", &Communicator::rank)
       .def_property_readonly("size", &Communicator::size)
       .def_property_readonly("seconds_waiting", &Communicator::seconds_waiting)

@@ -1,9 +1,11 @@
 """Letters from one rank to another, started or waited for: order, faults, and what goes on meanwhile."""
 
+import contextlib
 import time
 
 import numpy as np
 import pytest
+import thalweg as tw
 
 from .test_started_forms import poll, wait_for_a_late_rank, wait_in_vain
 
@@ -171,3 +173,84 @@ def test_a_rank_alone_starts_letters_to_itself(run_ranks):
         return letter.finish()[-1]
 
     assert run_ranks(1, body) == [4.0]
+
+
+def test_every_refused_letter_is_an_error_of_its_own_ticket(run_ranks):
+    """In whichever order they are finished, and however often."""
+
+    def body(comm):
+        if comm.rank == 0:
+            comm.send(np.full(4, 2.0), 1)
+            return comm.barrier()
+        short, long = comm.start_recv(np.zeros(3), 0), comm.start_recv(np.zeros(5), 0)
+        for ticket, size in ((long, "[35]"), (short, 3), (long, 5), (short, 3)):
+            with pytest.raises(ValueError, match=f"expects {size} x 8 bytes"):
+                ticket.finish()
+        assert comm.recv(np.zeros(4), 0)[0] == 2
+        return comm.barrier()
+
+    run_ranks(2, body)
+
+
+def test_letters_of_a_group_are_gone_with_it(run_ranks):
+    """The next group may have its number."""
+
+    def body(comm):
+        got = []
+        for k in range(3):
+            group = comm.split(0)
+            group.limit = comm.limit
+            if comm.rank == 0:
+                group.send(np.full(4, float(k)), 1)
+                group.send(np.full(4, -1.0), 1)  # nobody takes it
+            else:
+                got.append(group.recv(np.zeros(4), 0)[0])
+            group.barrier()
+            del group
+            comm.barrier()
+        return tuple(got)
+
+    assert run_ranks(2, body) == [(), (0.0, 1.0, 2.0)]
+
+
+def test_ranks_that_poll_until_large_letters_are_sent(run_ranks):
+    """Each takes in what the other sends, though it waits for no letter yet."""
+
+    def body(comm):
+        start, other = time.monotonic(), 1 - comm.rank
+        poll(comm, comm.start_send(np.full(1_000_000, comm.rank + 1.0), other))
+        assert comm.recv(np.zeros(1_000_000), other)[-1] == other + 1
+        comm.barrier()
+        return time.monotonic() - start < 1
+
+    assert run_ranks(2, body) == [True, True]
+
+
+def test_letters_one_after_the_other_never_lie_in_each_others_place(run_ranks):
+    def body(comm):
+        if comm.rank == 0:
+            for k in range(20_000):
+                comm.send(np.full(2, float(k)), 1)
+            return None
+        return sum(comm.recv(np.full(2, -1.0), 0)[1] != k for k in range(20_000))
+
+    assert run_ranks(2, body) == [None, 0]
+
+
+def test_a_rank_that_polls_for_one_that_has_left_ends_in_vain(run_ranks):
+    """Though a call of another group could go on all the time."""
+
+    def body(comm):
+        comm.overlap = "nodes"
+        group = comm.split(0)
+        if comm.rank:
+            group.send(np.ones(4), 0)
+            return time.sleep(0.2)
+        letter, never = group.start_recv(np.zeros(4), 1), comm.start_recv(np.zeros(4), 1)
+        with pytest.raises(tw.LostError, match="rank 1 has left"):
+            poll(comm, never)
+        assert letter.finish()[0] == 1
+        return comm.abort("seen")
+
+    with contextlib.suppress(tw.LostError):
+        run_ranks(2, body)

@@ -47,6 +47,11 @@ FAULTS = {  # body, exit code, messages
         6,
         ["rank 0 ends: rank 1 has left: it ended while rank 0 waits in start_recv of "],
     ),
+    "letter that nobody receives": (
+        "c = tw.parallel.communicator(); c.rank or c.send(np.zeros(1_000_000), 1)",
+        6,
+        ["rank 0 ends: rank 0 has left, and what it sent was not received after 1 s: all others have left"],
+    ),
     "started order": (
         "c = tw.parallel.communicator(); (c.start_all_gather(x) if rank else c.start_broadcast(x)).finish()",
         1,
@@ -94,6 +99,7 @@ FAULTS = {  # body, exit code, messages
 }
 
 
+SHORT = ("late", "stopped", "letter that nobody receives")
 # Once more, where the ranks share memory.
 IN_MEMORY = ("exit", "exit from a letter", "started", "started order", "late", "stopped")
 
@@ -101,7 +107,7 @@ IN_MEMORY = ("exit", "exit from a letter", "started", "started order", "late", "
 @pytest.mark.parametrize(("case", "memory"), [*((c, "off") for c in FAULTS), *((c, "on") for c in IN_MEMORY)])
 def test_one_rank_ends_all(case, memory, tmp_path):
     body, code, messages = FAULTS[case]
-    variables = {"THALWEG_NODE_MEMORY": memory, **({"THALWEG_TIMEOUT": "1"} if case in ("late", "stopped") else {})}
+    variables = {"THALWEG_NODE_MEMORY": memory, **({"THALWEG_TIMEOUT": "1"} if case in SHORT else {})}
     done = jobs.launch(tmp_path, 2, body, by=jobs.mpi_command, **variables)
     text = done.stdout + done.stderr
     assert not [m for m in messages if m not in text], text

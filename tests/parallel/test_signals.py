@@ -125,3 +125,34 @@ def test_a_step_that_was_held_up_moves_no_limit(monkeypatch):
     each = tw.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: paces.append(trainer._pace))
     trainer.fit(np.ones((64, 2), "f4"), np.ones((64, 3), "f4"), epochs=1, batch_size=4, callbacks=[each], verbose=0)
     assert next(ticks) > 20 and len(paces) == 16 and max(paces) < 1
+
+
+INTERRUPTED = """
+import threading
+comm = tw.parallel.communicator()
+def start(): return [comm.start_all_reduce(np.full(100_000, rank + k + 1.0)) for k in range(3)]
+def lost(tickets): return sum(isinstance(caught(t), tw.LostError) for t in tickets)
+def caught(ticket):
+    try: ticket.finish()
+    except (KeyboardInterrupt, tw.LostError) as error: return error
+if rank == 0:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    tickets = start()
+    begun = time.monotonic()
+    assert isinstance(caught(tickets[2]), KeyboardInterrupt) and time.monotonic() - begun < 2
+    assert lost(tickets[1:]) == 2
+    open("interrupted", "w").write("yes")
+else:
+    while not os.path.exists("interrupted"): time.sleep(0.02)
+    assert lost(start()) == 3
+open(f"right{rank}", "w").close()
+"""
+
+
+@pytest.mark.parametrize("way", jobs.WAYS)
+def test_an_interrupt_of_a_started_call_gives_up_those_behind_it(way, tmp_path):
+    """Else the next one would meet the call of the other rank that was given up here."""
+    by, variables = jobs.WAYS[way]
+    done = jobs.launch(tmp_path, 2, INTERRUPTED, by=by, **variables)
+    assert all((tmp_path / f"right{r}").exists() for r in range(2)), done.stdout + done.stderr

@@ -158,5 +158,9 @@ def _memory(launch: Launch) -> Any:
 
 
 def _leave(pid: int) -> None:
-    if os.getpid() == pid:  # a forked child is no rank
+    if os.getpid() != pid:  # a forked child is no rank
+        return
+    try:
         _comm.leave()
+    except Exception as error:  # Python would show it, and exit with 0
+        sys.excepthook(type(error), error, error.__traceback__)
