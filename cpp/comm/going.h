@@ -128,12 +128,15 @@ class Beside {
  public:
   void add(Started& s) { all_.push_back(&s); }
   void remove(Started& s) { std::erase(all_, &s); }
+  // deliver(): goes on with messages to others for which nobody waits here; whether none is left.
+  void also(std::function<bool()> deliver) { deliver_ = std::move(deliver); }
   inline bool can_go_on() const;
   inline bool rings() const;  // whether a rank that sleeps is woken when they can
   inline void progress();
 
  private:
   std::vector<Started*> all_;
+  std::function<bool()> deliver_ = [] { return true; };
 };
 
 // Calls that run one after the other; the first of them is under way.
@@ -308,14 +311,16 @@ class Started {
 };
 
 bool Beside::can_go_on() const {
+  deliver_();
   return std::any_of(all_.begin(), all_.end(), [](const Started* s) { return s->can_go_on(); });
 }
 
 bool Beside::rings() const {
-  return std::all_of(all_.begin(), all_.end(), [](const Started* s) { return s->rings(); });
+  return deliver_() && std::all_of(all_.begin(), all_.end(), [](const Started* s) { return s->rings(); });
 }
 
 void Beside::progress() {
+  deliver_();
   for (Started* s : all_) s->progress();
 }
 

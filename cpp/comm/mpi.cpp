@@ -196,7 +196,9 @@ std::shared_ptr<Communicator> make_mpi(std::unique_ptr<MpiCalls> calls, const st
   std::vector<int> members(static_cast<size_t>(post->size()));
   for (int r = 0; r < post->size(); r++) members[size_t(r)] = r;
   const int rank = post->rank();
-  auto made = std::make_shared<Mpi>(std::move(post), 0, std::move(members), rank, std::make_shared<Beside>());
+  auto beside = std::make_shared<Beside>();
+  beside->also([post] { return post->deliver(); });
+  auto made = std::make_shared<Mpi>(std::move(post), 0, std::move(members), rank, std::move(beside));
   made->on_wait(poll);
   made->choose_overlap(threads);
   return made;

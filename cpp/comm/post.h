@@ -48,7 +48,11 @@ class Post {
   std::mutex& mutex() { return mutex_; }
   void send_later(std::vector<std::byte> data, int to, int tag);  // returns at once
   void check() const;                                             // throws Lost where the ranks were ended
-  void hear() {                                                   // the same, after a look at what others say
+  bool deliver() {  // goes on with what is sent later; whether none of it is left
+    push();
+    return outbox_.empty();
+  }
+  void hear() {  // the same, after a look at what others say
     listen();
     check();
   }

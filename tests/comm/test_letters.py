@@ -214,25 +214,26 @@ def test_letters_of_a_group_are_gone_with_it(run_ranks):
 
 
 def test_ranks_that_poll_until_large_letters_are_sent(run_ranks):
-    """Each takes in what the other sends, though it waits for no letter yet."""
+    """Each takes in what the other sends, though it waits for no letter yet; else this would take 12 s."""
+    if run_ranks.args[0] == "processes":
+        pytest.skip("MPI may keep a large one until it is waited for")
 
     def body(comm):
-        start, other = time.monotonic(), 1 - comm.rank
-        poll(comm, comm.start_send(np.full(1_000_000, comm.rank + 1.0), other))
-        assert comm.recv(np.zeros(1_000_000), other)[-1] == other + 1
-        comm.barrier()
-        return time.monotonic() - start < 1
+        other, sent = 1 - comm.rank, comm.start_send(np.full(8_000_000, comm.rank + 1.0), 1 - comm.rank)
+        poll(comm, sent)
+        assert sent.done
+        return comm.recv(np.zeros(8_000_000), other)[-1]
 
-    assert run_ranks(2, body) == [True, True]
+    assert run_ranks(2, body) == [2.0, 1.0]
 
 
 def test_letters_one_after_the_other_never_lie_in_each_others_place(run_ranks):
     def body(comm):
         if comm.rank == 0:
-            for k in range(20_000):
+            for k in range(3_000):
                 comm.send(np.full(2, float(k)), 1)
             return None
-        return sum(comm.recv(np.full(2, -1.0), 0)[1] != k for k in range(20_000))
+        return sum(comm.recv(np.full(2, -1.0), 0)[1] != k for k in range(3_000))
 
     assert run_ranks(2, body) == [None, 0]
 
