@@ -44,7 +44,9 @@ def test_a_rank_that_never_connects_ends_all(case, tmp_path):
     short = {"THALWEG_TIMEOUT": "1"} if "without" in case else {"THALWEG_START_TIMEOUT": "2"} if code == 6 else {}
     done = jobs.launch(tmp_path, 2, body, by=jobs.mpi_command, **short)
     text = done.stdout + done.stderr
-    ended = [code] if code == 1 else [code, signal.SIGKILL]  # MPICH now and then tells how it ended the other one
+    ended = [code]
+    if case == "elsewhere":  # its other rank still runs: MPICH now and then tells how it ended that one
+        ended.append(signal.SIGKILL)
     assert done.returncode in ended, text
     if "without" not in case or "exiting\nimproperly" not in text:  # Open MPI may see that first, and end all
         assert not [m for m in messages if m not in text], text
