@@ -12,16 +12,20 @@ namespace {
 // Blocking: a part of A's rows, one chunk of K, stays in L2 while panels of B pass; the chunk of one panel stays in L1
 // while the tiles of the part pass.
 constexpr int64_t kLeastChunk = kKBlock, kMostChunk = 2048;
+constexpr int64_t kFarBytesOfA = 512 << 10, kFarChunk = 4096;  // an A that is read where it lies: in long runs
 constexpr int64_t kFoldChunk = 1024;       // with several shards: sums that wait for the next chunk are dear
 constexpr int64_t kPartBytes = 640 << 10;  // of a part's chunk
 constexpr int64_t kGroupPanels = 8;        // that a part passes before its next chunk
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
-constexpr int64_t kNearBytes = 256 << 10;  // a C of this size lies in L2 before it is written
+constexpr int64_t kNearBytes = 128 << 10;  // a C of this size lies in L2 before it is written
+constexpr int64_t kPlainBytes = 24 << 10;
+constexpr int64_t kStrip = 8;              // panels that a tile passes in one call
 constexpr int64_t kRowsBytes = 256 << 10;  // of a B that lies in L2 while rows of tiles pass
 constexpr int64_t kAcrossBytes = 1 << 20;  // the same, where A is read where it lies
 constexpr int64_t kSmallBytes = 64 << 10;  // what follows a C of this size runs on the whole of it, not on tiles
 constexpr int64_t kAcross = 12, kAcrossPages = 2;  // panels of B at most, when C is made across
 constexpr int64_t kPageBytes = 4096;
+constexpr int64_t kRest = 20;              // k of such a B at a time: as many pages as the processor streams
 constexpr int64_t kSumBytes = 1 << 20;     // of those that it passes where each k of B lies in a page of its own
 constexpr int64_t kAhead = 32;             // k of an A that is read where it lies
 constexpr int64_t kShardRows = 512;        // that make a shard a product of its own
@@ -36,7 +40,8 @@ struct Packing {
 template <class T>
 Packing packing(const Matmul& p, bool across, int64_t tiles, int64_t panels) {
   const bool many = panels > 4 && !across;
-  return {many || (p.a_col != 1 && p.a_row != 1), tiles > 3 || p.b_col != 1 || p.n % kLanes<T> != 0};
+  const bool near = p.k * p.n * int64_t(sizeof(T)) <= kPlainBytes;
+  return {many || (p.a_col != 1 && p.a_row != 1), (tiles > 3 && !near) || p.b_col != 1 || p.n % kLanes<T> != 0};
 }
 
 // One product and the memory that it runs in. Neither the cut into tiles nor packing shows in the result.
@@ -62,7 +67,8 @@ class Product {
     form_ = !pack_a_ && p.a_col == 1 ? TileForm::rows : TileForm::columns;
     a_step_ = pack_a_ ? kRowsWidth<T> : p.a_col;
     b_step_ = pack_b_ ? kPanel<T> : p.b_row;
-    max_chains_ = p.k / kKBlock + shards();
+    rest_ = far_rows_ && !pack_b_ ? kRest : INT64_MAX;
+    max_chains_ = p.k / kKBlock + p.k / rest_ + shards();
     a_tile_ = p.k * kRowsWidth<T>;
     b_panel_ = p.k * kPanel<T>;
     cut(threads);
@@ -78,7 +84,7 @@ class Product {
     auto* chain = reinterpret_cast<Chain*>(memory + segment_bytes());
     a_packed_ = reinterpret_cast<T*>(memory + segment_bytes() + chain_bytes());
     b_packed_ = a_packed_ + (pack_a_ ? tiles_ * a_tile_ : 0);
-    SumOrderWriter w(segment, chain, a_step_, b_step_, kKBlock);
+    SumOrderWriter w(segment, chain, a_step_, b_step_, kKBlock, false, rest_);
     for (int64_t s = 0; s < shards(); s++) {
       const int64_t k = shard_k_[s];
       w.begin_leaf(s, shards());
@@ -111,8 +117,10 @@ class Product {
     const int64_t begin = part * tiles_ / parts_, end = (part + 1) * tiles_ / parts_;
     if (rows_first_) {  // C is written in the order in which it lies
       for (int64_t t = begin; t < end; t++)
-        for (int64_t panel = 0; panel < panels_; panel++)
-          run_tile(t, panel, panel_of_b(panel, 0, order_.chains, own), 0, order_.chains, stack);
+        for (int64_t panel = 0, count; panel < panels_; panel += count) {
+          count = strip(panel);
+          run_tile(t, panel, count, panel_of_b(panel, 0, order_.chains, own), 0, order_.chains, stack);
+        }
       return stream_ ? end_far() : void();
     }
     const int64_t next = chunks() ? tile_stack() : 0;
@@ -121,7 +129,7 @@ class Product {
       T* slots = stack;
       for (int64_t panel = group * panels_ / groups_; panel < (group + 1) * panels_ / groups_; panel++) {
         const T* b = panel_of_b(panel, s, last, own);
-        for (int64_t t = begin; t < end; t++, slots += next) run_tile(t, panel, b, s, last, slots);
+        for (int64_t t = begin; t < end; t++, slots += next) run_tile(t, panel, 1, b, s, last, slots);
       }
     }
     if (stream_) end_far();
@@ -146,11 +154,13 @@ class Product {
   void cut(int threads) {
     auto shared = [threads](int64_t n) { return divide_up(n, threads) * threads; };
     constexpr int64_t k_bytes = kRowsWidth<T> * int64_t(sizeof(T));  // of one k of a tile
+    const bool far_a = p_.a_col == 1 && p_.m * p_.k * int64_t(sizeof(T)) > kFarBytesOfA;
     const int64_t least = std::max<int64_t>(1, std::min(p_.k, pack_a_ && shards() > 1 ? kFoldChunk : kLeastChunk));
     parts_ = divide_up(tiles_, std::max<int64_t>(1, kPartBytes / (least * k_bytes)));
     const int64_t fits = kPartBytes / (divide_up(tiles_, parts_) * k_bytes) / kKBlock * kKBlock;
     chunk_k_ = std::clamp(fits, least, std::max(least, kMostChunk));
-    if (far_rows_ || (!pack_a_ && pack_b_)) chunk_k_ = least;
+    if (far_rows_) chunk_k_ = std::min(least, rest_);
+    else if (!pack_a_ && pack_b_) chunk_k_ = far_a ? std::min(p_.k, kFarChunk) : least;
     rows_first_ = !chunks() && tiles_ > 3 && p_.k * p_.n * int64_t(sizeof(T)) <= (across_ ? kAcrossBytes : kRowsBytes);
     if (rows_first_) {
       groups_ = 1;
@@ -191,13 +201,20 @@ class Product {
     while (chain < order_.chains && order_.chain[chain].segments == 0) chain++;
     return chain < order_.chains ? order_.segment[order_.chain[chain].segment].a / a_step_ : p_.k;
   }
-  void run_tile(int64_t tile, int64_t panel, const T* b, int64_t first, int64_t last, T* stack) const {
+  // Panels from this one on that a tile passes at a time: whole ones, which it writes itself.
+  int64_t strip(int64_t panel) const {
+    if (form_ == TileForm::rows || across_) return 1;
+    return std::clamp<int64_t>(p_.n / kPanel<T> - panel, 1, kStrip);
+  }
+  void run_tile(int64_t tile, int64_t panel, int64_t count, const T* b, int64_t first, int64_t last, T* stack) const {
     const int64_t i = row_of(tile), j = panel * kPanel<T>;
-    const int rows = int(row_of(tile + 1) - i), n = columns(panel);
+    const int rows = int(row_of(tile + 1) - i), n = columns(panel), width = count > 1 ? int(count * kPanel<T>) : n;
     TileCall<T> call{.a = pack_a_ ? a_packed_ + tile * a_tile_ : a_ + i * p_.a_row,
                      .a_step = a_step_,
                      .b = b,
                      .b_step = b_step_,
+                     .panels = count,
+                     .b_panel = pack_b_ ? b_panel_ : kPanel<T>,
                      .segment = order_.segment,
                      .first = order_.chain + first,
                      .last = order_.chain + last,
@@ -214,7 +231,8 @@ class Product {
     if (done && !edge) {
       for (int r = 0; r < rows; r++) out[r] = c + r * p_.c_row;
       call.far = stream_;
-      if (far_ && !stream_) prefetch(out, rows, n);
+      call.ask = far_ && !stream_;
+      if (call.ask && form_ == TileForm::rows) prefetch(out, rows, n);
       call.out = out;
       call.bias = bias;
       call.accumulate = p_.accumulate;
@@ -223,7 +241,7 @@ class Product {
     if (done && across_) put_across(stack, rows, n, bias, p_.accumulate, c, p_.c_row);
     else if (done && edge)
       for (int r = 0; r < rows; r++) put_row(stack + r * kPanel<T>, n, bias, p_.accumulate, c + r * p_.c_row);
-    if (done && follow_) follow_(across_ ? Block{c - c_, p_.c_row, n, rows} : Block{c - c_, p_.c_row, rows, n});
+    if (done && follow_) follow_(across_ ? Block{c - c_, p_.c_row, n, rows} : Block{c - c_, p_.c_row, rows, width});
   }
 
   // What lies in other lines for each k is asked for by the first tile that reads it.
@@ -244,8 +262,8 @@ class Product {
   const T *a_, *b_, *bias_;
   T* c_;
   const Follow follow_;
-  int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, a_step_, b_step_, max_chains_, a_tile_, b_panel_,
-      chunk_ = 0;
+  int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, rest_, a_step_, b_step_, max_chains_, a_tile_,
+      b_panel_, chunk_ = 0;
   bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, stream_, far_rows_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;

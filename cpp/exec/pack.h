@@ -16,19 +16,26 @@ inline void pack_panel(const T* src, int64_t k_step, int64_t j_step, int64_t cou
   const int used = (n + W - 1) / W * W;
   int64_t k = 0;
   if (k_step == 1 && j_step != 1) {
-    for (; k + W <= count; k += W)
+    auto turn = [=](int64_t k, int part) {
       for (int j = 0; j < used; j += W) {
         Vector<T> v[W];
 #pragma GCC unroll 16
         for (int i = 0; i < W; i++) {
           const T* p = src + (j + i) * j_step + k;
           __builtin_prefetch(p + kAhead * W);
-          v[i] = j + i < n ? load(p) : Vector<T>{};
+          v[i] = j + i >= n ? Vector<T>{} : part == W ? load(p) : load_first(p, part);
         }
         transpose<T>(v);
 #pragma GCC unroll 16
-        for (int i = 0; i < W; i++) store(dst + (k + i) * width + j, v[i]);
+        for (int i = 0; i < W; i++) {
+          if (i >= part) break;
+          store(dst + (k + i) * width + j, v[i]);
+        }
       }
+    };
+    for (; k + W <= count; k += W) turn(k, W);
+    if (k < count) turn(k, int(count - k));
+    return;
   } else if (j_step == 1 && n == used) {
     for (; k < count; k++)
       for (int j = 0; j < used; j += W) store(dst + k * width + j, load(src + k * k_step + j));

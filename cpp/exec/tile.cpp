@@ -16,6 +16,11 @@ struct Tile {
   }
   // at(i): address of row i.
   template <class At>
+  TW_INLINE void take(At at) {
+    TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] =
+        load(at(i) + v * W);
+  }
+  template <class At>
   TW_INLINE void add(At at) {
     TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] =
         load(at(i) + v * W) + acc[i][v];
@@ -45,15 +50,15 @@ struct Tile {
     }
   }
   template <bool ask>
-  TW_INLINE void sum_columns(const TileCall<T>& c, const Chain& s, const std::byte*& ahead) {
+  TW_INLINE void sum_columns(const TileCall<T>& c, const Chain& s, const T* b, const std::byte*& ahead) {
     for (const KSegment *g = c.segment + s.segment, *end = g + s.segments; g != end; g++) {
       for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
-      run_columns<ask>(c, *g);
+      run_columns<ask>(c, *g, b + g->b);
     }
   }
   template <bool ask>
-  TW_INLINE void run_columns(const TileCall<T>& c, const KSegment& g) {
-    const T *a = c.a + g.a, *b = c.b + g.b;
+  TW_INLINE void run_columns(const TileCall<T>& c, const KSegment& g, const T* b) {
+    const T* a = c.a + g.a;
     _Pragma("GCC unroll 2") for (int64_t k = 0; k < g.count; k++, a += c.a_step, b += c.b_step) {
       if constexpr (ask) {
         for (int i : {0, kRows - 1}) __builtin_prefetch(a + c.a_ahead + i, 0, 3);
@@ -103,27 +108,34 @@ struct Tile {
 template <class T, TileForm form, int kRows, int kVectors>
 void run_tile(const TileCall<T>& c) {
   const std::byte* ahead = c.ahead;
-  const T* const* row = c.row;
+  const T *const *row = c.row, *b = c.b;
   T* const* out = c.out;
-  for (int64_t tile = c.tiles; tile > 0; tile--, row += kRows) {
+  int64_t j = 0;  // first column in out and bias
+  for (int64_t left = form == TileForm::rows ? c.tiles : c.panels; left > 0; left--) {
+    if (form != TileForm::rows && c.ask)
+      TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
+          __builtin_prefetch(out[i] + j + v * kLanes<T>, 1);
     for (const Chain* s = c.first; s != c.last; s++) {
       Tile<T, kRows, kVectors> t;
-      t.zero();
-      if constexpr (form == TileForm::rows) t.sum_rows(c, *s, row, tile > 1);
-      else t.template sum_columns<form == TileForm::columns_ahead>(c, *s, ahead);
       T* slot = c.stack + s->slot * kTileSize<T>;
-      for (int m = s->adds; m-- > 0;) t.add([=](int i) { return slot + m * kTileSize<T> + i * kPanel<T>; });
+      const auto sum = [=](int m) { return [at = slot + m * kTileSize<T>](int i) { return at + i * kPanel<T>; }; };
+      if (s->resumes) t.take(sum(s->adds));
+      else t.zero();
+      if constexpr (form == TileForm::rows) t.sum_rows(c, *s, row, left > 1);
+      else t.template sum_columns<form == TileForm::columns_ahead>(c, *s, b, ahead);
+      for (int m = s->adds; m-- > 0;) t.add(sum(m));
       if (s + 1 == c.last && out) {
-        if (c.bias) t.add([b = c.bias](int) { return b; });
-        if (c.accumulate) t.add([=](int i) { return out[i]; });
-        if (c.far) t.put_far([=](int i) { return out[i]; });
-        else t.put([=](int i) { return out[i]; });
-        out += kRows;
+        const auto to = [=](int i) { return out[i] + j; };
+        if (c.bias) t.add([b = c.bias + j](int) { return b; });
+        if (c.accumulate) t.add(to);
+        if (c.far) t.put_far(to);
+        else t.put(to);
       } else {
-        t.put([=](int i) { return slot + i * kPanel<T>; });
+        t.put(sum(0));
       }
     }
-    if constexpr (form != TileForm::rows) return;
+    if constexpr (form == TileForm::rows) row += kRows, out += kRows;
+    else b += c.b_panel, j += kPanel<T>;
   }
 }
 

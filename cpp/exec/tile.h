@@ -31,7 +31,8 @@ inline constexpr int kPiece = 3;  // k of a piece of a short run
 struct Chain {
   int64_t segment;
   int32_t segments, adds, slot;
-  int32_t pieces = 0;  // so many of its segments, the first ones, have kPiece k each
+  int32_t pieces = 0;    // so many of its segments, the first ones, have kPiece k each
+  bool resumes = false;  // not from +0: from the sums in slot + adds, where the chain was laid down
 };
 struct SumOrder {
   const KSegment* segment = nullptr;
@@ -42,15 +43,18 @@ struct SumOrder {
 
 // Writes a SumOrder into memory of the caller's. A leaf is a sum over some k, cut every `block` of them; a_step and
 // b_step are the strides of one k. Short runs of k may be cut into pieces: the tile then has one loop of equal steps
-// instead of a loop for each run, whose end the processor does not foresee.
+// instead of a loop for each run, whose end the processor does not foresee. Every `rest` k a chain may be laid down,
+// for tiles that pass K in shorter chunks than a block.
 class SumOrderWriter {
  public:
-  SumOrderWriter(KSegment* segment, Chain* chain, int64_t a_step, int64_t b_step, int64_t block, bool pieces = false)
+  SumOrderWriter(KSegment* segment, Chain* chain, int64_t a_step, int64_t b_step, int64_t block, bool pieces = false,
+                 int64_t rest = INT64_MAX)
       : segment_(segment),
         chain_(chain),
         a_step_(a_step),
         b_step_(b_step),
         block_(block),
+        rest_(rest),
         most_(pieces ? kPiece : INT64_MAX) {}
   // Leaf i of the n of one fold_tree whose stack starts at slot `base`.
   void begin_leaf(int64_t i, int64_t n, int base = 0) {
@@ -63,9 +67,10 @@ class SumOrderWriter {
   void add(int64_t a, int64_t b, int64_t count) {
     while (count > 0) {
       if (left_ == 0) open_block();
-      const int64_t part = std::min(count, left_);
+      if (until_rest_ == 0) lay_down();
+      const int64_t part = std::min({count, left_, until_rest_});
       append(a, b, part);
-      a += part * a_step_, b += part * b_step_, count -= part, left_ -= part;
+      a += part * a_step_, b += part * b_step_, count -= part, left_ -= part, until_rest_ -= part;
     }
   }
   // K that count where blocks end, but add nothing.
@@ -88,7 +93,14 @@ class SumOrderWriter {
  private:
   void open_block() {
     chain_[chains_++] = {segments_, 0, blocks_++ > 0, top_};
-    left_ = block_;
+    left_ = block_, until_rest_ = rest_;
+  }
+  void lay_down() {
+    Chain& chain = chain_[chains_ - 1];
+    const int at = chain.slot + chain.adds;
+    chain_[chains_++] = {segments_, 0, chain.adds, chain.slot, 0, true};
+    chain.slot = at, chain.adds = 0;
+    slots_ = std::max(slots_, at + 1), until_rest_ = rest_;
   }
   void append(int64_t a, int64_t b, int64_t count) {
     Chain& chain = chain_[chains_ - 1];
@@ -110,7 +122,7 @@ class SumOrderWriter {
 
   KSegment* segment_;
   Chain* chain_;
-  int64_t a_step_, b_step_, block_, most_, left_ = 0, segments_ = 0, chains_ = 0;
+  int64_t a_step_, b_step_, block_, rest_, most_, left_ = 0, until_rest_ = 0, segments_ = 0, chains_ = 0;
   int top_ = 0, merges_ = 0, blocks_ = 0, slots_ = 1;
 };
 
@@ -123,6 +135,8 @@ struct TileCall {
   int64_t a_step = 0;
   const T* b = nullptr;  // B(k, j) = b[segment.b + k b_step + j]
   int64_t b_step = 0;
+  int64_t panels = 1,
+          b_panel = 0;  // forms columns: so many panels of B, b_panel apart, whose outputs follow each other
   int64_t a_ahead = 0, b_ahead = 0;  // form columns_ahead: elements from what is read to what is asked for
   const KSegment* segment = nullptr;
   const Chain *first = nullptr, *last = nullptr;  // chains [first, last)
@@ -131,6 +145,7 @@ struct TileCall {
   const T* bias = nullptr;           // + bias[j], where not null
   bool accumulate = false;           // + what out holds
   bool far = false;                  // past the caches: whole, aligned vectors
+  bool ask = false;                  // forms columns: for the lines of out, which take long to arrive
   const std::byte* ahead = nullptr;  // forms columns: read soon after; asked for, `ahead_lines` lines a segment
   int ahead_lines = 0;
 };

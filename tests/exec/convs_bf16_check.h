@@ -76,22 +76,6 @@ std::string text_of(const Conv& v) {
       v.dilation_h, v.dilation_w, v.groups);
   return s;
 }
-// Counts how often each element is followed.
-struct Followed {
-  std::vector<int> count;
-  explicit Followed(int64_t n) : count(n) {}
-  Follow follow() {
-    return {[](const void* self, const Block& b) {
-              auto& to = const_cast<std::vector<int>&>(*static_cast<const std::vector<int>*>(self));
-              for (int64_t r = 0; r < b.rows; r++)
-                for (int64_t i = 0; i < b.n; i++) to[b.begin + r * b.step + i]++;
-            },
-            &count};
-  }
-  bool once() const {
-    return std::all_of(count.begin(), count.end(), [](int n) { return n == 1; });
-  }
-};
 template <class X>
 void check_conv(const Runner& run, const Conv& v, bool special = false) {
   const int64_t x_size = v.n * v.h * v.w * v.c, y_size = v.n * v.out_h() * v.out_w() * v.out;

@@ -1,10 +1,13 @@
-// products_check.h: random values, a hash of results, and what a failed check prints.
+// products_check.h: random values, a hash of results, what a failed check prints, and which elements were followed.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <random>
 #include <vector>
+
+#include "exec/follow.h"
 
 namespace {
 
@@ -40,5 +43,21 @@ void add_to_hash(const std::vector<T>& v) {
     hash = (hash ^ bits) * 1099511628211u;
   }
 }
+// Counts how often each element is followed.
+struct Followed {
+  std::vector<int> count;
+  explicit Followed(int64_t n) : count(n) {}
+  thalweg::Follow follow() {
+    return {[](const void* self, const thalweg::Block& b) {
+              auto& to = const_cast<std::vector<int>&>(*static_cast<const std::vector<int>*>(self));
+              for (int64_t r = 0; r < b.rows; r++)
+                for (int64_t i = 0; i < b.n; i++) to[b.begin + r * b.step + i]++;
+            },
+            &count};
+  }
+  bool once() const {
+    return std::all_of(count.begin(), count.end(), [](int n) { return n == 1; });
+  }
+};
 
 }  // namespace
