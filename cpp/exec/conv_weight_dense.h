@@ -3,7 +3,9 @@
 // x with padding from a copy, and either may be in the lanes.
 // Panels: of many channels, the copy is made panel by panel (kPanel channels, in the lanes), for as long as a panel's
 // tiles run; each tap is a product then.
+// Patches (conv_patches.h): of few channels, all taps are one product.
 #pragma once
+#include "conv_patches.h"
 #include "conv_weight.h"
 
 namespace thalweg {
@@ -15,17 +17,16 @@ class DenseWeight {
   static constexpr int64_t kSlot = kTileSize<T>;
 
   DenseWeight(const Conv& v, const T* x, const T* d_y, T* d_w, bool accumulate)
-      : v_(v), x_(x), d_y_(d_y), d_w_(d_w), accumulate_(accumulate), p_(v.out_h()), q_(v.out_w()) {
+      : v_(v), x_(x), d_y_(d_y), d_w_(d_w), accumulate_(accumulate), p_(v.out_h()), q_(v.out_w()), patch_(v) {
     choose();
     x_parts_ = divide_up(columns_, x_first ? kTileRows : kPanel<T>);
     y_parts_ = divide_up(v.group_out(), x_first ? kPanel<T> : kTileRows);
-    part_tiles_ = v.kh * row_taps_ * y_parts_;
-    x_step = v.stride_w * window_.panel, y_step = v.out;
+    part_tiles_ = taps() * y_parts_;
+    x_step = patches_ ? patch_.width() : v.stride_w * window_.panel, y_step = v.out;
   }
 
   bool x_first = false;
-  int64_t group = 1, chunk = 1, x_step, y_step;
-  static constexpr int64_t band = kWholeImages;
+  int64_t group = 1, chunk = 1, band = kWholeImages, x_step, y_step;
   T* packed = nullptr;
 
   int64_t tiles() const { return v_.groups * x_parts_ * part_tiles_; }
@@ -34,7 +35,7 @@ class DenseWeight {
     if (pack_y_) y_step = kRowsWidth<T>;
     const int64_t parts = divide_up(tiles - 1, part_tiles_) + 1;
     const int64_t x_count =
-        panels_ ? std::min(v_.c, parts * kPanel<T>) * v_.h * v_.w + window_.panel_step : window_.count();
+        panels_ ? std::min(v_.c, parts * kPanel<T>) * v_.h * v_.w + window_.panel_step : image_count();
     const int64_t image_bytes = std::max<int64_t>(1, (x_count + p_ * q_ * v_.out) * int64_t(sizeof(T)));
     const int64_t chains = std::max<int64_t>(1, divide_up(p_ * q_, kKBlock));
     group = std::clamp<int64_t>(kGroupBytes / image_bytes, 1, std::max<int64_t>(1, v_.n));
@@ -42,8 +43,10 @@ class DenseWeight {
     const int64_t rows = x_first ? divide_up(columns_, x_parts_) : divide_up(v_.group_out(), y_parts_);
     const int64_t near = rows <= kLowTile ? kNearBytes : group * image_bytes;
     chunk = std::max<int64_t>(1, std::min(near, 2 * kGroupBytes) * chains / image_bytes);
+    if (patches_) group = 1, band = std::max<int64_t>(1, kPatchBytes * chains / image_bytes);
   }
   int64_t x_at(int64_t place, int64_t image, int64_t row) const {
+    if (patches_) return row * q_ * patch_.width();
     return (copy_ ? place : image) * image_count() + row * v_.stride_h * window_.cols * window_.panel;
   }
   int64_t y_at(int64_t image, int64_t row) const {
@@ -64,12 +67,16 @@ class DenseWeight {
         }
     }
   }
-  int64_t halo_count() const { return copy_ ? group * image_count() + kPanel<T> : 0; }
+  int64_t halo_count() const {
+    if (patches_) return patch_numbers() + patch_.window_count(band_rows());
+    return copy_ ? group * image_count() + kPanel<T> : 0;
+  }
 
   int64_t same_x(int64_t t, int64_t end) const {
     return panels_ ? std::min(end, (t / part_tiles_ + 1) * part_tiles_) : end;
   }
   const T* bring(const WeightBand& b, int64_t begin, int64_t, T* halo) const {
+    if (patches_) return bring_patches(b, halo);
     if (!copy_) return x_;
     Window w = window_;
     Ahead ahead{};
@@ -82,6 +89,7 @@ class DenseWeight {
   // d_y of the next images: their first tile reads a few channels of every pixel, which the processor does not foresee.
   // A step is a segment of a tile.
   Ahead ahead(const WeightBand& b, int64_t next, int64_t last, int64_t tiles) const {
+    if (patches_) return {};
     const int64_t images = std::min(last, next + group) - next, segments = p_;
     return Ahead::of(d_y_ + next * p_ * q_ * v_.out, images * p_ * q_ * v_.out, tiles * b.images * segments);
   }
@@ -122,9 +130,11 @@ class DenseWeight {
   static constexpr int64_t kNearBytes = 40 << 10;  // of x and d_y that all low tiles pass first: L1
   static constexpr int64_t kLowTile = 2 * kTileRows / 3;
   static constexpr int64_t kAheadPixels = 32;
-  static constexpr double kPanelCost = 1.05;       // of tiles of panels: what their copy saves
-  static constexpr int64_t kPackUses = 32;         // of packed numbers, at least
-  static constexpr int64_t kPackBytes = 48 << 10;  // of what a tile reads: L1
+  static constexpr double kPanelCost = 1.05;        // of tiles of panels: what their copy saves
+  static constexpr int64_t kPatchBytes = 48 << 10;  // of patches and d_y at a time, a chain at least: L1
+  static constexpr int64_t kPieceCost = 3;          // of a patch
+  static constexpr int64_t kPackUses = 32;          // of packed numbers, at least
+  static constexpr int64_t kPackBytes = 48 << 10;   // of what a tile reads: L1
   struct TileAt {  // columns [x, x + columns) of tap (r, s), or of kernel row r; outputs [y, y + outs)
     int64_t group, r, s, x, columns, y_part, y, outs;
   };
@@ -142,11 +152,12 @@ class DenseWeight {
     const int64_t cols = (q_ - 1) * v_.stride_w + (v_.kw - 1) * v_.dilation_w + 1;
     row_taps_ = v_.dilation_w == 1 && v_.groups == 1 ? 1 : v_.kw;
     columns_ = v_.kw / row_taps_ * in;
+    choose_patches();
     const int64_t lanes_x = tile_cost(out, columns_), lanes_y = tile_cost(columns_, out);
-    x_first = out % kLanes<T> == 0 && lanes_y < lanes_x;
+    x_first = !patches_ && out % kLanes<T> == 0 && lanes_y < lanes_x;
     // Whole vectors are read: at the end of x there must be something behind the last channels.
     const bool over = !x_first && columns_ % kLanes<T> != 0;
-    copy_ = over || v_.pad_top > 0 || v_.pad_left > 0 || rows > v_.h || cols > v_.w;
+    copy_ = patches_ || over || v_.pad_top > 0 || v_.pad_left > 0 || rows > v_.h || cols > v_.w;
     if (copy_ && v_.c > kPanel<T> && in % kPanel<T> == 0) {
       const int64_t cost = v_.kw * tile_cost(out, in), other = row_taps_ * std::min(lanes_x, lanes_y);
       panels_ = double(cost) <= kPanelCost * double(other);
@@ -156,18 +167,37 @@ class DenseWeight {
     window_ = {v_.h, v_.w, v_.c, -v_.pad_top, rows, -v_.pad_left, cols, panel, rows * cols * panel, 0, v_.c};
     if (!copy_) window_ = {v_.h, v_.w, v_.c, 0, v_.h, 0, v_.w, v_.c, v_.h * v_.w * v_.c, 0, v_.c};
   }
+  int64_t least_cost(int64_t columns) const {
+    const int64_t out = v_.group_out(), lanes_x = tile_cost(out, columns);
+    return out % kLanes<T> == 0 ? std::min(lanes_x, tile_cost(columns, out)) : lanes_x;
+  }
+  void choose_patches() {
+    const int64_t all = v_.kh * columns_;
+    patches_ =
+        Patches<T>::can(v_) && tile_cost(v_.out, all) + kPieceCost * patch_.pieces() < v_.kh * least_cost(columns_);
+    if (patches_) columns_ = all;
+  }
+  int64_t band_rows() const { return std::min(p_, (band * kKBlock - 1) / q_ + 2); }  // of outputs, at most
+  int64_t patch_numbers() const { return band_rows() * q_ * patch_.width(); }
+  const T* bring_patches(const WeightBand& b, T* halo) const {
+    if (b.images > 0) patch_.make(x_ + b.image * v_.h * v_.w * v_.c, b.begin, b.end, halo + patch_numbers(), halo);
+    return halo - b.begin * q_ * patch_.width();
+  }
   // d_y: what a tile reads then lies together, and stays in L1 for all taps; in place its lines are in each other's
   // way.
   bool pays_to_pack() const {
     const int64_t bytes = (p_ * q_ * kRowsWidth<T> + window_.panel_step) * int64_t(sizeof(T));
     return panels_ && x_parts_ * v_.kh * v_.kw >= kPackUses && bytes <= kPackBytes;
   }
-  int64_t image_count() const { return panels_ ? window_.panel_step : window_.count(); }
+  int64_t image_count() const {
+    return patches_ ? p_ * q_ * patch_.width() : panels_ ? window_.panel_step : window_.count();
+  }
+  int64_t taps() const { return (patches_ ? 1 : v_.kh) * row_taps_; }  // that are products of their own
 
   // All tiles of a part of x follow each other. All taps of a panel are near: they share d_y.
   TileAt tile_at(int64_t t) const {
-    const int64_t part = t / part_tiles_, taps = v_.kh * row_taps_;
-    const int64_t y = panels_ ? t / taps % y_parts_ : t % y_parts_, tap = (panels_ ? t : t / y_parts_) % taps;
+    const int64_t part = t / part_tiles_;
+    const int64_t y = panels_ ? t / taps() % y_parts_ : t % y_parts_, tap = (panels_ ? t : t / y_parts_) % taps();
     TileAt at{part / x_parts_, tap / row_taps_, tap % row_taps_, 0, 0, y, 0, 0};
     cut(columns_, part % x_parts_, x_parts_, x_first ? 0 : kPanel<T>, at.x, at.columns);
     cut(v_.group_out(), y, y_parts_, x_first ? kPanel<T> : 0, at.y, at.outs);
@@ -198,9 +228,10 @@ class DenseWeight {
   const Conv v_;
   const T *x_, *d_y_;
   T* d_w_;
-  bool accumulate_, copy_ = false, panels_ = false, pack_y_ = false;
+  bool accumulate_, copy_ = false, panels_ = false, patches_ = false, pack_y_ = false;
   int64_t p_, q_, columns_, row_taps_, x_parts_, y_parts_, part_tiles_;
   Window window_;
+  Patches<T> patch_;
 };
 
 }  // namespace thalweg

@@ -46,13 +46,20 @@ TW_INLINE void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename VectorOf<T>::Memory*>(p) = v;
 }
 
-// The first n lanes, 0 < n <= kLanes; the others are zero, and not written.
+// The first n lanes, 0 < n <= kLanes; the others are zero, and not written. load_behind: the first n of v, the others
+// from p, of which nothing else is read.
 #if defined(__AVX512F__)
 TW_INLINE Vector<float> load_first(const float* p, int n) {
   return (Vector<float>)_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p);
 }
 TW_INLINE Vector<double> load_first(const double* p, int n) {
   return (Vector<double>)_mm512_maskz_loadu_pd(__mmask8((1u << n) - 1), p);
+}
+TW_INLINE Vector<float> load_behind(Vector<float> v, int n, const float* p) {
+  return (Vector<float>)_mm512_mask_loadu_ps((__m512)v, __mmask16(~0u << n), p);
+}
+TW_INLINE Vector<double> load_behind(Vector<double> v, int n, const double* p) {
+  return (Vector<double>)_mm512_mask_loadu_pd((__m512d)v, __mmask8(~0u << n), p);
 }
 TW_INLINE void store_first(float* p, Vector<float> v, int n) {
   _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), (__m512)v);
@@ -73,6 +80,16 @@ TW_INLINE Vector<float> load_first(const float* p, int n) {
 TW_INLINE Vector<double> load_first(const double* p, int n) {
   return (Vector<double>)_mm256_maskload_pd(p, first_lanes(p, n));
 }
+TW_INLINE Vector<float> load_behind(Vector<float> v, int n, const float* p) {
+  const __m256i first = first_lanes(p, n);
+  const __m256 rest = _mm256_maskload_ps(p, _mm256_xor_si256(first, _mm256_set1_epi32(-1)));
+  return (Vector<float>)_mm256_blendv_ps(rest, (__m256)v, (__m256)first);
+}
+TW_INLINE Vector<double> load_behind(Vector<double> v, int n, const double* p) {
+  const __m256i first = first_lanes(p, n);
+  const __m256d rest = _mm256_maskload_pd(p, _mm256_xor_si256(first, _mm256_set1_epi32(-1)));
+  return (Vector<double>)_mm256_blendv_pd(rest, (__m256d)v, (__m256d)first);
+}
 TW_INLINE void store_first(float* p, Vector<float> v, int n) { _mm256_maskstore_ps(p, first_lanes(p, n), (__m256)v); }
 TW_INLINE void store_first(double* p, Vector<double> v, int n) {
   _mm256_maskstore_pd(p, first_lanes(p, n), (__m256d)v);
@@ -82,6 +99,11 @@ template <class T>
 TW_INLINE Vector<T> load_first(const T* p, int n) {
   Vector<T> v{};
   for (int l = 0; l < kLanes<T>; l++) v[l] = l < n ? p[l] : T(0);
+  return v;
+}
+template <class T>
+TW_INLINE Vector<T> load_behind(Vector<T> v, int n, const T* p) {
+  for (int l = 0; l < kLanes<T>; l++) v[l] = l < n ? v[l] : p[l];
   return v;
 }
 template <class T>

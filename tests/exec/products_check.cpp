@@ -259,6 +259,14 @@ void check_convs(const Exec& one, const Exec& two) {
     check_conv_ranks<T>(one, same_conv(n, 6, 40, 70, 3), 8);
   }
   for (int64_t groups : {1, 2}) check_backward_weight<T>(one, two, panels_conv(groups), 2);
+  for (int64_t out : {1, 3, 6, 10, 20})  // all taps of few channels at a time; several bands of an image
+    for (int64_t kernel : {3, 5}) {
+      Conv v = same_conv(pick(1, 9), pick(5, 60), pick(1, 2), out, kernel);
+      v.w = pick(3, 40), v.stride_h = pick(1, 2), v.stride_w = pick(1, 2), v.dilation_h = pick(1, 2);
+      v.pad_top = pick(1, 9), v.pad_left = pick(0, v.w), v.pad_right = pick(2, 20);
+      check_backward_weight<T>(one, two, v, int64_t(1) << pick(0, 3));
+    }
+  check_conv_ranks<T>(one, same_conv(8, 28, 1, 6, 5), 8);
 }
 
 // Depthwise: every cut of channels into vectors, regions of few pixels, taps that lie outside with all pixels of a row.
