@@ -1,4 +1,4 @@
-"""Programs compiled from sources of the engine, each source once for an instruction set and all programs that have it."""
+"""Programs compiled from sources of the engine, each source once for an instruction set, for all programs with it."""
 
 import os
 import shutil

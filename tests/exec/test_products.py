@@ -10,6 +10,7 @@ SOURCES = [*sorted((ROOT / "cpp/exec").glob("*.cpp")), ROOT / "cpp/tensor/arena.
 EPS = {np.float32: 2e-7, np.float64: 4e-16}
 
 
+@pytest.mark.timeout(600)  # compiles for a minute where nothing else runs
 def test_order_of_every_addition(tw, programs):
     hashes = programs.found("products_check", tw._core.isas(), SOURCES)
     assert len(set(hashes.values())) == 1, hashes
