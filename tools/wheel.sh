@@ -20,7 +20,7 @@ export PATH="$folder/tools/bin:$PATH"
 raw=${1:-}
 if [ -z "$raw" ]; then
   say "build"
-  python -m build --wheel --outdir "$folder/raw" . >"$folder/log" 2>&1 || { tail -50 "$folder/log"; exit 1; }
+  python -m build --wheel --outdir "$folder/raw" -Cbuild-dir="$folder/build" . >"$folder/log" 2>&1 || { tail -50 "$folder/log"; exit 1; }
   echo "$(grep -c 'Building CXX' "$folder/log") files compiled, $(grep -c 'warning:' "$folder/log" || true) warnings"
   grep 'warning:' "$folder/log" || true
   raw=$(ls "$folder"/raw/*.whl)

@@ -2,6 +2,8 @@
 started as one of several, these (tests/parallel/test_jobs_of_tests.py)."""
 
 import ast
+import io
+import math
 import threading
 
 import numpy as np
@@ -97,25 +99,30 @@ def run_processes(size, body):
 
 def exchange(comm, thing):
     """The things of all ranks: literals, numbers, arrays, and tuples of them."""
-    data = np.frombuffer(repr(literal_of(thing)).encode(), "u1").astype("f4")
+    arrays = []
+    text = repr(literal_of(thing, arrays)).encode() + b"\n"
+    data = b"".join([text, *arrays])
     sizes = comm.all_gather(np.array([len(data)], "f8"))[:, 0].astype(int)
-    padded = np.zeros(max(sizes), "f4")
-    padded[: len(data)] = data
-    texts = [row[:n].astype("u1").tobytes().decode() for row, n in zip(comm.all_gather(padded), sizes, strict=True)]
-    return [thing_of(ast.literal_eval(text)) for text in texts]
+    padded = np.zeros(-(-max(sizes) // 4), "f4")
+    padded.view("u1")[: len(data)] = np.frombuffer(data, "u1")
+    files = [io.BytesIO(row.view("u1")[:n].tobytes()) for row, n in zip(comm.all_gather(padded), sizes, strict=True)]
+    return [thing_of(ast.literal_eval(file.readline().decode()), file) for file in files]
 
 
-def literal_of(thing):
+def literal_of(thing, arrays):
+    """The thing as text can hold it, with the bytes of its arrays beside it."""
     if isinstance(thing, tuple):
-        return tuple(map(literal_of, thing))
+        return tuple(literal_of(part, arrays) for part in thing)
     if isinstance(thing, np.ndarray):
-        return {"dtype": thing.dtype.str, "shape": thing.shape, "bytes": thing.tobytes()}
+        arrays.append(thing.tobytes())
+        return {"dtype": thing.dtype.str, "shape": thing.shape}
     return thing.item() if isinstance(thing, np.generic) else thing
 
 
-def thing_of(literal):
+def thing_of(literal, file):
     if isinstance(literal, tuple):
-        return tuple(map(thing_of, literal))
+        return tuple(thing_of(part, file) for part in literal)
     if isinstance(literal, dict):
-        return np.frombuffer(literal["bytes"], literal["dtype"]).reshape(literal["shape"])
+        dtype, shape = np.dtype(literal["dtype"]), literal["shape"]
+        return np.frombuffer(file.read(dtype.itemsize * math.prod(shape)), dtype).reshape(shape)
     return literal

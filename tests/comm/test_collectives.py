@@ -1,5 +1,7 @@
 """Collectives of ranks of every kind: values, the fixed tree, the same bits on every rank, and failures."""
 
+import functools
+
 import numpy as np
 import pytest
 from thalweg import _core
@@ -22,8 +24,13 @@ def ref_tree(values):
     return stack[0]
 
 
-def payload(rank, n, dtype):
+@functools.lru_cache(128)  # all of them, for all kinds of ranks
+def numbers(rank, n, dtype):
     return np.random.default_rng(rank).normal(size=n).astype(dtype) * 10.0 ** (rank % 3)
+
+
+def payload(rank, n, dtype):
+    return numbers(rank, n, dtype).copy()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 8])

@@ -1,44 +1,18 @@
 """Matrix products and convolutions: against NumPy in float64, and their bits. The order of every addition is checked
 by products_check.cpp, which is compiled here for each instruction set that the processor has."""
 
-import os
-import shutil
-import subprocess
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = [*sorted((ROOT / "cpp/exec").glob("*.cpp")), "cpp/tensor/arena.cpp"]
-FLAGS = ["-std=c++20", "-O1", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-pthread", "-Icpp"]
-ISA_FLAGS = {
-    "generic": [],
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512cd", "-mavx2", "-mfma"],
-}
+from .conftest import ROOT
+
+SOURCES = [*sorted((ROOT / "cpp/exec").glob("*.cpp")), ROOT / "cpp/tensor/arena.cpp"]
 EPS = {np.float32: 2e-7, np.float64: 4e-16}
 
 
-def hash_of_check(isa, folder, name, sources=SOURCES):
-    program = folder / f"{name}_{isa}"
-    source = f"tests/exec/{name}.cpp"
-    command = [os.environ.get("CXX", "c++"), *FLAGS, *ISA_FLAGS[isa], *sources, source, "-o", str(program)]
-    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr[-2000:]
-    done = subprocess.run([program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "c++")), reason="no C++ compiler")
-def test_order_of_every_addition(tw, tmp_path):
-    isas = tw._core.isas()
-    with ThreadPoolExecutor() as pool:
-        hashes = dict(
-            zip(isas, pool.map(lambda isa: hash_of_check(isa, tmp_path, "products_check"), isas), strict=True)
-        )
+@pytest.mark.timeout(600)  # compiles for a minute where nothing else runs
+def test_order_of_every_addition(tw, programs):
+    hashes = programs.found("products_check", tw._core.isas(), SOURCES)
     assert len(set(hashes.values())) == 1, hashes
 
 

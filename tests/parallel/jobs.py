@@ -84,9 +84,9 @@ def launch(folder, n, body, *arguments, options=(), by=command, **variables):
     return run(by(n, write(folder, body), *arguments, options=options), folder, **variables)
 
 
-def run(argv, folder, launcher_may_stay=False, **variables):
-    """Runs a command. launcher_may_stay: Open MPI's, told to leave a lost rank to the others, now and then does not
-    see that all have ended; then it is ended too."""
+def run(argv, folder, launcher_may_stay=False, limit=SECONDS, **variables):
+    """Runs a command, for at most so many seconds. launcher_may_stay: Open MPI's, told to leave a lost rank to the
+    others, now and then does not see that all have ended; then it is ended too."""
     start, mark = time.monotonic(), f"THALWEG_JOB={uuid.uuid4().hex}"
     process = subprocess.Popen(
         argv,
@@ -98,31 +98,31 @@ def run(argv, folder, launcher_may_stay=False, **variables):
     )
     while True:
         try:
-            out, err = process.communicate(timeout=1 if launcher_may_stay else SECONDS)
+            out, err = process.communicate(timeout=1 if launcher_may_stay else limit)
             break
         except subprocess.TimeoutExpired:
             left = {pid: command_of(pid) for pid in marked(mark)}
-            if time.monotonic() > start + SECONDS:
-                fail_with(left, process)
+            if time.monotonic() > start + limit:
+                fail_with(left, process, limit)
             ranks = [c for c in left.values() if "python" in os.path.basename(c.split(" ")[0])]
             if time.monotonic() > start + LEFT_SECONDS and not ranks:
                 process.terminate()
     done = subprocess.CompletedProcess(argv, process.returncode, out, err)
     done.seconds = time.monotonic() - start
-    limit = time.monotonic() + LEFT_SECONDS
+    latest = time.monotonic() + LEFT_SECONDS
     while left := marked(mark):
-        assert time.monotonic() < limit, f"processes {left} outlive their launcher"
+        assert time.monotonic() < latest, f"processes {left} outlive their launcher"
         time.sleep(0.02)
     return done
 
 
-def fail_with(left, launcher):
+def fail_with(left, launcher, limit):
     """Ends what is left of a job that took too long, and says what that was."""
     for pid in [*left, launcher.pid]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     out, err = launcher.communicate(timeout=LEFT_SECONDS)
-    pytest.fail(f"after {SECONDS} s these still run: {left}\n{out}{err}")
+    pytest.fail(f"after {limit} s these still run: {left}\n{out}{err}")
 
 
 def command_of(pid):
