@@ -12,11 +12,14 @@ namespace thalweg {
 
 struct Exec {
   Pool& pool;
+  int only = -1;  // the worker that runs everything by itself, from inside a task; -1: all threads
+
+  Exec alone(int worker) const { return {pool, worker}; }
 
   // Below this many nanoseconds of estimated work a loop runs on the caller alone: a fork costs 0.5 to 5 us, and what
   // another core has written is far.
   static constexpr double kForkNs = 10e3;
-  int threads_for(double work_ns) const { return work_ns < kForkNs ? 1 : pool.threads(); }
+  int threads_for(double work_ns) const { return work_ns < kForkNs || only >= 0 ? 1 : pool.threads(); }
 
   // f(task, worker) for every task; work_ns is an estimate of the whole loop's cost on one thread.
   template <class F>
@@ -30,7 +33,9 @@ struct Exec {
   }
   template <class T>
   T* scratch(int worker, Slot slot, int64_t count) const {
-    return reinterpret_cast<T*>(pool.scratch(worker, slot, count * int64_t(sizeof(T))));
+    const bool shared = slot == Slot::shared || slot == Slot::shared_pack;
+    const int owner = only >= 0 ? only : shared ? Pool::kAll : worker;
+    return reinterpret_cast<T*>(pool.scratch(owner, slot, count * int64_t(sizeof(T))));
   }
 };
 

@@ -71,9 +71,8 @@ class ThreadPool final : public Pool {
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
-  std::byte* scratch(int worker, Slot slot, int64_t bytes) override {
-    const bool shared = slot == Slot::shared || slot == Slot::shared_pack;
-    Arena& a = scratch_[shared ? scratch_.size() - 1 : size_t(worker)][size_t(slot)];
+  std::byte* scratch(int owner, Slot slot, int64_t bytes) override {
+    Arena& a = scratch_[owner == kAll ? scratch_.size() - 1 : size_t(owner)][size_t(slot)];
     if (bytes > a.bytes()) a.grow(bytes + bytes / 4);
     return a.data();
   }

@@ -8,7 +8,7 @@
 namespace thalweg {
 
 // Scratch memory that a kernel may use while it runs. One block for each (worker, slot), grown when needed, kept for
-// life. Callers that nest use different slots. kShared ones are one block for the whole pool.
+// life. Callers that nest use different slots. Shared ones are one block for all workers (see Exec::scratch).
 enum class Slot : uint8_t { a_pack, b_pack, tile, local, shared, shared_pack, kCount };
 
 class Pool {
@@ -19,7 +19,8 @@ class Pool {
   // Runs task(self, 0..tasks-1), each once; worker w gets one contiguous run of them. Rethrows the first exception.
   // `threads` caps how many workers share the tasks; the caller is worker 0.
   virtual void run(int64_t tasks, Task task, void* self, int threads) = 0;
-  virtual std::byte* scratch(int worker, Slot slot, int64_t bytes) = 0;  // 64-byte aligned, contents undefined
+  static constexpr int kAll = -1;                                       // the owner of what all workers share
+  virtual std::byte* scratch(int owner, Slot slot, int64_t bytes) = 0;  // 64-byte aligned, contents undefined
 };
 
 std::unique_ptr<Pool> make_pool(int threads);  // threads >= 1, counting the caller

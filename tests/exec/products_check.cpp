@@ -267,6 +267,10 @@ void check_convs(const Exec& one, const Exec& two) {
       check_backward_weight<T>(one, two, v, int64_t(1) << pick(0, 3));
     }
   check_conv_ranks<T>(one, same_conv(8, 28, 1, 6, 5), 8);
+  check_backward_input<T>(one, two, same_conv(9, 64, 16, 8, 3, 2));  // all phases of a few images at a time
+  Conv v = depthwise_conv(6, 60, 59, 32, 3, 3);
+  v.stride_h = v.stride_w = 2;
+  check_backward_input<T>(one, two, v);
 }
 
 // Depthwise: every cut of channels into vectors, regions of few pixels, taps that lie outside with all pixels of a row.
