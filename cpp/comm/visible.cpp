@@ -83,7 +83,7 @@ Going Visible::going(Lane& lane, const Ask& a, const Merge& merge, const Keep& k
     case Operation::reduce_scatter: return scatter(lane, c, a.data, merge, keep);
     case Operation::all_gather: return gather(lane, c, a.data, a.all, keep);
     case Operation::broadcast: return spread(lane, c, a.data, keep);
-    case Operation::send: bytes_sent_ += c.bytes(); return send_letter(c, a.data, a.peer);
+    case Operation::send: count_letter(c.bytes(), a.peer); return send_letter(c, a.data, a.peer);
     case Operation::recv: return receive(c, a.data, a.peer);
     default: return open(lane, c);
   }
