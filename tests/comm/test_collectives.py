@@ -118,7 +118,9 @@ def test_arrays_of_which_others_see_some(run_ranks):
             comm.all_reduce(a)
         return str(caught.value)
 
-    advice = "rank 1 passes an array of comm.zeros, rank 0 a plain one; all ranks must pass arrays of comm.zeros, or none"
+    advice = (
+        "rank 1 passes an array of comm.zeros, rank 0 a plain one; all ranks must pass arrays of comm.zeros, or none"
+    )
     found = run_ranks(2, body)
     assert found[0].endswith(f" x 4 bytes in shared memory: {advice}") and found == found[:1] * 2
 
