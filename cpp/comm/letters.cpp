@@ -100,7 +100,7 @@ void Letters::place(Arriving& a, std::byte* data) {
 bool Letters::has_new(int from) const {
   const Stream& s = memory_->stream(from, rank_);
   return s.read.load(std::memory_order_relaxed) != s.written.load(std::memory_order_acquire) ||
-         s.lent.load(std::memory_order_relaxed);
+         (s.lent.load(std::memory_order_relaxed) && !arriving_[size_t(from)].is_lost);
 }
 
 void Letters::take_in(int from) {
@@ -117,18 +117,20 @@ void Letters::take_in(int from) {
     if (from != rank_) memory_->ring(from);
     came(from, n);
   }
-  if (rest) take_lent(from, rest);
+  if (rest && !arriving_[size_t(from)].is_lost) take_lent(from, rest);
 }
 
 // Whoever gave up the letter meanwhile had ended all ranks before its data were gone.
 void Letters::take_lent(int from, const std::byte* rest) {
-  const std::span<std::byte> to = place_of_next(arriving_[size_t(from)]);
+  Arriving& a = arriving_[size_t(from)];
+  const std::span<std::byte> to = place_of_next(a);
   const bool has_come = memory_->read(from, rest, to.data(), int64_t(to.size()));
   const int error = errno;
-  if (!has_come)
+  if (!has_come && error != ESRCH)  // a process that is gone is found by whoever waits
     memory_->end(text("rank ", memory_->name(rank_), " can't read a letter of rank ", memory_->name(from), ": ",
                       std::strerror(error)));
-  if (!has_come || memory_->has_ended()) return;
+  a.is_lost = !has_come || memory_->has_ended();
+  if (a.is_lost) return;
   memory_->stream(from, rank_).lent.store(nullptr, std::memory_order_release);
   memory_->ring(from);
   came(from, int64_t(to.size()));

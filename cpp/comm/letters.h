@@ -69,6 +69,7 @@ class Letters {
     int64_t came = 0;  // bytes of head and data
     Letter letter{};
     std::byte* place = nullptr;  // of its data
+    bool is_lost = false;        // its rest could not be read: all ranks end
     bool is(int64_t group) const { return came >= int64_t(sizeof head) && head.group == group; }
     int64_t came_of_data() const { return came - int64_t(sizeof head); }
   };

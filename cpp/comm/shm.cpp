@@ -88,6 +88,7 @@ class Shm final : public Visible {
   void read_lent(int lane, int r, std::byte* to, int64_t bytes) override {
     if (memory_.read(place(r), desk(r).lanes[lane].lent, to, bytes)) return;
     const int error = errno;
+    seat_.check_others(called(lane).describe());  // its process may be gone
     memory_.end(text("rank ", member(rank_), " can't read the array of rank ", member(r), " in ",
                      called(lane).describe(), ": ", std::strerror(error)));
     seat_.check();

@@ -47,5 +47,5 @@ comm.barrier()
 """
     done = jobs.launch(tmp_path, 2, REFUSED + body)
     text = done.stdout + done.stderr
-    assert done.returncode == 6 and done.seconds < 20, text
+    assert done.returncode == 6 and "rank 1 ended with exit code 6" in text and done.seconds < 20, text
     assert f"rank 0 ends: rank 1 can't read {what} of rank 0" in text and "Operation not permitted" in text, text
