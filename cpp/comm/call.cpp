@@ -45,6 +45,25 @@ std::string Call::describe(bool with_context) const {
   return all;
 }
 
+namespace {
+
+// What ranks must do who make the same call, with arrays of which others see only some where they are.
+std::string advice_on_places(int size, const std::function<const Call&(int)>& call,
+                             const std::function<int(int)>& member) {
+  int shared = -1, plain = -1;
+  for (int r = size - 1; r >= 0; r--) {
+    Call c = call(r);
+    (c.in_place ? shared : plain) = r;
+    c.in_place = call(0).in_place;
+    if (!c.agrees(call(0))) return "";
+  }
+  if (shared < 0 || plain < 0) return "";
+  return text("rank ", member(shared), " passes an array of comm.zeros, rank ", member(plain),
+              " a plain one; all ranks must pass arrays of comm.zeros, or none");
+}
+
+}  // namespace
+
 std::string disagreement(int size, const std::function<const Call&(int)>& call, const std::function<int(int)>& member) {
   constexpr int kNamed = 4;
   std::string others;
@@ -59,9 +78,11 @@ std::string disagreement(int size, const std::function<const Call&(int)>& call, 
       others += text(", rank ", member(r), " calls ", call(r).describe(contexts));
   if (!found) return others;
   if (found > kNamed) others += text(", and ", found - kNamed, " more ranks differ");
-  const char* advice = insides    ? "all ranks must call the same methods of their trainers, in callbacks too"
-                       : contexts ? "all ranks must train on the same batches"
-                                  : "all ranks must make the same call, with arrays of one length and dtype";
+  std::string advice = advice_on_places(size, call, member);
+  if (advice.empty())
+    advice = insides    ? "all ranks must call the same methods of their trainers, in callbacks too"
+             : contexts ? "all ranks must train on the same batches"
+                        : "all ranks must make the same call, with arrays of one length and dtype";
   return text("[", call(0).name(), "] rank ", member(0), " calls ", call(0).describe(contexts), others, ": ", advice);
 }
 

@@ -114,8 +114,8 @@ class Communicator {
   virtual std::vector<std::byte*> see(std::byte*, int64_t) { return {}; }
   virtual std::vector<std::string> flight() const { return {}; }  // the last collectives, as lines, the newest last
 
-  int64_t bytes_sent() const { return bytes_sent_; }  // payload of this rank that went to others so far, copies counted
-
+  // Payload of this rank that went to others so far, copies counted; letters to itself are not.
+  int64_t bytes_sent() const { return bytes_sent_; }
   void count_sent(int64_t bytes) { bytes_sent_ += bytes; }  // that others read beside collectives
 
   // How a training step exchanges gradients: in calls that wait (off), or in started ones, with which this rank's
@@ -145,6 +145,7 @@ class Communicator {
     if (size_t(last) >= waited_for_.size()) waited_for_.resize(size_t(last) + 1);
     waited_for_[size_t(last)] += seconds;
   }
+  void count_letter(int64_t bytes, int to) { bytes_sent_ += to == rank() ? 0 : bytes; }
 
   Context context_;
   int64_t bytes_sent_ = 0;

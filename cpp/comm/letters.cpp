@@ -1,6 +1,7 @@
 #include "letters.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "../tensor/error.h"
@@ -9,6 +10,7 @@ namespace thalweg {
 namespace {
 
 constexpr int64_t kPieceBytes = kStreamBytes / 8;  // the other rank copies one of them meanwhile
+constexpr int64_t kLeastLent = 64 << 10;           // what reading it takes beside the copy is little of it
 
 }  // namespace
 
@@ -27,7 +29,8 @@ Letters::Writing::~Writing() {
 
 bool Letters::Writing::can_go_on() const {
   const Writing* writing = letters_.writing_[size_t(to_)];
-  return (!writing || writing == this) && letters_.room(to_) > 0;
+  if (writing && writing != this) return false;
+  return left() > 0 ? letters_.room(to_) > 0 : is_over();
 }
 
 std::span<const std::byte> Letters::Writing::next() const {
@@ -36,11 +39,22 @@ std::span<const std::byte> Letters::Writing::next() const {
   return {reinterpret_cast<const std::byte*>(&head_) + gone_, size_t(head - gone_)};
 }
 
+// Whether the rest of it is lent, from now on.
+bool Letters::Writing::lends() {
+  const auto head = int64_t(sizeof head_);
+  if (lent_ || !letters_.lends_ || to_ == letters_.rank_ || gone_ < head) return lent_;
+  if (left() < kLeastLent || left() <= int64_t(letters_.room(to_)) || !letters_.comes(to_)) return false;
+  lent_ = true;
+  letters_.memory_->stream(letters_.rank_, to_).lent.store(data_ + (gone_ - head), std::memory_order_release);
+  letters_.memory_->ring(to_);
+  return true;
+}
+
 bool Letters::Writing::go_on() {
   const Writing*& writing = letters_.writing_[size_t(to_)];
   if (writing && writing != this) return false;
   Stream& s = letters_.memory_->stream(letters_.rank_, to_);
-  while (left() > 0) {
+  while (left() > 0 && !lends()) {
     if (to_ == letters_.rank_) letters_.take_in(to_);
     const uint64_t room = letters_.room(to_);
     if (!room) return false;
@@ -54,6 +68,7 @@ bool Letters::Writing::go_on() {
     s.written.store(at + uint64_t(n), std::memory_order_release);
     letters_.memory_->ring(to_);
   }
+  if (!is_over()) return false;
   writing = nullptr;
   return true;
 }
@@ -84,11 +99,13 @@ void Letters::place(Arriving& a, std::byte* data) {
 
 bool Letters::has_new(int from) const {
   const Stream& s = memory_->stream(from, rank_);
-  return s.read.load(std::memory_order_relaxed) != s.written.load(std::memory_order_acquire);
+  return s.read.load(std::memory_order_relaxed) != s.written.load(std::memory_order_acquire) ||
+         (s.lent.load(std::memory_order_relaxed) && !arriving_[size_t(from)].is_lost);
 }
 
 void Letters::take_in(int from) {
   Stream& s = memory_->stream(from, rank_);
+  const std::byte* rest = s.lent.load(std::memory_order_acquire);  // what is written after it is of another letter
   const uint64_t written = s.written.load(std::memory_order_acquire);
   for (uint64_t at = s.read.load(std::memory_order_relaxed); at < written;) {
     const std::span<std::byte> to = place_of_next(arriving_[size_t(from)]);
@@ -100,6 +117,23 @@ void Letters::take_in(int from) {
     if (from != rank_) memory_->ring(from);
     came(from, n);
   }
+  if (rest && !arriving_[size_t(from)].is_lost) take_lent(from, rest);
+}
+
+// Whoever gave up the letter meanwhile had ended all ranks before its data were gone.
+void Letters::take_lent(int from, const std::byte* rest) {
+  Arriving& a = arriving_[size_t(from)];
+  const std::span<std::byte> to = place_of_next(a);
+  const bool has_come = memory_->read(from, rest, to.data(), int64_t(to.size()));
+  const int error = errno;
+  if (!has_come && error != ESRCH)  // a process that is gone is found by whoever waits
+    memory_->end(text("rank ", memory_->name(rank_), " can't read a letter of rank ", memory_->name(from), ": ",
+                      std::strerror(error)));
+  a.is_lost = !has_come || memory_->has_ended();
+  if (a.is_lost) return;
+  memory_->stream(from, rank_).lent.store(nullptr, std::memory_order_release);
+  memory_->ring(from);
+  came(from, int64_t(to.size()));
 }
 
 std::span<std::byte> Letters::place_of_next(Arriving& a) const {

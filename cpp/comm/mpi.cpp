@@ -45,7 +45,7 @@ Going Mpi::going(int number, const Ask& a, const Merge& merge, const Keep& keep)
     case Operation::reduce_scatter: return reduce(lane, c, a.data, merge, keep);
     case Operation::all_gather: return gather(lane, c, a.data, a.all, keep);
     case Operation::broadcast: return spread(lane, c, a.data, keep);
-    case Operation::send: return send_letter(c, a.data, keep);
+    case Operation::send: count_letter(c.bytes(), a.peer); return send_letter(c, a.data, keep);
     case Operation::recv: return receive(c, a.data, a.peer, keep);
     default: return open(lane, c);
   }
@@ -132,7 +132,6 @@ Going Mpi::spread(Lane& lane, Call c, std::byte* data, Keep keep) {
 // One that waits is copied, and doesn't.
 Going Mpi::send_letter(Call c, const std::byte* data, Keep keep) {
   post_->check();
-  bytes_sent_ += c.bytes();
   const LetterHead head{c.bytes(), c.element_bytes};
   const auto* bytes = reinterpret_cast<const std::byte*>(&head);
   post_->send_later({bytes, bytes + sizeof head}, c.root, tag(2));

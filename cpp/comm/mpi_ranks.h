@@ -124,7 +124,7 @@ class Mpi final : public Communicator {
     Arrival(const Arrival&) = delete;
     Arrival& operator=(const Arrival&) = delete;
     ~Arrival() {
-      if (!messages.all.empty()) mpi.post_->give_up(messages, std::move(keep));
+      if (!messages.all.empty()) mpi.post_->give_up(messages, std::move(keep), mpi.waits(what));
     }
     bool ready() final { return mpi.post_->progress(messages); }
     void wait() final {

@@ -1,7 +1,8 @@
 // node_memory.h: memory that the processes of one node share, and all that their ranks keep in it: who is there, who
 // waits for what, what ended them all, a desk of each rank for its data, a stream of bytes between every two of them.
 // The memory has no name (memfd): nothing is left anywhere however the processes end. Each rank holds a lock on one
-// byte of it, which the kernel drops when its process ends: that is how the others learn of a kill.
+// byte of it, which the kernel drops when its process ends: that is how the others learn of a kill. What lies elsewhere
+// in a rank's process can be lent: the others read it there, by the kernel, where that lets all of them.
 #pragma once
 #include <atomic>
 #include <memory>
@@ -23,15 +24,21 @@ enum class Presence : uint32_t { expected, joined, left };
 
 enum : uint32_t { kAwake, kLooking, kAsleep };  // looking: whether what it waits for is ready
 
+enum class Reads : uint32_t { unknown, no, yes };  // what others lend
+
 struct alignas(128) RankRecord {
   std::atomic<Presence> presence;
   std::atomic<int32_t> pid;
   std::atomic<uint32_t> asleep, bell, heard;  // bell: rung when something changed; heard: before its last look
-  std::atomic<int64_t> since;                 // nanoseconds of the steady clock: when it came to its last call
-  Call call;                                  // that one
-  int64_t desk;                               // of a group that is being made
-  int32_t group;                              // the same group's number, of the first of its ranks
-  char what[192];                             // it waits in
+  std::atomic<Reads> reads;
+  const std::byte* base;  // where it has this memory
+  const uint64_t* token;  // in its process: who reads it there finds `value`
+  uint64_t value;
+  std::atomic<int64_t> since;  // nanoseconds of the steady clock: when it came to its last call
+  Call call;                   // that one
+  int64_t desk;                // of a group that is being made
+  int32_t group;               // the same group's number, of the first of its ranks
+  char what[192];              // it waits in
 };
 
 struct alignas(128) GroupRecord {
@@ -47,7 +54,8 @@ struct alignas(128) GroupRecord {
 struct alignas(4096) Desk {
   struct alignas(128) Lane {
     std::atomic<uint32_t> meeting;  // that it came to last, plus 1
-    int64_t place;                  // where the data are that it shows in place; -1: in its windows
+    int64_t place;                  // where the data are that it shows in place; -1: lent, or in its windows
+    const std::byte* lent;          // where they are in its process; null: in its windows
     Call calls[2];
   } lanes[kLanes];
   std::byte small[kLanes][2][kSmallBytes];
@@ -57,6 +65,8 @@ struct alignas(4096) Desk {
 struct alignas(128) Stream {
   std::atomic<uint64_t> written;
   alignas(128) std::atomic<uint64_t> read;
+  alignas(
+      128) std::atomic<const std::byte*> lent;  // the rest of the letter under way, until it is taken; null: follows
   alignas(128) std::byte data[kStreamBytes];
 };
 
@@ -88,7 +98,9 @@ class NodeMemory {
   int64_t place_of(const std::byte* p) const { return p - base_; }
   void drop(int64_t place, int64_t bytes);  // its pages; it reads as zeros then
 
-  void lock(int r);                  // this process is rank r
+  void lock(int r);  // this process is rank r
+  // Copies what rank r lends; false where the kernel refuses it, or that process is gone.
+  bool read(int r, const std::byte* lent, std::byte* to, int64_t bytes) const;
   bool is_alive(int r) const;        // whether the process of a rank that has joined still runs
   void end(const std::string& why);  // the first reason stays
   bool has_ended() const { return head().ended.load(std::memory_order_acquire) != 0; }

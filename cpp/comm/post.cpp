@@ -83,17 +83,35 @@ void Post::wait(Messages& m, const Wait& w) {
 }
 
 // Receives must not write into memory that goes away, sends must not read it: what `keep` holds stays until they are
-// done, other memory until the receives are.
-void Post::give_up(Messages& m, std::shared_ptr<void> keep) {
+// done, other memory until the receives are. One that has met its message can't be taken back: its sender, who made the
+// call, may be at other work before it goes on with it. So an interrupt may be late, as long as a call may wait.
+void Post::give_up(Messages& m, std::shared_ptr<void> keep, const Wait& w) {
   for (Messages::One& one : m.all)
     if (one.comes) calls_->cancel(one.request);
   Messages sends;
   for (Messages::One& one : m.all)
     if (!one.comes) sends.all.push_back(one);
   std::erase_if(m.all, [](const Messages::One& one) { return !one.comes; });
-  for (int i = 0; i < 100 && !progress(m); i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const double start = clock_.seconds();
+  for (int turn = 0; !progress(m); turn++) {
+    const double waited = clock_.seconds() - start;
+    push();
+    listen();
+    if (waited > kLastWords && (ended_ || have_left(m))) break;
+    if (w.limit > 0 && waited > w.limit)
+      end(text("rank ", rank(), " gave up ", w.what, ", whose data rank ", m.all[0].peer,
+               " did not send to their end within the limit, ", w.limit, " s"));
+    pause(turn, waited);
+  }
   m.all.clear();
   if (keep) given_up_.push_back({{}, std::move(sends), std::move(keep)});
+}
+
+// Whether this rank has heard, some time ago, that all ranks of these messages have left.
+bool Post::have_left(const Messages& m) {
+  return std::all_of(m.all.begin(), m.all.end(), [&](const Messages::One& one) {
+    return left_[size_t(one.peer)] >= 0 && clock_.seconds() - left_[size_t(one.peer)] > kLastWords;
+  });
 }
 
 void Post::look(const Messages& m, const Wait& w, double waited) {

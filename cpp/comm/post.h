@@ -43,8 +43,8 @@ class Post {
   void wait(Messages& m, const Wait& w);  // until all are done
   // Throws Lost where they won't be, or have been waited for too long.
   void look(const Messages& m, const Wait& w, double waited);
-  void give_up(Messages& m,
-               std::shared_ptr<void> keep);  // of a call that won't be finished; `keep`: what they write to
+  // Of a call that won't be finished; `keep`: what they write to.
+  void give_up(Messages& m, std::shared_ptr<void> keep, const Wait& w);
   std::mutex& mutex() { return mutex_; }
   void send_later(std::vector<std::byte> data, int to, int tag);  // returns at once
   void check() const;                                             // throws Lost where the ranks were ended
@@ -75,6 +75,7 @@ class Post {
   void say(const Word& word);
   void listen();
   bool all_left() const;
+  bool have_left(const Messages& m);
   void push();
 
   std::unique_ptr<MpiCalls> calls_;

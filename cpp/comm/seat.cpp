@@ -31,12 +31,38 @@ void Seat::join(double limit, const std::function<void()>& poll) {
   memory_->lock(rank_);
   record().pid = int32_t(getpid());
   record().since = Clock::now().time_since_epoch().count();
+  record().base = memory_->at(0);
+  record().token = &token_;
+  record().value = token_;
   record().presence = Presence::joined;
+  wait_for_all([](const RankRecord& r) { return r.presence.load(std::memory_order_acquire) != Presence::expected; },
+               limit, poll);
+  record().reads = reads_all() ? Reads::yes : Reads::no;
+  wait_for_all([](const RankRecord& r) { return r.reads.load(std::memory_order_acquire) != Reads::unknown; }, limit,
+               poll);
+  all_read_ = true;
+  for (int r = 0; r < memory_->size(); r++) all_read_ &= memory_->rank(r).reads.load() == Reads::yes;
+  if (all_read_) letters_.lend();
+}
+
+// The number that another process has may be that of one that can be read, seen from here.
+bool Seat::reads_all() const {
+  for (int r = 0; r < memory_->size(); r++) {
+    uint64_t found = 0;
+    const auto* token = reinterpret_cast<const std::byte*>(memory_->rank(r).token);
+    if (!memory_->read(r, token, reinterpret_cast<std::byte*>(&found), sizeof found)) return false;
+    if (found != memory_->rank(r).value) return false;
+  }
+  return true;
+}
+
+void Seat::wait_for_all(const std::function<bool(const RankRecord&)>& has, double limit,
+                        const std::function<void()>& poll) {
   memory_->ring_all();
-  auto missing = [this] {
+  auto missing = [&] {
     std::vector<int> found;
     for (int r = 0; r < memory_->size(); r++)
-      if (memory_->rank(r).presence.load(std::memory_order_acquire) == Presence::expected) found.push_back(r);
+      if (!has(memory_->rank(r))) found.push_back(r);
     return found;
   };
   wait({[&] { return missing().empty(); }, [] { return -1; }, missing, "the start of all ranks", limit, &poll});

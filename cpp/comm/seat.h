@@ -2,6 +2,7 @@
 // something is ready, and takes in the letters that others write to it meanwhile. A wait that can't end throws Lost: a
 // rank's process ended or left, all ranks wait for one another, the limit is over, or somebody ended them all.
 #pragma once
+#include <chrono>
 #include <map>
 #include <vector>
 
@@ -25,9 +26,11 @@ class Seat {
   Seat(std::shared_ptr<NodeMemory> memory, int rank)
       : memory_(std::move(memory)),
         rank_(rank),
+        token_(uint64_t(std::chrono::steady_clock::now().time_since_epoch().count()) << 8 | uint64_t(rank)),
         free_{{memory_->place_of(memory_->heap(rank)), kHeapBytes}},
         letters_(memory_, rank) {}
   void join(double limit, const std::function<void()>& poll);  // until all ranks have come
+  bool all_read() const { return all_read_; }                  // whether every rank reads what others lend
   void leave();
 
   int rank() const { return rank_; }
@@ -47,12 +50,16 @@ class Seat {
  private:
   int name() const { return memory_->name(rank_); }
   void check_alive(const std::string& what);
+  bool reads_all() const;
+  void wait_for_all(const std::function<bool(const RankRecord&)>& has, double limit, const std::function<void()>& poll);
   bool nobody_can_go_on() const;
   std::string who_waits() const;
   std::string out_of_time(const Wait& w, double waited) const;
 
   std::shared_ptr<NodeMemory> memory_;
   const int rank_;
+  const uint64_t token_;
+  bool all_read_ = false;
   struct Later {
     int group;
     uint32_t epoch;

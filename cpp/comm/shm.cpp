@@ -1,7 +1,9 @@
 // shm.cpp: ranks that are processes of one node: each copies its data into a window that the others see.
 #include "shm.h"
 
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <thread>
 
 #include "../tensor/error.h"
@@ -70,15 +72,27 @@ class Shm final : public Visible {
   int member(int r) const override { return memory_.name(place(r)); }
   void show(int lane, const std::byte* data, int64_t bytes, int64_t piece, const std::shared_ptr<void>&, int64_t begin,
             int64_t end) override {
-    int64_t& place = desk(rank_).lanes[lane].place;  // the same for all pieces: others may still read that of the last
-    if (piece == 0) place = sees(data, bytes) ? memory_.place_of(data) : -1;
-    if (!bytes || place >= 0) return;
+    Desk::Lane& mine = desk(rank_).lanes[lane];
+    if (piece == 0) {  // the same for all pieces: others may still read that of the last
+      mine.place = sees(data, bytes) ? memory_.place_of(data) : -1;
+      mine.lent = is_lent(called(lane)) ? data : nullptr;
+    }
+    if (!bytes || mine.place >= 0 || mine.lent) return;
     std::byte* window = own(lane, piece);
     std::memcpy(window, data, size_t(begin));
     std::memcpy(window + end, data + end, size_t(bytes - end));
   }
   std::byte* shown(int lane, int r, int64_t piece) const override { return part_of(lane, r, piece); }
   std::byte* own(int lane, int64_t piece) override { return part_of(lane, rank_, piece); }
+  bool lends() const override { return seat_.all_read(); }
+  void read_lent(int lane, int r, std::byte* to, int64_t bytes) override {
+    if (memory_.read(place(r), desk(r).lanes[lane].lent, to, bytes)) return;
+    const int error = errno;
+    seat_.check_others(called(lane).describe());  // its process may be gone
+    memory_.end(text("rank ", member(rank_), " can't read the array of rank ", member(r), " in ",
+                     called(lane).describe(), ": ", std::strerror(error)));
+    seat_.check();
+  }
   bool sees(const std::byte* data, int64_t bytes) const override {
     const std::byte* heap = memory_.heap(seat_.rank());
     return data >= heap && data + bytes <= heap + kHeapBytes;

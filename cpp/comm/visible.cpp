@@ -1,5 +1,6 @@
 #include "visible.h"
 
+#include "../exec/stream.h"
 #include "../tensor/error.h"
 
 namespace thalweg {
@@ -7,6 +8,7 @@ namespace {
 
 constexpr int64_t kTogetherBytes = 16 << 10;                 // that are folded, then written everywhere
 constexpr int64_t kLeastPieces = 4, kLeastBytes = 16 << 10;  // of a broadcast
+constexpr int64_t kLeastLent = 32 << 10;                     // of an all-gather
 
 bool is_small(const Call& c) { return c.bytes() <= kSmallBytes; }
 // A sum of which every rank folds all.
@@ -24,6 +26,16 @@ int64_t bytes_of_stripes(const Call& c, int rank, int size, const Stripes& strip
   int64_t mine = 0;
   stripes.each(rank, size, c.elements, [&](int64_t begin, int64_t end) { mine += end - begin; });
   return (c.elements - mine) * c.element_bytes;
+}
+
+// Into an array of which this rank gets `whole` bytes.
+void copy_out(std::byte* to, const std::byte* from, int64_t bytes, int64_t whole) {
+  if (whole <= kFarBytes) {
+    std::memcpy(to, from, size_t(bytes));
+    return;
+  }
+  copy_far(to, from, bytes);
+  end_far();
 }
 
 }  // namespace
@@ -54,13 +66,13 @@ uint64_t Visible::begin(Lane& lane, const Call& c, const std::byte* data) {
   return flight_.begins(c);
 }
 
-// Piece k: at most window() bytes, or all of what is seen in place; the first one may hold nothing at all. In a
+// Piece k: at most window() bytes, or all of what is seen in place or lent; the first one may hold nothing at all. In a
 // broadcast the root copies one while the others read the last: there are several.
 Visible::Piece Visible::piece_of(const Call& c, int64_t elements, int64_t element_bytes, int64_t k) const {
   int64_t bytes = window();
   if (c.operation == Operation::broadcast) bytes = std::min(bytes, std::max(kLeastBytes, c.bytes() / kLeastPieces));
-  const int64_t most =
-      c.in_place ? std::max<int64_t>(1, elements) : std::max<int64_t>(1, bytes / std::max<int64_t>(1, element_bytes));
+  if (c.in_place || is_lent(c)) bytes = elements * element_bytes;
+  const int64_t most = std::max<int64_t>(1, bytes / std::max<int64_t>(1, element_bytes));
   const int64_t at = k * most;
   return {k, at, std::min(most, elements - at)};
 }
@@ -68,6 +80,12 @@ Visible::Piece Visible::piece_of(const Call& c, int64_t elements, int64_t elemen
 std::byte* Visible::memory(Lane& lane, int64_t bytes) {
   if (int64_t(lane.all.size()) < bytes) lane.all.resize(size_t(bytes));
   return lane.all.data();
+}
+
+// In an all-gather each rank copies less. In a broadcast the root copies while the others do: they are quicker so than
+// the kernel.
+bool Visible::is_lent(const Call& c) const {
+  return c.operation == Operation::all_gather && !c.in_place && c.bytes() >= kLeastLent && lends();
 }
 
 void Visible::meet() {
@@ -83,7 +101,7 @@ Going Visible::going(Lane& lane, const Ask& a, const Merge& merge, const Keep& k
     case Operation::reduce_scatter: return scatter(lane, c, a.data, merge, keep);
     case Operation::all_gather: return gather(lane, c, a.data, a.all, keep);
     case Operation::broadcast: return spread(lane, c, a.data, keep);
-    case Operation::send: bytes_sent_ += c.bytes(); return send_letter(c, a.data, a.peer);
+    case Operation::send: count_letter(c.bytes(), a.peer); return send_letter(c, a.data, a.peer);
     case Operation::recv: return receive(c, a.data, a.peer);
     default: return open(lane, c);
   }
@@ -258,9 +276,11 @@ Going Visible::gather(Lane& lane, Call c, const std::byte* mine, std::byte* all,
     show(lane.number, mine + p.begin, p.count, p.k, keep);
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
-    for (int r = 0; r < size(); r++)
-      std::memcpy(all + r * total + p.begin, r == rank() ? mine + p.begin : shown(lane.number, r, p.k),
-                  size_t(p.count));
+    for (int r = 0; r < size(); r++) {
+      std::byte* to = all + r * total + p.begin;
+      if (r == rank()) copy_out(to, mine + p.begin, p.count, total);
+      else copy_shown(lane, r, p, c, to);
+    }
   }
   co_await Until<Meeting>(*this, lane.number);
 }
@@ -280,7 +300,7 @@ Going Visible::spread(Lane& lane, Call c, std::byte* data, Keep keep) {
     if (root) show(lane.number, data + p.begin, p.count, p.k, keep);
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
-    if (!root) std::memcpy(data + p.begin, shown(lane.number, c.root, p.k), size_t(p.count));
+    if (!root) copy_shown(lane, c.root, p, c, data + p.begin);
   }
   co_await Until<Meeting>(*this, lane.number);
 }
@@ -315,6 +335,12 @@ void Visible::fold_everywhere(Lane& lane, const Piece& p, std::byte* mine, int64
     for (int r = 0; r < size(); r++)
       if (r != rank()) std::memcpy(shown(lane.number, r, p.k) + at * element_bytes, sum, size_t(n * element_bytes));
   }
+}
+
+// A piece of bytes that rank r shows.
+void Visible::copy_shown(const Lane& lane, int r, const Piece& p, const Call& c, std::byte* to) {
+  if (is_lent(c)) read_lent(lane.number, r, to, p.count);
+  else copy_out(to, shown(lane.number, r, p.k), p.count, c.bytes());
 }
 
 // Every other rank shows its share of a piece, folded.

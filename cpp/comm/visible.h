@@ -60,6 +60,10 @@ class Visible : public Communicator {
   virtual int64_t place_of(const std::byte* mine) const = 0;          // as other ranks can be told, and find it by at()
   virtual std::byte* at_place(int64_t place) const = 0;
   virtual int64_t window() const = 0;  // bytes that a piece of other data can have
+  // Whether ranks read one another's data where they are, though they don't see them.
+  virtual bool lends() const { return false; }
+  virtual void read_lent(int /*lane*/, int /*r*/, std::byte* /*to*/, int64_t /*bytes*/) {}
+  bool is_lent(const Call& c) const;
   virtual Going send_letter(Call c, const std::byte* data, int to) = 0;
   // Where the next letter from this rank is to lie; null: nowhere any more. Letters may ignore it.
   virtual void expect_letter(const Call&, std::byte*, int) {}
@@ -158,6 +162,7 @@ class Visible : public Communicator {
   void fold_shown(Lane& lane, const Piece& p, const std::byte* mine, int64_t begin, int64_t end, int64_t element_bytes,
                   const Merge& merge, std::byte* out);
   void fold_everywhere(Lane& lane, const Piece& p, std::byte* mine, int64_t element_bytes, const Merge& merge);
+  void copy_shown(const Lane& lane, int r, const Piece& p, const Call& c, std::byte* to);
   void take_shares(const Lane& lane, std::byte* data, const Piece& p, int64_t element_bytes);
 
   Lane lanes_[kLanes] = {{0, 0, {}, {}}, {1, 0, {}, {}}};

@@ -1,26 +1,32 @@
 #include "stream.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "vector.h"
 
 namespace thalweg {
-template <class T>
-void copy_far(T* __restrict__ to, const T* __restrict__ from, int64_t n) {
-  constexpr int64_t lanes = kLanes<T>;
-  const int64_t ahead = int64_t((0 - reinterpret_cast<uintptr_t>(to)) % kVectorBytes / sizeof(T));
-  const int64_t head = ahead < n ? ahead : n;
-  int64_t i = 0;
-  for (; i < head; i++) to[i] = from[i];
-  for (; i + lanes <= n; i += lanes) store_far(to + i, load(from + i));
-  for (; i < n; i++) to[i] = from[i];
+
+// A cache line at a time.
+void copy_far(std::byte* __restrict__ to, const std::byte* __restrict__ from, int64_t bytes) {
+  constexpr int64_t line = 64, vectors = line / kVectorBytes;
+  const auto ahead = int64_t((0 - reinterpret_cast<uintptr_t>(to)) % line);
+  int64_t i = std::min(ahead, bytes);
+  if (i) std::memcpy(to, from, size_t(i));
+  for (; i + line <= bytes; i += line) {
+    Vector<float> v[vectors];
+    TW_UNROLL
+    for (int k = 0; k < vectors; k++) std::memcpy(&v[k], from + i + k * kVectorBytes, kVectorBytes);
+    TW_UNROLL
+    for (int k = 0; k < vectors; k++) store_far(reinterpret_cast<float*>(to + i + k * kVectorBytes), v[k]);
+  }
+  if (i < bytes) std::memcpy(to + i, from + i, size_t(bytes - i));
 }
 
 void end_far() {
-#if defined(__AVX2__)
+#if defined(__SSE2__)
   _mm_sfence();
 #endif
 }
-
-template void copy_far(float*, const float*, int64_t);
-template void copy_far(double*, const double*, int64_t);
 
 }  // namespace thalweg

@@ -9,6 +9,8 @@
 
 #if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
 #include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #endif
 
 namespace thalweg {
@@ -120,6 +122,9 @@ TW_INLINE void store_far(double* p, Vector<double> v) { _mm512_stream_pd(p, (__m
 #elif defined(__AVX2__) && defined(__FMA__)
 TW_INLINE void store_far(float* p, Vector<float> v) { _mm256_stream_ps(p, (__m256)v); }
 TW_INLINE void store_far(double* p, Vector<double> v) { _mm256_stream_pd(p, (__m256d)v); }
+#elif defined(__SSE2__)
+TW_INLINE void store_far(float* p, Vector<float> v) { _mm_stream_ps(p, (__m128)v); }
+TW_INLINE void store_far(double* p, Vector<double> v) { _mm_stream_pd(p, (__m128d)v); }
 #else
 template <class T>
 TW_INLINE void store_far(T* p, Vector<T> v) {

@@ -41,14 +41,21 @@ void check_rank(const Communicator& c, int rank) {
   if (rank < 0 || rank >= c.size()) fail("rank ", rank, " is outside [0, ", c.size(), ")");
 }
 
+using Comm = std::shared_ptr<Communicator>;
+
 // A call that was started: `done` and `finish()`, which returns what the call that waits does.
 struct Ticket {
-  std::shared_ptr<Communicator> comm;
-  uint64_t number;
+  Ticket(Comm comm, py::object result) : comm(std::move(comm)), result(std::move(result)) {}
+  Ticket(Ticket&&) = default;
+  ~Ticket() {
+    if (!comm) return;
+    const py::gil_scoped_release unlocked;  // as the communicator's own end, if nobody else holds it any more
+    comm.reset();
+  }
+  Comm comm;
+  uint64_t number = 0;
   py::object result;
 };
-
-using Comm = std::shared_ptr<Communicator>;
 
 // Both forms of a call. Returns `result`, or a ticket; what it works on is `result` and `other`.
 template <bool kStarted>
@@ -59,7 +66,7 @@ py::object made(const Comm& c, const Ask& ask, py::object result, py::object oth
       const py::gil_scoped_acquire locked;
       delete static_cast<py::tuple*>(kept);
     });
-    Ticket ticket{c, 0, std::move(result)};
+    Ticket ticket(c, std::move(result));
     {
       const py::gil_scoped_release unlocked;
       ticket.number = c->start(ask, std::move(merge), keep);
@@ -229,7 +236,8 @@ void bind_comm(py::module_& m) {
   communicator.def_property_readonly("rank", &Communicator::rank)
       .def_property_readonly("size", &Communicator::size)
       .def_property_readonly("seconds_waiting", &Communicator::seconds_waiting)
-      .def_property_readonly("bytes_sent", &Communicator::bytes_sent)
+      .def_property_readonly("bytes_sent", &Communicator::bytes_sent,
+                             "Payload of this rank that went to others so far, copies counted; letters to itself not.")
       .def_property("limit", &Communicator::limit, &Communicator::limit_waits)
       .def_property(
           "overlap", [](const Communicator& c) { return name(c.overlap()); },

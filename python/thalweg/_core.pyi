@@ -66,7 +66,7 @@ class Communicator:
     @limit.setter
     def limit(self, seconds: float) -> None: ...
     @property
-    def bytes_sent(self) -> int: ...  # payload of this rank that went to others so far
+    def bytes_sent(self) -> int: ...  # payload of this rank that went to others so far, letters to itself not
     @property
     def overlap(self) -> str: ...  # how training exchanges gradients: "off", between "nodes", by a "thread"
     @overlap.setter

@@ -102,6 +102,36 @@ def test_gather_broadcast_send_recv_split(run_ranks):
         assert total == (2.0 if rank % 2 == 0 else 4.0)
 
 
+@pytest.mark.parametrize("n", [40_000, 70_000, 2_200_001])  # by a window, where they lie, past the caches
+def test_large_gathers_and_broadcasts(n, run_ranks):
+    def body(comm):
+        mine = payload(comm.rank, n, "float64")
+        rows = comm.all_gather(mine)
+        assert all((rows[r] == payload(r, n, "float64")).all() for r in range(comm.size))
+        comm.broadcast(mine, root=1)
+        return bool((mine == rows[1]).all())
+
+    assert run_ranks(3, body) == [True] * 3
+
+
+def test_arrays_of_which_others_see_some(run_ranks):
+    """The advice says which rank passes what."""
+    if run_ranks.args[0] in ("threads", "messages"):
+        pytest.skip("there all arrays are alike")
+
+    def body(comm):
+        a = comm.zeros((100_000,)) if comm.rank == 1 else np.zeros(100_000, "f4")
+        with pytest.raises(ValueError) as caught:
+            comm.all_reduce(a)
+        return str(caught.value)
+
+    advice = (
+        "rank 1 passes an array of comm.zeros, rank 0 a plain one; all ranks must pass arrays of comm.zeros, or none"
+    )
+    found = run_ranks(2, body)
+    assert found[0].endswith(f" x 4 bytes in shared memory: {advice}") and found == found[:1] * 2
+
+
 def test_many_collectives_in_a_row_stay_in_step(run_ranks):
     def body(comm):
         total = np.zeros(1)

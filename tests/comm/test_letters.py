@@ -160,6 +160,9 @@ def test_what_is_sent_is_counted(run_ranks):
         else:
             comm.start_recv(np.zeros(1000), 0)
             comm.recv(np.zeros(1000), 0)
+        mine = comm.start_recv(np.zeros(1000), comm.rank)
+        comm.send(np.ones(1000), comm.rank)  # goes to nobody else
+        mine.finish()
         comm.barrier()
         return comm.bytes_sent - before
 

@@ -3,6 +3,8 @@
 import gc
 import hashlib
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -193,6 +195,37 @@ def test_arrays_that_are_dropped_stay_until_the_call_is_done(run_ranks):
         return last.sum(), len(others)
 
     assert run_ranks(2, body) == [(1e6, 4)] * 2
+
+
+LAST = """
+import threading, time
+from thalweg import _core
+messages, memory = _core.make_messages(2), _core.NodeMemory(2)
+def work(rank):
+    comm = _core.make_nodes(messages[rank], memory, rank, 20.0)
+    group = comm.split(0)
+    ticket = group.start_barrier()
+    ticket.finish()
+    del group
+    if rank == 0:
+        waits = threading.Thread(target=comm.barrier)  # looks for signals about every 50 ms
+        waits.start()
+        time.sleep(0.02)
+        del ticket
+        waits.join()
+    else:
+        time.sleep(0.3)
+        comm.barrier()
+    comm.leave()
+both = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+for rank in both: rank.start()
+for rank in both: rank.join()
+"""
+
+
+def test_a_ticket_may_be_the_last_that_holds_its_group():
+    """The group's end waits for whoever is in a call of this rank, who now and then needs the interpreter."""
+    subprocess.run([sys.executable, "-c", LAST], timeout=30, check=True)
 
 
 def test_the_exchange_is_counted(run_ranks):

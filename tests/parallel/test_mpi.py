@@ -115,6 +115,46 @@ def test_one_rank_ends_all(case, memory, tmp_path):
     assert done.seconds < 30
 
 
+LATE = """
+import threading
+def poll(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end: comm.poll()
+comm = tw.parallel.communicator()
+comm.overlap = "nodes"  # no thread goes on with what is started
+a = np.zeros(4_000_000)
+comm.barrier()
+if rank:
+    letter = comm.start_send(np.ones(len(a)), 0)
+    poll(0.2)  # it has begun
+    time.sleep(0.8)
+    poll(0.3)
+    comm.barrier()
+    limit = time.monotonic() + 10
+    while not os.path.exists("told") and time.monotonic() < limit: time.sleep(0.02)
+else:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    time.sleep(0.4)
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        comm.recv(a, 1)
+    except KeyboardInterrupt:
+        print("interrupted")
+    a[:] = 7  # who caught it may use the array for other things, or give back its memory
+    comm.barrier()
+    print("unchanged" if (a == 7).all() else "overwritten")
+    open("told", "w").close()
+os._exit(0)  # the letter may have found nobody
+"""
+
+
+def test_a_receive_that_was_interrupted_writes_no_more(tmp_path):
+    """Though its message was on its way. By a network: in memory the receiver takes all that there is at once."""
+    network = {"MPIR_CVAR_NOLOCAL": "1", "OMPI_MCA_btl": "tcp,self", "OMPI_MCA_pml": "ob1"}
+    done = jobs.launch(tmp_path, 2, LATE, by=jobs.mpi_command, THALWEG_NODE_MEMORY="off", **network)
+    assert "interrupted\nunchanged\n" in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_signals_end_all(number, tmp_path):
     """SIGTERM to the launcher saves; SIGKILL of a rank lets the launcher end the others."""

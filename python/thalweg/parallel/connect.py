@@ -71,10 +71,10 @@ def communicator() -> Any:
         ending.install_early(_is_connected, _tell)
         environment.check()
         limit = environment.seconds(environment.START_TIMEOUT, environment.START_SECONDS)
-        _comm = _connected(launch, limit)
+        _comm, by_mpi = _connected(launch, limit)
         sys.excepthook = before
         _comm.limit = environment.seconds(environment.TIMEOUT, environment.STEP_SECONDS)
-        ending.install(_comm, mpi.end_all if _by_mpi(launch, limit) else None)
+        ending.install(_comm, mpi.end_all if by_mpi else None)
         atexit.register(_leave, os.getpid())
     return _comm
 
@@ -105,7 +105,7 @@ def _tell(code: int, why: str) -> None:
     deadline = _core.Deadline(limit, said, code)
     with contextlib.suppress(Exception):
         if not _has_failed:
-            _connected(launch, 2 * limit).abort(f"rank {launch.rank} failed: {why}")
+            _connected(launch, 2 * limit)[0].abort(f"rank {launch.rank} failed: {why}")
     if mpi.sees(launch, 2 * limit):
         mpi.end_all(code, by_itself=True)
     deadline.meet()
@@ -118,18 +118,18 @@ def _patience() -> float:
         return environment.STEP_SECONDS
 
 
-def _connected(launch: Launch, limit: float) -> Any:
+def _connected(launch: Launch, limit: float) -> tuple[Any, bool]:
+    """Return the communicator, and whether it is MPI that connects the ranks."""
     global _has_failed
     try:
-        return _connect(launch, limit)
+        by_mpi = _by_mpi(launch, limit)
+        return mpi.connect(launch, limit) if by_mpi else _by_memory(launch, limit), by_mpi
     except BaseException:
         _has_failed = True
         raise
 
 
-def _connect(launch: Launch, limit: float) -> Any:
-    if _by_mpi(launch, limit):
-        return mpi.connect(launch, limit)
+def _by_memory(launch: Launch, limit: float) -> Any:
     if launch.own:
         return _core.make_shm(_memory(launch), launch.rank, limit)
     if launch.job:
