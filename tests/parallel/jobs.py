@@ -4,6 +4,7 @@ left when its launcher has ended."""
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -107,13 +108,20 @@ def run(argv, folder, launcher_may_stay=False, limit=SECONDS, **variables):
             ranks = [c for c in left.values() if "python" in os.path.basename(c.split(" ")[0])]
             if time.monotonic() > start + LEFT_SECONDS and not ranks:
                 process.terminate()
-    done = subprocess.CompletedProcess(argv, process.returncode, out, err)
+    done = subprocess.CompletedProcess(argv, code_of(process, out + err), out, err)
     done.seconds = time.monotonic() - start
     latest = time.monotonic() + LEFT_SECONDS
     while left := marked(mark):
         assert time.monotonic() < latest, f"processes {left} outlive their launcher"
         time.sleep(0.02)
     return done
+
+
+def code_of(launcher, text):
+    """Its exit code. Open MPI's now and then crashes over several ranks that end the job at a time, after it has said
+    with which code they do."""
+    said = re.search(r"MPI_ABORT was invoked on rank [^$]*?Errorcode: (\d+)", text)
+    return int(said[1]) if said and launcher.returncode == -signal.SIGSEGV else launcher.returncode
 
 
 def fail_with(left, launcher, limit):
