@@ -34,12 +34,14 @@ class BesideThread {
 
  private:
   static constexpr auto kPause = std::chrono::microseconds(100);
+  static constexpr auto kLook =
+      std::chrono::seconds(1);  // to wait without end would take GLIBCXX_3.4.30 (tools/wheel.sh)
 
   void go_on() {
     std::unique_lock lock(mutex_);
     while (!stop_) {
       if (started_.empty()) {
-        wake_.wait(lock, [this] { return stop_ || !started_.empty(); });
+        wake_.wait_for(lock, kLook, [this] { return stop_ || !started_.empty(); });
         continue;
       }
       started_.progress();
