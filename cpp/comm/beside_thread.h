@@ -34,8 +34,8 @@ class BesideThread {
 
  private:
   static constexpr auto kPause = std::chrono::microseconds(100);
-  static constexpr auto kLook =
-      std::chrono::seconds(1);  // to wait without end would take GLIBCXX_3.4.30 (tools/wheel.sh)
+  // Between two looks while nothing is started: a wait without end would take GLIBCXX_3.4.30 (tools/wheel.sh).
+  static constexpr auto kLook = std::chrono::seconds(1);
 
   void go_on() {
     std::unique_lock lock(mutex_);

@@ -50,9 +50,8 @@ class Letters {
 
   // Where the next letter from this rank is put if it is the one of this call; null: nowhere any more.
   void expect(int64_t group, int from, const Call& c, std::byte* data);
-  std::deque<Letter>& box(int64_t group, int from) {
-    return mail_[{group, from}];
-  }  // what has come and nobody has taken
+  // What has come and nobody has taken.
+  std::deque<Letter>& box(int64_t group, int from) { return mail_[{group, from}]; }
   void forget(int64_t group) {
     std::erase_if(mail_, [group](const auto& box) { return box.first.first == group; });
   }

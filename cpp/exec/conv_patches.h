@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "conv.h"
-#include "tile.h"
+#include "halo.h"
 
 namespace thalweg {
 
@@ -23,11 +23,14 @@ class Patches {
   int64_t width() const { return vectors_ * W; }       // numbers from pixel to pixel; behind the taps anything
   int64_t pieces() const { return v_.kh + vectors_; }  // that a pixel is made of, about
   // Numbers of memory that so many rows of outputs are made in.
-  int64_t window_count(int64_t rows) const { return window_rows(rows) * line_ + 2 * W; }
+  int64_t window_count(int64_t rows) const { return window_rows(rows) * line_ + W; }
 
   // Rows [begin, end) of the outputs of an image, made in `window`.
   void make(const T* image, int64_t begin, int64_t end, T* window, T* to) const {
-    fill_window(image, begin * v_.stride_h - v_.pad_top, window_rows(end - begin), window);
+    const int64_t rows = window_rows(end - begin), row0 = begin * v_.stride_h - v_.pad_top;
+    Ahead none{};
+    copy_window<T>({v_.h, v_.w, v_.c, row0, rows, -v_.pad_left, line_ / v_.c, v_.c, rows * line_, 0, v_.c}, image,
+                   window, none);
     for (int64_t p = begin; p < end; p++, window += v_.stride_h * line_, to += v_.out_w() * width())
       for (int64_t v = 0; v < vectors_; v++) make_vectors(v, window, to + v * W);
   }
@@ -38,19 +41,6 @@ class Patches {
   static int64_t most_pieces(int64_t row) { return (W - 2) / row + 2; }
 
   int64_t window_rows(int64_t rows) const { return (rows - 1) * v_.stride_h + (v_.kh - 1) * v_.dilation_h + 1; }
-  // Rows of x from row0 on, zeros around them. Rows are short: whole vectors, the next row mends what one writes too
-  // much.
-  void fill_window(const T* image, int64_t row0, int64_t rows, T* to) const {
-    const int64_t left = v_.pad_left * v_.c, inside = std::min(line_ - left, v_.w * v_.c);
-    for (int64_t r = row0; r < row0 + rows; r++, to += line_) {
-      const T* from = image + r * v_.w * v_.c;
-      for (int64_t i = 0; i < line_; i += W) store(to + i, Vector<T>{});
-      if (r < 0 || r >= v_.h) continue;
-      int64_t i = 0;
-      for (; i + W <= inside; i += W) store(to + left + i, load(from + i));
-      if (i < inside) store_first(to + left + i, load_first(from + i, int(inside - i)), int(inside - i));
-    }
-  }
   // Vector v of a row of pixels: the kernel rows that it touches one after the other, each up to the vector's end.
   void make_vectors(int64_t v, const T* window, T* to) const {
     const int64_t first = v * W / row_, pieces = std::min(v_.kh, divide_up((v + 1) * W, row_)) - first;

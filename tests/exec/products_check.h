@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "exec/follow.h"
+#include "exec/matmul.h"
 
 namespace {
 
@@ -59,5 +60,18 @@ struct Followed {
     return std::all_of(count.begin(), count.end(), [](int n) { return n == 1; });
   }
 };
+// f(product) for every layout of A and B: rows or columns contiguous, neither, and with gaps.
+template <class F>
+void each_layout(int64_t m, int64_t n, int64_t k, F f) {
+  const int64_t gap = pick(0, 3);
+  for (int form = 0; form < 5; form++) {
+    thalweg::Matmul p{m, n, k, k + gap, 1, n + gap, 1, n + gap};
+    if (form & 1) p.a_row = 1, p.a_col = std::max<int64_t>(1, m);
+    if (form & 2) p.b_row = 1, p.b_col = k + gap;
+    if (form == 4) p.a_row = 2 * k + 1, p.a_col = 2, p.b_row = 2, p.b_col = 2 * k + 1;
+    p.accumulate = pick(0, 1);
+    f(p);
+  }
+}
 
 }  // namespace
