@@ -69,14 +69,19 @@ class MailCalls final : public MpiCalls {
   }
   void cancel(MpiRequest& request) override {
     const std::lock_guard lock(mail_->mutex);
-    mail_->open.erase(request.bits);
+    if (mail_->open.erase(request.bits)) taken_back_.insert(request.bits);
     for (auto& [key, box] : mail_->boxes)
       std::erase_if(box.places, [&](const Mail::Place& place) { return place.number == request.bits; });
+  }
+  bool test_cancelled(MpiRequest& request, bool& taken_back) override {
+    taken_back = taken_back_.erase(request.bits) > 0;
+    return true;
   }
 
  private:
   const std::shared_ptr<Mail> mail_;
   const int rank_, size_;
+  std::set<uint64_t> taken_back_;
 };
 
 }  // namespace

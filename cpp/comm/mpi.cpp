@@ -144,18 +144,34 @@ Going Mpi::send_letter(Call c, const std::byte* data, Keep keep) {
 }
 
 Going Mpi::receive(Call c, std::byte* data, int from, Keep keep) {
-  LetterHead& head = heads_[size_t(from)];
-  if (!head.element_bytes) {
-    auto came = std::make_shared<LetterHead>();
-    auto* bytes = reinterpret_cast<std::byte*>(came.get());
-    const auto post = [&](Messages& m) { post_->receive(m, bytes, sizeof *came, c.root, tag(2)); };
-    co_await Until<Exchange>(*this, c, came, post);
-    head = *came;
+  post_->check();
+  Untaken& letter = untaken_[size_t(from)];
+  if (!letter.head.element_bytes) {  // where it stays, should the call be given up when it comes
+    auto* head = reinterpret_cast<std::byte*>(&letter.head);
+    const auto post = [&](Messages& m) { post_->receive(m, head, sizeof letter.head, c.root, tag(2)); };
+    co_await Until<Exchange>(*this, c, nullptr, post);
   }
-  check_letter({head.bytes, head.element_bytes, nullptr}, c, member(rank_));
-  head = {};
-  const auto post = [&](Messages& m) { post_->receive(m, data, c.bytes(), c.root, tag(2)); };
-  co_await Until<Exchange>(*this, c, keep, post);
+  check_letter({letter.head.bytes, letter.head.element_bytes, nullptr}, c, member(rank_));
+  if (letter.data) std::memcpy(data, letter.data.get(), size_t(letter.head.bytes));
+  else co_await Until<Taking>(*this, c, keep, data, letter);
+  letter = {};
+}
+
+Mpi::Taking::Taking(Mpi& mpi, const Call& c, Keep keep, std::byte* data, Untaken& letter)
+    : Arrival(mpi, std::move(keep), c.describe()), data(data), letter(letter) {
+  mpi.post_->receive(messages, data, letter.head.bytes, c.root, mpi.tag(2));
+  parts = int(messages.all.size());
+}
+
+Mpi::Taking::~Taking() {
+  if (messages.all.empty()) return;
+  mpi.post_->give_up(messages, nullptr, mpi.waits(what));
+  if (messages.taken_back == 0) {  // all of it has come
+    letter.data = std::make_unique_for_overwrite<std::byte[]>(size_t(letter.head.bytes));
+    std::memcpy(letter.data.get(), data, size_t(letter.head.bytes));
+  } else if (messages.taken_back < parts) {
+    mpi.post_->end(text("rank ", mpi.member(mpi.rank_), " gave up ", what, " halfway"));
+  }
 }
 
 std::shared_ptr<Communicator> Mpi::split(int color, int key) {

@@ -6,6 +6,8 @@
 
 namespace thalweg {
 
+inline constexpr int kStatusBytes = 128;  // the status of a message is smaller in all of them
+
 struct OpenMpiAbi {  // Open MPI 1.7 to 5; handles are addresses of objects of the library
   using Handle = void*;
   static constexpr const char* kName = "Open MPI";

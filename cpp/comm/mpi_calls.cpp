@@ -28,6 +28,7 @@ class Calls final : public MpiCalls {
     find(irecv_, "MPI_Irecv");
     find(test_, "MPI_Test");
     find(cancel_, "MPI_Cancel");
+    find(test_cancelled_, "MPI_Test_cancelled");
     int (*rank)(Handle, int*) = nullptr;
     int (*size)(Handle, int*) = nullptr;
     find(rank, "MPI_Comm_rank");
@@ -49,19 +50,28 @@ class Calls final : public MpiCalls {
     check(irecv_(data, bytes, byte_, from, tag, comm_, &request), "MPI_Irecv");
     return packed(request);
   }
-  bool test(MpiRequest& request) override {
-    Handle handle = unpacked(request);
-    int done = 0;
-    check(test_(&handle, &done, ignored()), "MPI_Test");
-    request = packed(handle);
-    return done != 0;
-  }
+  bool test(MpiRequest& request) override { return test(request, reinterpret_cast<void*>(Abi::kStatusIgnore)); }
   void cancel(MpiRequest& request) override {
     Handle handle = unpacked(request);
     check(cancel_(&handle), "MPI_Cancel");
   }
+  bool test_cancelled(MpiRequest& request, bool& taken_back) override {
+    alignas(8) std::byte status[kStatusBytes];
+    int cancelled = 0;
+    if (!test(request, status)) return false;
+    check(test_cancelled_(status, &cancelled), "MPI_Test_cancelled");
+    taken_back = cancelled != 0;
+    return true;
+  }
 
  private:
+  bool test(MpiRequest& request, void* status) {
+    Handle handle = unpacked(request);
+    int done = 0;
+    check(test_(&handle, &done, status), "MPI_Test");
+    request = packed(handle);
+    return done != 0;
+  }
   template <class Function>
   void find(Function& f, const char* symbol) {
     f = reinterpret_cast<Function>(dlsym(library_, symbol));
@@ -70,7 +80,6 @@ class Calls final : public MpiCalls {
   static void check(int error, const char* call) {
     if (error) throw std::runtime_error(text("[mpi] ", call, " failed with error ", error));
   }
-  static void* ignored() { return reinterpret_cast<void*>(Abi::kStatusIgnore); }
   static MpiRequest packed(Handle handle) {
     MpiRequest request;
     std::memcpy(&request.bits, &handle, sizeof handle);
@@ -89,6 +98,7 @@ class Calls final : public MpiCalls {
   int (*irecv_)(void*, int, Handle, int, int, Handle, Handle*) = nullptr;
   int (*test_)(Handle*, int*, void*) = nullptr;
   int (*cancel_)(Handle*) = nullptr;
+  int (*test_cancelled_)(const void*, int*) = nullptr;
 };
 
 void* library_named(const char* name) { return dlopen(name, RTLD_NOW | RTLD_NOLOAD); }

@@ -19,7 +19,9 @@ class MpiCalls {
   virtual MpiRequest send(const std::byte* data, int bytes, int to, int tag) = 0;
   virtual MpiRequest receive(std::byte* data, int bytes, int from, int tag) = 0;
   virtual bool test(MpiRequest& request) = 0;    // whether it is done; it is given back then
-  virtual void cancel(MpiRequest& request) = 0;  // of a receive; test() gives it back
+  virtual void cancel(MpiRequest& request) = 0;  // of a receive
+  // The same as test() once it is cancelled; taken_back: no message has come to it, and none will.
+  virtual bool test_cancelled(MpiRequest& request, bool& taken_back) = 0;
 };
 
 // The calls on a communicator that mpi4py owns, by its handle. Throws ValueError where no MPI library is loaded, or

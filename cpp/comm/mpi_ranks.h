@@ -24,6 +24,11 @@ struct Block {
 struct LetterHead {
   int64_t bytes, element_bytes;
 };
+// A letter whose head has come, and that nobody has taken; with its data if they came to a call that was given up.
+struct Untaken {
+  LetterHead head{};
+  std::unique_ptr<std::byte[]> data;
+};
 
 using Keep = std::shared_ptr<void>;
 using Lock = std::lock_guard<std::mutex>;
@@ -38,7 +43,7 @@ class Mpi final : public Communicator {
         members_(std::move(members)),
         rank_(rank),
         lanes_{Lane(tag(0), members_.size()), Lane(tag(1), members_.size())},
-        heads_(members_.size()),
+        untaken_(members_.size()),
         started_(std::move(beside)),
         thread_(post_->mutex(), started_) {}
   ~Mpi() override {
@@ -165,6 +170,15 @@ class Mpi final : public Communicator {
     }
   };
 
+  // Of a letter's data. If the call is given up, the letter stays its sender's next.
+  struct Taking final : Arrival {
+    Taking(Mpi& mpi, const Call& c, Keep keep, std::byte* data, Untaken& letter);
+    ~Taking();
+    std::byte* data;
+    Untaken& letter;
+    int parts;
+  };
+
   int member(int r) const { return members_[size_t(r)]; }
   int tag(int use) const { return 1 + 3 * group_ + use; }  // of the two lanes, and of letters
   Post::Wait waits(std::string what) {
@@ -214,7 +228,7 @@ class Mpi final : public Communicator {
   const std::vector<int> members_;  // their ranks in the communicator of MPI
   const int rank_;
   Lane lanes_[kLanes];
-  std::vector<LetterHead> heads_;  // by sender: that came, and whose letter nobody has taken
+  std::vector<Untaken> untaken_;  // by sender
   Flight flight_;
   double waiting_ = 0;
   Started started_;

@@ -57,8 +57,10 @@ void Post::receive(Messages& m, std::byte* data, int64_t bytes, int from, int ta
 
 bool Post::progress(Messages& m) {
   std::erase_if(m.all, [&](Messages::One& one) {
-    const bool done = calls_->test(one.request);
-    if (done && one.comes) m.last = one.peer;
+    bool taken_back = false;
+    const bool done = one.cancelled ? calls_->test_cancelled(one.request, taken_back) : calls_->test(one.request);
+    if (taken_back) m.taken_back++;
+    else if (done && one.comes) m.last = one.peer;
     return done;
   });
   return m.all.empty();
@@ -87,7 +89,7 @@ void Post::wait(Messages& m, const Wait& w) {
 // call, may be at other work before it goes on with it. So an interrupt may be late, as long as a call may wait.
 void Post::give_up(Messages& m, std::shared_ptr<void> keep, const Wait& w) {
   for (Messages::One& one : m.all)
-    if (one.comes) calls_->cancel(one.request);
+    if (one.comes) calls_->cancel(one.request), one.cancelled = true;
   Messages sends;
   for (Messages::One& one : m.all)
     if (!one.comes) sends.all.push_back(one);

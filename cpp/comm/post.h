@@ -19,9 +19,11 @@ struct Messages {
     MpiRequest request;
     int peer;
     bool comes;  // to this rank
+    bool cancelled = false;
   };
   std::vector<One> all;
-  int last = -1;  // whose came last so far
+  int last = -1;       // whose came last so far
+  int taken_back = 0;  // of those that were cancelled
 };
 
 class Post {

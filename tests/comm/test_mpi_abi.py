@@ -23,6 +23,7 @@ static_assert(sizeof(MPI_Comm) == sizeof(Abi::Handle) && sizeof(MPI_Request) == 
 static_assert(sizeof(MPI_Datatype) == sizeof(Abi::Handle));
 static_assert(std::is_pointer_v<MPI_Comm> == std::is_pointer_v<Abi::Handle>);
 static_assert(MPI_SUCCESS == 0);
+static_assert(sizeof(MPI_Status) <= thalweg::kStatusBytes);
 #define TEXT(x) #x
 #define TEXT_OF(x) TEXT(x)
 int main() {{
@@ -69,6 +70,7 @@ int MPI_Isend() { return 0; }
 int MPI_Irecv() { return 0; }
 int MPI_Test() { return 0; }
 int MPI_Cancel() { return 0; }
+int MPI_Test_cancelled() { return 0; }
 int MPI_Comm_rank(int comm, int* rank) { *rank = 0; return comm != 7; }
 int MPI_Comm_size(int comm, int* size) { *size = 1; return comm != 7; }
 """
