@@ -6,7 +6,9 @@
 
 Contenders are groups of processes that are all there from the start and take turns, in a rotating order; a turn's time
 is the median of its calls, and ratios are medians over the rounds. Efficiency is the time of one rank over twice that
-of two, with the same global batch. Torch trains by DistributedDataParallel over gloo, with its fused optimizer. Arrays
+of two, with the same global batch. Ranks "apart" are two processes that each train half of the rows and exchange
+nothing: what their memory and smaller products cost alone. Torch trains by DistributedDataParallel over gloo, with its
+fused optimizer. Arrays
 that are exchanged were just written by their ranks: "own" are those of NumPy, "shared" of comm.zeros, "started" those
 of NumPy in calls that are started, then finished; "copy" is one thread's copy of as many bytes. A letter goes there and
 back. Ratios are those of the time of own arrays, and of shared ones.
@@ -88,20 +90,23 @@ def ratio(over: list[float], of: list[float]) -> float:
 
 
 PYTHON = [sys.executable]
+EACH = ["env", "THALWEG_BENCH_RANK={rank}", sys.executable]  # a process for each rank, without a launcher
 LAUNCH = [sys.executable, "-c", "from thalweg_command import main; main()", "launch", "-n", "2"]
 
 
 def train(options: argparse.Namespace) -> None:
     for network, rows in (("mlp", 256), ("resnet20", 128)):
         wanted = [("one", 1, PYTHON, "train", network, str(rows)), ("two", 2, LAUNCH, "train", network, str(rows)),
-                  ("ddp", 2, torch_command(), "ddp", network, str(rows))]  # fmt: skip
+                  ("apart", 2, EACH, "apart", network, str(rows)),
+                  ("ddp", 2, EACH, "ddp", network, str(rows))]  # fmt: skip
         with groups(*wanted) as made:
             seconds = interleave(made, 0, options.rounds, options.seconds)
         ms = {name: 1e3 * statistics.median(s) for name, s in seconds.items()}
-        efficiency = ratio(seconds["one"], seconds["two"]) / 2
+        efficiency = {name: ratio(seconds["one"], seconds[name]) / 2 for name in ("two", "apart")}
         times = ", ".join(f"{name} {value:.2f} ms" for name, value in ms.items())
         over = ratio(seconds["ddp"], seconds["two"])
-        print(f"{network} b{rows}: {times}; efficiency {efficiency:.3f}, {over:.2f} times DDP", flush=True)
+        reached = f"efficiency {efficiency['two']:.3f} (apart {efficiency['apart']:.3f})"
+        print(f"{network} b{rows}: {times}; {reached}, {over:.2f} times DDP", flush=True)
 
 
 def collectives(options: argparse.Namespace, names: tuple[str, ...] = COLLECTIVES) -> None:
@@ -110,7 +115,7 @@ def collectives(options: argparse.Namespace, names: tuple[str, ...] = COLLECTIVE
     if options.mpi:
         wanted.append(("mpi4py", 2, [str(Path(options.mpi).parent / "mpiexec"), "-n", "2", options.mpi], "mpi4py"))
     if importlib.util.find_spec("torch"):
-        wanted.append(("gloo", 2, torch_command(), "gloo"))
+        wanted.append(("gloo", 2, EACH, "gloo"))
     with groups(*wanted) as made:
         for name in names:
             for i, size in enumerate(SIZES if name != "barrier" else SIZES[:1]):
@@ -124,10 +129,6 @@ def collectives(options: argparse.Namespace, names: tuple[str, ...] = COLLECTIVE
                 ]
                 size_text = f"{size:>11,} bytes" if name != "barrier" else f"{'':17}"
                 print(f"{name:>14} {size_text}: {', '.join(texts)}; {'; '.join(ratios)}", flush=True)
-
-
-def torch_command() -> list[str]:
-    return ["env", "THALWEG_BENCH_RANK={rank}", sys.executable]
 
 
 def main() -> int:

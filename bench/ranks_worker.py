@@ -50,6 +50,10 @@ def train(folder: Path, name: str, rows: str) -> Jobs:
     return tw.parallel.rank(), [step]
 
 
+def apart(folder: Path, name: str, rows: str) -> Jobs:
+    return int(os.environ["THALWEG_BENCH_RANK"]), train(folder, name, str(int(rows) // 2))[1]
+
+
 def torch_ranks(folder: Path) -> int:
     import torch
     import torch.distributed as dist
@@ -148,6 +152,7 @@ def copy(folder: Path) -> Jobs:
 
 KINDS: dict[str, Callable[..., Jobs]] = {
     "train": train,
+    "apart": apart,
     "ddp": ddp,
     "own": lambda folder: ours(folder, "own"),
     "shared": lambda folder: ours(folder, "shared"),
