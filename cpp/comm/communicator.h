@@ -40,6 +40,9 @@ struct Stripes {
   }
 };
 
+// Told of elements [begin, end) of an array that hold their sum now, while they are in the cache.
+using Summed = std::function<void(int64_t begin, int64_t end)>;
+
 // What the ranks are at: the updates done and the rows of the batch (-1: nothing in particular), and the call of a
 // trainer that this belongs to, such as "save" (empty: none).
 struct Context {
@@ -57,7 +60,9 @@ struct Ask {
   int64_t elements = 0, element_bytes = 0;  // units that merge() works on
   int peer = 0;                             // the root of a broadcast; whom a letter goes to, or comes from
   std::byte* all = nullptr;                 // of all_gather: size() * elements
-  Stripes stripes{};  // of a started all_reduce: rank r may get the sum of its own alone, where that is less to do
+  // Of a started all_reduce: rank r may get the sums of its own stripes alone, where that is less to do, and is told.
+  Stripes stripes{};
+  Summed summed{};
 };
 inline bool is_letter(const Ask& a) { return a.operation == Operation::send || a.operation == Operation::recv; }
 

@@ -215,7 +215,7 @@ Going Nodes::fold(int lane, Call c, bool& asked, std::byte* data, const Merge& m
     return outer_->reduce(outer_->lanes_[lane], among(lane, c, elements), share, outside, keep);
   };
   if (!outer_) across = nullptr;
-  co_await Until<Part>(inner_->reduce(inner_->lanes_[lane], c, data, inside, keep, {}, across));
+  co_await Until<Part>(inner_->reduce(inner_->lanes_[lane], c, {c.operation, data}, inside, keep, across));
 }
 
 Going Nodes::meet(int lane, Call c, bool& asked) {

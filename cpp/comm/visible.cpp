@@ -97,7 +97,7 @@ void Visible::meet() {
 Going Visible::going(Lane& lane, const Ask& a, const Merge& merge, const Keep& keep) {
   const Call c = call_of(a, &lane == &lanes_[1]);
   switch (a.operation) {
-    case Operation::all_reduce: return reduce(lane, c, a.data, merge, keep, a.stripes);
+    case Operation::all_reduce: return reduce(lane, c, a, merge, keep);
     case Operation::reduce_scatter: return scatter(lane, c, a.data, merge, keep);
     case Operation::all_gather: return gather(lane, c, a.data, a.all, keep);
     case Operation::broadcast: return spread(lane, c, a.data, keep);
@@ -157,33 +157,32 @@ void Visible::leave() {
 
 Going Visible::open(Lane& lane, Call c) { co_await Until<Opening>(*this, lane, begin(lane, c, nullptr)); }
 
-Going Visible::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes,
-                      Across across) {
+Going Visible::reduce(Lane& lane, Call c, Ask ask, const Merge& merge, Keep keep, Across across) {
   lane.folder.prepare(size(), c.element_bytes);
-  bytes_sent_ += stripes.length && c.in_place ? bytes_of_stripes(c, rank(), size(), stripes)
-                                              : bytes_of_sum(c, rank(), size(), bool(across));
-  if (is_small(c)) return reduce_small(lane, c, data, merge, std::move(across));
+  bytes_sent_ += ask.stripes.length && c.in_place ? bytes_of_stripes(c, rank(), size(), ask.stripes)
+                                                  : bytes_of_sum(c, rank(), size(), bool(across));
+  if (is_small(c)) return reduce_small(lane, c, ask.data, merge, std::move(across));
   if (!c.in_place && c.element_bytes > window())
-    return reduce_gathered(lane, c, data, merge, std::move(keep), std::move(across));
-  return reduce_pieces(lane, c, data, merge, std::move(keep), stripes, std::move(across));
+    return reduce_gathered(lane, c, ask.data, merge, std::move(keep), std::move(across));
+  return reduce_pieces(lane, c, std::move(ask), merge, std::move(keep), std::move(across));
 }
 
 // Each rank folds its share of a piece where its data are, then shows it.
-Going Visible::reduce_pieces(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes,
-                             Across across) {
+Going Visible::reduce_pieces(Lane& lane, Call c, Ask ask, const Merge& merge, Keep keep, Across across) {
   const int64_t element = c.element_bytes;
-  const uint64_t event = begin(lane, c, data);
+  const uint64_t event = begin(lane, c, ask.data);
   for (Piece p = piece_of(c, c.elements, element, 0); p.count > 0; p = piece_of(c, c.elements, element, p.k + 1)) {
-    std::byte* at = data + p.begin * element;
+    std::byte* at = ask.data + p.begin * element;
     const bool whole = p.count < size();  // fewer elements than ranks: each folds all of them
     const int64_t begin = whole ? 0 : share(p.count, rank(), size());
     const int64_t end = whole ? 0 : share(p.count, rank() + 1, size());
     show(lane.number, at, p.count * element, p.k, keep, begin * element, end * element);
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
-    if (stripes.length && c.in_place) {
-      stripes.each(rank(), size(), c.elements, [&](int64_t from, int64_t to) {
+    if (ask.stripes.length && c.in_place) {
+      ask.stripes.each(rank(), size(), c.elements, [&](int64_t from, int64_t to) {
         fold_shown(lane, p, at, from, to, element, merge, at + from * element);
+        if (ask.summed) ask.summed(from, to);
       });
     } else if (whole) {
       std::byte* folded = memory(lane, p.count * element);

@@ -148,10 +148,8 @@ class Visible : public Communicator {
   using Keep = std::shared_ptr<void>;
   Going going(Lane& lane, const Ask& ask, const Merge& merge, const Keep& keep);
   // across: null where these are all ranks.
-  Going reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes = {},
-               Across across = nullptr);
-  Going reduce_pieces(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Stripes stripes,
-                      Across across);
+  Going reduce(Lane& lane, Call c, Ask ask, const Merge& merge, Keep keep, Across across = nullptr);
+  Going reduce_pieces(Lane& lane, Call c, Ask ask, const Merge& merge, Keep keep, Across across);
   Going reduce_small(Lane& lane, Call c, std::byte* data, const Merge& merge, Across across);
   Going reduce_gathered(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep, Across across);
   Going scatter(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep keep);

@@ -81,6 +81,8 @@ class Plan {
   void accumulate(const StepSettings& settings, const Sums& fresh, Sums& carried);
   double gradient_norm(double count);
   bool shares_update(const StepSettings& settings) const;
+  void share_update(bool shares);  // from now on
+  void note_squares(int64_t begin, int64_t end);
   double squares_of_stripes();
   void update_stripes(const Update& u, std::span<const Rates> rates);
   void give_parameters(int64_t begin, int64_t end);  // to the other ranks
@@ -100,7 +102,7 @@ class Plan {
   uint64_t bound_ = ~uint64_t(0);
   int64_t row0_ = 0;              // of this rank in the global batch
   double seconds_shared_ = 0;     // of the exchange that the shared update needs
-  std::vector<double> squares_;   // of the blocks of the gradients
+  std::vector<double> squares_;   // of the blocks of the gradients; below 0 those that nobody has looked at
   std::vector<Segment> clipped_;  // segments of one parameter each, for clipping per layer
 };
 

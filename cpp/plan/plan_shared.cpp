@@ -22,15 +22,32 @@ bool Plan::shares_update(const StepSettings& settings) const {
   return replica_.shared.stripes.length > 0 && settings.first && settings.last && settings.max_layer_norm == 0;
 }
 
-// Every block is one rank's; to the zeros of the others its sum is added without rounding.
+void Plan::share_update(bool shares) {
+  if (!shares) return program_.exchange_stripes({});
+  squares_.assign(size_t((layout_.parameter_elements + kSquaresBlock - 1) / kSquaresBlock), -1.0);
+  program_.exchange_stripes(replica_.shared.stripes, [this](int64_t begin, int64_t end) { note_squares(begin, end); });
+}
+
+// Of the blocks that lie in [begin, end) as a whole.
+void Plan::note_squares(int64_t begin, int64_t end) {
+  const int64_t n = layout_.parameter_elements;
+  const int64_t first = (begin + kSquaresBlock - 1) / kSquaresBlock * kSquaresBlock;
+  const int64_t last = end < n ? end / kSquaresBlock * kSquaresBlock : n;
+  if (first >= last) return;
+  kernels().squares_of_blocks(replica_.exec(), dtype_, replica_.gradients.data() + first * bytes_of(dtype_),
+                              last - first, squares_.data() + first / kSquaresBlock);
+}
+
+// Every block is one rank's; to the zeros of the others its sum is added without rounding. Most were noted when the
+// gradients were summed, while these were in the cache.
 double Plan::squares_of_stripes() {
-  const int64_t n = layout_.parameter_elements, element = bytes_of(dtype_);
+  const int64_t n = layout_.parameter_elements;
   Communicator& comm = *replica_.comm;
-  squares_.assign(size_t((n + kSquaresBlock - 1) / kSquaresBlock), 0.0);
   program_.stripes().each(comm.rank(), comm.size(), n, [&](int64_t begin, int64_t end) {
-    kernels().squares_of_blocks(replica_.exec(), dtype_, replica_.gradients.data() + begin * element, end - begin,
-                                squares_.data() + begin / kSquaresBlock);
+    for (int64_t at = begin; at < end; at += kSquaresBlock)
+      if (squares_[size_t(at / kSquaresBlock)] < 0) note_squares(at, std::min(at + kSquaresBlock, end));
   });
+  for (double& s : squares_) s = std::max(s, 0.0);
   const auto start = Clock::now();
   comm.all_reduce(reinterpret_cast<std::byte*>(squares_.data()), int64_t(squares_.size()), sizeof(double),
                   [](std::byte* into, Ranks, const std::byte* from, Ranks, int64_t count) {

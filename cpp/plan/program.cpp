@@ -125,8 +125,10 @@ void Program::exchange(const Instruction& i, Communicator& comm) {
   const bool waits = comm.overlap() == Communicator::Overlap::off;
   for (const Range& r : i.ranges) {
     std::byte* at = gradients_ + r.begin * element;
-    const Stripes stripes{stripes_.length, stripes_.length ? r.begin : 0};
-    exchanged_ = comm.start({Operation::all_reduce, at, r.end - r.begin, element, 0, nullptr, stripes}, sums());
+    Ask ask{Operation::all_reduce, at, r.end - r.begin, element};
+    if (stripes_.length) ask.stripes = {stripes_.length, r.begin};
+    if (summed_) ask.summed = [this, &r](int64_t begin, int64_t end) { summed_(r.begin + begin, r.begin + end); };
+    exchanged_ = comm.start(ask, sums());
     if (waits) comm.finish(exchanged_);
   }
   exchanging_ = comm.overlap() == Communicator::Overlap::nodes;

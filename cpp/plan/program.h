@@ -73,7 +73,11 @@ class Program {
   void bind(const Memory& memory);  // call again when an arena moved
   void bind_external(Value v, Buffer b);
   // From now on the rank gets the sums of its own stripes of the gradients alone; length 0: all of them.
-  void exchange_stripes(const Stripes& stripes) { stripes_ = stripes; }
+  // summed: told of them, as elements of the arena, as they are made.
+  void exchange_stripes(const Stripes& stripes, Summed summed = nullptr) {
+    stripes_ = stripes;
+    summed_ = std::move(summed);
+  }
   const Stripes& stripes() const { return stripes_; }
   void resolve();  // after bind or bind_external
   void run(int begin, int end, const Exec&, Communicator&, const StepInfo&);
@@ -129,6 +133,7 @@ class Program {
   int64_t activation_bytes_ = 0;
   double seconds_comm_ = 0;
   Stripes stripes_;
+  Summed summed_;
   bool exchanging_ = false;  // sums were started that need this thread
   uint64_t exchanged_ = 0;   // the ticket of the newest
 };

@@ -54,6 +54,26 @@ def test_threads_have_the_bits_of_one_rank(n, overlap, alone, tmp_path):
     assert found(jobs.launch(tmp_path, 1, BITS, STEPS, n, THALWEG_OVERLAP=overlap))[1:3] == alone
 
 
+# Gradients with gaps, so that blocks of the norm lie in two sums, or partly in none.
+FROZEN = """
+net = nn.Sequential(nn.Linear(301), nn.ReLU(), nn.Linear(303).freeze(), nn.ReLU(), nn.Linear(305), nn.ReLU(), nn.Linear(5))
+trainer = tw.Trainer(net, loss=tw.losses.CrossEntropy(), optimizer=tw.optim.Adam(), seed=1, dtype="float64",
+                     max_norm=0.5, world=int(sys.argv[1]) or None)
+trainer.build(x.astype("f8"), y)
+for _ in range(3): report = trainer.step(x.astype("f8"), y)
+digest = trainer.digest()
+if rank == 0: print("found", digest, report.grad_norm.hex())
+"""
+
+
+@pytest.mark.parametrize("overlap", ["off", "nodes"])
+def test_the_norm_of_a_part_of_the_parameters(overlap, tmp_path):
+    one, threads, processes = (
+        found(jobs.launch(tmp_path, n, FROZEN, world, THALWEG_OVERLAP=overlap)) for n, world in [(1, 0), (1, 4), (2, 0)]
+    )
+    assert one == threads == processes
+
+
 # Ranks that share memory share the update of these parameters: each has only a part of Adam's state up to date.
 SHARED = """
 net = nn.Sequential(nn.Linear(250), nn.ReLU(), nn.Linear(250), nn.ReLU(), nn.Linear(5))
