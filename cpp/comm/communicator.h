@@ -40,7 +40,7 @@ struct Stripes {
   }
 };
 
-// Told of elements [begin, end) of an array that hold their sum now, while they are in the cache.
+// Told of elements [begin, end) of an array that hold their sum now, while they are in L2.
 using Summed = std::function<void(int64_t begin, int64_t end)>;
 
 // What the ranks are at: the updates done and the rows of the batch (-1: nothing in particular), and the call of a
@@ -60,7 +60,8 @@ struct Ask {
   int64_t elements = 0, element_bytes = 0;  // units that merge() works on
   int peer = 0;                             // the root of a broadcast; whom a letter goes to, or comes from
   std::byte* all = nullptr;                 // of all_gather: size() * elements
-  // Of a started all_reduce: rank r may get the sums of its own stripes alone, where that is less to do, and is told.
+  // Of an all_reduce: rank r may get the sums of its own stripes alone, where that is less to do; then it is told of
+  // them, part by part.
   Stripes stripes{};
   Summed summed{};
 };

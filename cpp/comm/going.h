@@ -163,15 +163,16 @@ class Line {
   void look() {
     if (!waits_ && !all_.empty()) attempt([](Going& g) { return g.look(), false; });
   }
-  // Whether nothing interrupted the wait: a signal, say.
-  bool finish(uint64_t number) {
-    interrupted_ = false;
+  // Returns the number of the call that something interrupted in its wait, a signal, say; 0: nothing did.
+  uint64_t finish(uint64_t number) {
+    interrupted_ = 0;
     waits_ = true;
     while (!all_.empty() && done() < number) attempt([](Going& g) { return g.run(), true; });
     waits_ = false;
-    return !interrupted_;
+    return interrupted_;
   }
-  // Throws the first error of the calls from `first` to `last` that was not thrown yet, else that of the last one.
+  // Throws the first error of the calls from `first` to `last` that was not thrown yet, else that of the last one. A
+  // call that was given up when another waited for it is lost from then on.
   void check(uint64_t first, uint64_t last) {
     over_.clear();
     std::exception_ptr error, own;
@@ -181,7 +182,9 @@ class Line {
       if (f.number == last) own = f.error;
       f.told = true;
     }
-    std::erase_if(failed_, [](const Failed& f) { return f.told && !f.stays; });
+    std::erase_if(failed_, [last](const Failed& f) { return f.told && !f.stays && f.number == last; });
+    for (Failed& f : failed_)
+      if (f.told && !f.stays) f.error = std::make_exception_ptr(Lost("this call was interrupted")), f.stays = true;
     while (failed_.size() > kKept && failed_.front().told) failed_.pop_front();
     if (error || own) std::rethrow_exception(error ? error : own);
   }
@@ -209,7 +212,7 @@ class Line {
     } catch (const Lost&) {
       while (!all_.empty()) fail(std::current_exception(), true);
     } catch (const ValueError&) { fail(std::current_exception(), true); } catch (...) {
-      interrupted_ = true;
+      interrupted_ = done() + 1;
       fail(std::current_exception(), false);
       const auto lost = std::make_exception_ptr(Lost("a call that was started before this one was interrupted"));
       while (!all_.empty()) fail(lost, true);
@@ -228,7 +231,7 @@ class Line {
   std::deque<One> all_;
   uint64_t count_ = 0;
   bool waits_ = false;  // in the first one
-  bool interrupted_ = false;
+  uint64_t interrupted_ = 0;
   std::deque<Failed> failed_;
   std::vector<std::shared_ptr<void>> over_;  // given back at the rank's next call: another thread may be here now
 };
@@ -247,7 +250,7 @@ class Started {
     progress();
     return line << kNumberBits | number;
   }
-  // Of a call that waits, after those of its line. Throws its error alone.
+  // Of a call that waits, after those of its line. Throws its error alone, or what interrupted the wait for them.
   template <class Make>
   void run(const Ask& ask, const Make& make) {
     const uint64_t ticket = add(ask, nullptr, nullptr, make);
@@ -283,13 +286,13 @@ class Started {
   void finish(uint64_t ticket, uint64_t first = 0) {
     if (ticket == ~uint64_t(0)) {
       for (auto& [key, line] : lines_)
-        if (!line.finish(ticket)) break;
+        if (line.finish(ticket)) break;
       return check();
     }
     const auto found = lines_.find(ticket >> kNumberBits);
     if (found == lines_.end()) return;
-    found->second.finish(number_of(ticket));
-    found->second.check(first, number_of(ticket));
+    const uint64_t interrupted = found->second.finish(number_of(ticket));
+    found->second.check(interrupted ? std::min(first, interrupted) : first, number_of(ticket));
   }
   void drop() { lines_.clear(); }
 

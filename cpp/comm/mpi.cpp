@@ -161,17 +161,24 @@ Mpi::Taking::Taking(Mpi& mpi, const Call& c, Keep keep, std::byte* data, Untaken
     : Arrival(mpi, std::move(keep), c.describe()), data(data), letter(letter) {
   mpi.post_->receive(messages, data, letter.head.bytes, c.root, mpi.tag(2));
   parts = int(messages.all.size());
+  messages.promised = true;  // by its head
 }
 
 Mpi::Taking::~Taking() {
   if (messages.all.empty()) return;
   mpi.post_->give_up(messages, nullptr, mpi.waits(what));
-  if (messages.taken_back == 0) {  // all of it has come
+  const bool came = messages.taken_back == 0;
+  if (messages.taken_back == parts || mpi.post_->has_ended() || (came && keeps_data())) return;
+  mpi.post_->end(
+      text("rank ", mpi.member(mpi.rank_), " gave up ", what, came ? ", and has no room for it" : " halfway"));
+}
+
+bool Mpi::Taking::keeps_data() {
+  try {
     letter.data = std::make_unique_for_overwrite<std::byte[]>(size_t(letter.head.bytes));
-    std::memcpy(letter.data.get(), data, size_t(letter.head.bytes));
-  } else if (messages.taken_back < parts) {
-    mpi.post_->end(text("rank ", mpi.member(mpi.rank_), " gave up ", what, " halfway"));
-  }
+  } catch (const std::bad_alloc&) { return false; }
+  std::memcpy(letter.data.get(), data, size_t(letter.head.bytes));
+  return true;
 }
 
 std::shared_ptr<Communicator> Mpi::split(int color, int key) {

@@ -170,10 +170,12 @@ class Mpi final : public Communicator {
     }
   };
 
-  // Of a letter's data. If the call is given up, the letter stays its sender's next.
+  // Of a letter's data. If the call is given up, the letter stays its sender's next; beyond 1 GiB it is several
+  // messages, and if only some of them have come, all ranks end.
   struct Taking final : Arrival {
     Taking(Mpi& mpi, const Call& c, Keep keep, std::byte* data, Untaken& letter);
     ~Taking();
+    bool keeps_data();
     std::byte* data;
     Untaken& letter;
     int parts;

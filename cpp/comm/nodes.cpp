@@ -112,7 +112,7 @@ class Nodes final : public Communicator {
   int nodes() const { return outer_ ? outer_->size() : 1; }
 
   Call called(Ask ask, bool started) const {
-    ask.stripes = {};  // rank r's share is the node's
+    ask.stripes = {}, ask.summed = nullptr;  // rank r's share is the node's
     Call c = inner_->call_of(ask, started);
     c.context = context_;
     return c;

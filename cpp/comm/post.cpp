@@ -85,11 +85,12 @@ void Post::wait(Messages& m, const Wait& w) {
 }
 
 // Receives must not write into memory that goes away, sends must not read it: what `keep` holds stays until they are
-// done, other memory until the receives are. One that has met its message can't be taken back: its sender, who made the
-// call, may be at other work before it goes on with it. So an interrupt may be late, as long as a call may wait.
+// done, other memory until the receives are, or all ranks have ended. One that has met its message can't be taken back:
+// its sender, who made the call, may be at other work before it goes on with it. So an interrupt may be late, as long
+// as a call may wait. The last ones are taken back first: a message that comes meanwhile meets its own receive.
 void Post::give_up(Messages& m, std::shared_ptr<void> keep, const Wait& w) {
-  for (Messages::One& one : m.all)
-    if (one.comes) calls_->cancel(one.request), one.cancelled = true;
+  for (auto one = m.all.rbegin(); one != m.all.rend(); ++one)
+    if (one->comes) calls_->cancel(one->request), one->cancelled = true;
   Messages sends;
   for (Messages::One& one : m.all)
     if (!one.comes) sends.all.push_back(one);
@@ -99,7 +100,7 @@ void Post::give_up(Messages& m, std::shared_ptr<void> keep, const Wait& w) {
     const double waited = clock_.seconds() - start;
     push();
     listen();
-    if (waited > kLastWords && (ended_ || have_left(m))) break;
+    if (waited > kLastWords && ended_) break;
     if (w.limit > 0 && waited > w.limit)
       end(text("rank ", rank(), " gave up ", w.what, ", whose data rank ", m.all[0].peer,
                " did not send to their end within the limit, ", w.limit, " s"));
@@ -109,20 +110,13 @@ void Post::give_up(Messages& m, std::shared_ptr<void> keep, const Wait& w) {
   if (keep) given_up_.push_back({{}, std::move(sends), std::move(keep)});
 }
 
-// Whether this rank has heard, some time ago, that all ranks of these messages have left.
-bool Post::have_left(const Messages& m) {
-  return std::all_of(m.all.begin(), m.all.end(), [&](const Messages::One& one) {
-    return left_[size_t(one.peer)] >= 0 && clock_.seconds() - left_[size_t(one.peer)] > kLastWords;
-  });
-}
-
 void Post::look(const Messages& m, const Wait& w, double waited) {
   listen();
   check();
   std::set<int> peers;
   for (const Messages::One& one : m.all) peers.insert(one.peer);
   for (int r : peers)
-    if (left_[size_t(r)] >= 0 && clock_.seconds() - left_[size_t(r)] > kLastWords)
+    if (!m.promised && left_[size_t(r)] >= 0 && clock_.seconds() - left_[size_t(r)] > kLastWords)
       throw Lost(text("rank ", r, " has left: it ended while rank ", rank(), " waits in ", w.what,
                       " (all ranks must make the same calls)"));
   if (w.limit <= 0 || waited < w.limit) return;

@@ -22,8 +22,9 @@ struct Messages {
     bool cancelled = false;
   };
   std::vector<One> all;
-  int last = -1;       // whose came last so far
-  int taken_back = 0;  // of those that were cancelled
+  int last = -1;          // whose came last so far
+  int taken_back = 0;     // of those that were cancelled
+  bool promised = false;  // a rank that has left still goes on with them
 };
 
 class Post {
@@ -50,6 +51,7 @@ class Post {
   std::mutex& mutex() { return mutex_; }
   void send_later(std::vector<std::byte> data, int to, int tag);  // returns at once
   void check() const;                                             // throws Lost where the ranks were ended
+  bool has_ended() const { return ended_; }
   bool deliver() {  // goes on with what is sent later; whether none of it is left
     push();
     return outbox_.empty();
@@ -77,7 +79,6 @@ class Post {
   void say(const Word& word);
   void listen();
   bool all_left() const;
-  bool have_left(const Messages& m);
   void push();
 
   std::unique_ptr<MpiCalls> calls_;

@@ -7,6 +7,7 @@ namespace thalweg {
 namespace {
 
 constexpr int64_t kTogetherBytes = 16 << 10;                 // that are folded, then written everywhere
+constexpr int64_t kSummedBytes = 192 << 10;                  // that are folded, then told of: in L2, of two ranks
 constexpr int64_t kLeastPieces = 4, kLeastBytes = 16 << 10;  // of a broadcast
 constexpr int64_t kLeastLent = 32 << 10;                     // of an all-gather
 
@@ -180,10 +181,8 @@ Going Visible::reduce_pieces(Lane& lane, Call c, Ask ask, const Merge& merge, Ke
     if (p.k == 0) co_await Until<Opening>(*this, lane, event);
     else co_await Until<Meeting>(*this, lane.number);
     if (ask.stripes.length && c.in_place) {
-      ask.stripes.each(rank(), size(), c.elements, [&](int64_t from, int64_t to) {
-        fold_shown(lane, p, at, from, to, element, merge, at + from * element);
-        if (ask.summed) ask.summed(from, to);
-      });
+      ask.stripes.each(rank(), size(), c.elements,
+                       [&](int64_t from, int64_t to) { fold_stripe(lane, p, ask, from, to, element, merge); });
     } else if (whole) {
       std::byte* folded = memory(lane, p.count * element);
       fold_shown(lane, p, at, 0, p.count, element, merge, folded);
@@ -320,6 +319,16 @@ void Visible::fold_shown(Lane& lane, const Piece& p, const std::byte* mine, int6
                          int64_t element_bytes, const Merge& merge, std::byte* out) {
   const auto from = [&](int r) { return (r == rank() ? mine : shown(lane.number, r, p.k)) + begin * element_bytes; };
   lane.folder.fold(size(), end - begin, element_bytes, merge, from, out);
+}
+
+void Visible::fold_stripe(Lane& lane, const Piece& p, const Ask& ask, int64_t begin, int64_t end, int64_t element_bytes,
+                          const Merge& merge) {
+  const int64_t most = std::max<int64_t>(1, kSummedBytes / element_bytes), first = ask.stripes.first;
+  for (int64_t next; begin < end; begin = next) {
+    next = std::min(end, ((first + begin) / most + 1) * most - first);  // at multiples, whatever is told of them
+    fold_shown(lane, p, ask.data, begin, next, element_bytes, merge, ask.data + begin * element_bytes);
+    if (ask.summed) ask.summed(begin, next);
+  }
 }
 
 // This rank's share of a piece, folded, to where each rank has it: while it is in the cache, from which nobody else

@@ -159,6 +159,8 @@ class Visible : public Communicator {
   Going open(Lane& lane, Call c);
   void fold_shown(Lane& lane, const Piece& p, const std::byte* mine, int64_t begin, int64_t end, int64_t element_bytes,
                   const Merge& merge, std::byte* out);
+  void fold_stripe(Lane& lane, const Piece& p, const Ask& ask, int64_t begin, int64_t end, int64_t element_bytes,
+                   const Merge& merge);
   void fold_everywhere(Lane& lane, const Piece& p, std::byte* mine, int64_t element_bytes, const Merge& merge);
   void copy_shown(const Lane& lane, int r, const Piece& p, const Call& c, std::byte* to);
   void take_shares(const Lane& lane, std::byte* data, const Piece& p, int64_t element_bytes);

@@ -57,7 +57,7 @@ StepReport Plan::step(const Batch& batch, const StepSettings& settings, Sums& ca
   StepReport report;
   bind();
   share_update(shares_update(settings));
-  seconds_shared_ = 0;
+  seconds_shared_ = seconds_noted_ = 0;
   load(batch);                       // rows of this rank -> its inputs
   run(0, backward_, settings.info);  // activations, loss
   if (replica_.comm->rank() == settings.delayed_rank)
@@ -76,7 +76,7 @@ StepReport Plan::step(const Batch& batch, const StepSettings& settings, Sums& ca
     }
   }
   report.sums = carried;
-  report.seconds_comm = program_.seconds_comm() + seconds_shared_;
+  report.seconds_comm = program_.seconds_comm() + seconds_shared_ - seconds_noted_;
   report.bytes_comm = replica_.comm->bytes_sent() - sent;
   report.seconds_wait = replica_.comm->seconds_waiting() - waited;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

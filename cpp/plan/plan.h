@@ -60,6 +60,9 @@ class Plan {
  public:
   Plan(const Recorded& recorded, const Layout& layout, Replica& replica, DType dtype, const BatchCut& cut,
        int64_t bucket_bytes);
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+  ~Plan() { *self_ = nullptr; }
 
   StepReport step(const Batch& batch, const StepSettings& settings, Sums& carried);
   Sums evaluate(const Batch& batch, const StepInfo& info);
@@ -82,6 +85,7 @@ class Plan {
   double gradient_norm(double count);
   bool shares_update(const StepSettings& settings) const;
   void share_update(bool shares);  // from now on
+  void note_summed(int64_t begin, int64_t end);
   void note_squares(int64_t begin, int64_t end);
   double squares_of_stripes();
   void update_stripes(const Update& u, std::span<const Rates> rates);
@@ -102,8 +106,10 @@ class Plan {
   uint64_t bound_ = ~uint64_t(0);
   int64_t row0_ = 0;              // of this rank in the global batch
   double seconds_shared_ = 0;     // of the exchange that the shared update needs
+  double seconds_noted_ = 0;      // spent on squares in the midst of the exchange
   std::vector<double> squares_;   // of the blocks of the gradients; below 0 those that nobody has looked at
   std::vector<Segment> clipped_;  // segments of one parameter each, for clipping per layer
+  const std::shared_ptr<Plan*> self_ = std::make_shared<Plan*>(this);  // null once it is gone
 };
 
 }  // namespace thalweg

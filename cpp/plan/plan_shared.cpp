@@ -22,10 +22,23 @@ bool Plan::shares_update(const StepSettings& settings) const {
   return replica_.shared.stripes.length > 0 && settings.first && settings.last && settings.max_layer_norm == 0;
 }
 
+// Several threads sum squares faster together, afterwards. Of a step that failed, sums may be there when the plan is
+// not.
 void Plan::share_update(bool shares) {
   if (!shares) return program_.exchange_stripes({});
   squares_.assign(size_t((layout_.parameter_elements + kSquaresBlock - 1) / kSquaresBlock), -1.0);
-  program_.exchange_stripes(replica_.shared.stripes, [this](int64_t begin, int64_t end) { note_squares(begin, end); });
+  Summed noted;
+  if (replica_.pool->threads() == 1)
+    noted = [self = self_](int64_t begin, int64_t end) {
+      if (*self) (*self)->note_summed(begin, end);
+    };
+  program_.exchange_stripes(replica_.shared.stripes, std::move(noted));
+}
+
+void Plan::note_summed(int64_t begin, int64_t end) {
+  const auto start = Clock::now();
+  note_squares(begin, end);
+  seconds_noted_ += since(start);
 }
 
 // Of the blocks that lie in [begin, end) as a whole.

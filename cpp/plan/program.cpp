@@ -127,7 +127,8 @@ void Program::exchange(const Instruction& i, Communicator& comm) {
     std::byte* at = gradients_ + r.begin * element;
     Ask ask{Operation::all_reduce, at, r.end - r.begin, element};
     if (stripes_.length) ask.stripes = {stripes_.length, r.begin};
-    if (summed_) ask.summed = [this, &r](int64_t begin, int64_t end) { summed_(r.begin + begin, r.begin + end); };
+    if (summed_)
+      ask.summed = [told = summed_, at = r.begin](int64_t begin, int64_t end) { told(at + begin, at + end); };
     exchanged_ = comm.start(ask, sums());
     if (waits) comm.finish(exchanged_);
   }

@@ -10,9 +10,7 @@ namespace thalweg {
 namespace {
 
 constexpr int64_t kLeastShared = 64 << 10;  // elements: below, meetings cost more than the update
-constexpr int64_t kStripesOfRank = 32;      // at least, about
-constexpr int64_t kMostStripe = 48 << 10;   // elements: in L2, of two ranks, until their squares are summed
-static_assert(kMostStripe % kSquaresBlock == 0);
+constexpr int64_t kStripesOfRank = 32;      // about
 
 constexpr int64_t kElementAlign = kAlign / 4;  // in elements: a cache line of float32
 
@@ -81,7 +79,7 @@ void Replica::share_update(const Layout& layout, DType dtype, int states) {
   std::vector<std::byte*> seen = comm->see(parameters.data(), n * element), states_seen;
   if (states > 0) states_seen = comm->see(state.data(), states * n * element);
   if (seen.empty() || (states > 0 && states_seen.empty())) return;
-  shared.stripes.length = std::min(kMostStripe, align_up(n / (int64_t(size) * kStripesOfRank) + 1, kSquaresBlock));
+  shared.stripes.length = align_up(n / (int64_t(size) * kStripesOfRank) + 1, kSquaresBlock);
   shared.parameters = std::move(seen);
   for (const Segment& s : layout.segments)
     shared.stripes.each(rank, size, n, [&](int64_t begin, int64_t end) {

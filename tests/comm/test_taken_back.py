@@ -14,7 +14,8 @@ STAND_IN = """
 #include <string.h>
 enum { NONE = 0x2c000000, IGNORE = 1 };
 struct Place { char* to; int tag, done, cancelled; } place[64];
-struct Message { char data[64]; int bytes, tag; } waiting[8], late[8];
+int begins;  // the next message begins when its receive is cancelled, and does not end
+struct Message { char data[1024]; int bytes, tag; } waiting[8], late[8];
 static int places, waits, lates;
 static int match(const struct Message* m) {
   for (int i = 0; i < places; i++)
@@ -51,7 +52,7 @@ int MPI_Cancel(int* request) {  // what comes late has met it already
     match(late);
     memmove(late, late + 1, --lates * sizeof *late);
   }
-  if (!p->done) p->done = p->cancelled = 1;
+  if (!p->done && !begins) p->done = p->cancelled = 1;
   return 0;
 }
 int MPI_Test(int* request, int* done, int* status) {
@@ -107,6 +108,39 @@ os._exit(0)
 """
 
 
+STARTED = """
+tickets = [comm.start_recv(np.zeros(8, "f4"), 1) for _ in range(2)]
+interrupted(got)  # in the wait for the first of them
+for ticket in tickets:
+    try:
+        ticket.finish()
+    except _core.LostError as error:
+        print(error, flush=True)
+post("comes", head(sent)); post("comes", sent)
+"""
+# The word by which a rank leaves says, before its reason, whether it ends the others, and which it is.
+LEFT = """
+comm.limit = 1.0
+library.comes(np.array([0, 1] + [0] * 254, "i4").ctypes.data_as(ctypes.c_void_p), 1024, 0)
+post("comes", head(sent))
+ctypes.c_int.in_dll(library, "begins").value = 1
+interrupted(got)
+try:
+    comm.recv(got, 1)
+except _core.LostError as error:
+    print(error, flush=True)
+os._exit(0)
+"""
+WRONG = """
+post("comes", head(sent)); post("comes_late", sent)
+interrupted(got)
+try:
+    comm.recv(np.zeros(9, "f4"), 1)
+except ValueError as error:
+    print(error, flush=True)
+"""
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     compiler = shutil.which("cc") or pytest.skip("no C compiler")
@@ -131,3 +165,21 @@ def test_the_letter_stays_the_next_of_its_sender(moment, library):
 def test_a_letter_of_which_a_part_was_taken_back_ends_all(library):
     done = run(library, HALFWAY)
     assert "rank 0 gave up recv of 268435457 x 4 bytes from rank 1 halfway" in done.stdout, done.stdout + done.stderr
+
+
+def test_what_was_started_before_it_is_lost(library):
+    done = run(library, STARTED + NEXT)
+    lost = ["this call was interrupted", "a call that was started before this one was interrupted"]
+    assert done.stdout.splitlines() == [*lost, "next True", "after it True"], done.stdout + done.stderr
+
+
+def test_a_letter_that_was_kept_stays_for_the_call_that_fits(library):
+    done = run(library, WRONG + NEXT)
+    lines = ["[recv] rank 0 expects 9 x 4 bytes from rank 1, which sent 8 x 4 bytes", "next True", "after it True"]
+    assert done.stdout.splitlines() == lines, done.stdout + done.stderr
+
+
+def test_a_letter_that_does_not_end_is_not_taken_for_one_that_has(library):
+    """Its sender says that it has left."""
+    done = run(library, LEFT)
+    assert "whose data rank 1 did not send to their end within the limit, 1 s" in done.stdout, done.stdout + done.stderr
