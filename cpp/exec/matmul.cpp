@@ -27,6 +27,7 @@ constexpr int64_t kAcross = 12, kAcrossPages = 2;  // panels of B at most, when 
 constexpr int64_t kPageBytes = 4096;
 constexpr int64_t kRest = 20;              // k of such a B at a time: as many pages as the processor streams
 constexpr int64_t kSumBytes = 1 << 20;     // of those that it passes where each k of B lies in a page of its own
+constexpr int64_t kWide = 8, kWideK = 4;   // panels, and their k, that are packed at a time where each k has its page
 constexpr int64_t kAhead = 32;             // k of an A that is read where it lies
 constexpr int64_t kShardRows = 512;        // that make a shard a product of its own
 constexpr int64_t kShardBytes = 32 << 20;  // of what these give
@@ -73,6 +74,7 @@ class Product {
     b_panel_ = p.k * kPanel<T>;
     cut(threads);
     own_b_ = pack_b_ && parts_ == 1 && !rows_first_;
+    wide_ = own_b_ && far_rows_ ? kWide : 1;
   }
 
   int64_t memory_bytes() const {
@@ -106,9 +108,9 @@ class Product {
   }
 
   // A task is a group of panels times a part of the row tiles. Its stack has the slots of one tile, or of all its tiles
-  // when K passes in chunks. Where no other task needs a panel it is packed here, chunk by chunk, into `own`.
+  // when K passes in chunks. Where no other task needs them panels are packed here, chunk by chunk, into `own`.
   int64_t tasks() const { return parts_ * groups_; }
-  int64_t own_count() const { return own_b_ ? std::min(p_.k, chunk_ * kKBlock) * kPanel<T> : 0; }
+  int64_t own_count() const { return own_b_ ? wide_ * std::min(p_.k, chunk_ * kKBlock) * kPanel<T> : 0; }
   int64_t sum_count() const {
     return tile_stack() * (chunks() ? divide_up(tiles_, parts_) * divide_up(panels_, groups_) : 1);
   }
@@ -119,16 +121,20 @@ class Product {
       for (int64_t t = begin; t < end; t++)
         for (int64_t panel = 0, count; panel < panels_; panel += count) {
           count = strip(panel);
-          run_tile(t, panel, count, panel_of_b(panel, 0, order_.chains, own), 0, order_.chains, stack);
+          run_tile(t, panel, count, panel_of_b(panel), 0, order_.chains, stack);
         }
       return stream_ ? end_far() : void();
     }
-    const int64_t next = chunks() ? tile_stack() : 0;
+    const int64_t next = chunks() ? tile_stack() : 0, first = group * panels_ / groups_,
+                  stop = (group + 1) * panels_ / groups_;
     for (int64_t s = 0; s < order_.chains; s += chunk_) {
       const int64_t last = std::min(order_.chains, s + chunk_);
+      const int64_t from = own_b_ ? first_k(s) : 0, to = own_b_ && last < order_.chains ? first_k(last) : p_.k;
       T* slots = stack;
-      for (int64_t panel = group * panels_ / groups_; panel < (group + 1) * panels_ / groups_; panel++) {
-        const T* b = panel_of_b(panel, s, last, own);
+      for (int64_t panel = first; panel < stop; panel++) {
+        const int64_t place = own_b_ ? (panel - first) % wide_ : 0;
+        if (own_b_ && place == 0) pack_own(panel, std::min(panel + wide_, stop), from, to, own);
+        const T* b = own_b_ ? own + (place * (to - from) - from) * kPanel<T> : panel_of_b(panel);
         for (int64_t t = begin; t < end; t++, slots += next) run_tile(t, panel, 1, b, s, last, slots);
       }
     }
@@ -188,14 +194,14 @@ class Product {
     const T* b = b_ + from * p_.b_row + panel * kPanel<T> * p_.b_col;
     pack_panel(b, p_.b_row, p_.b_col, to - from, columns(panel), kPanel<T>, packed);
   }
-  // Where k = 0 of a panel would lie, given that chains [first, last) are run.
-  const T* panel_of_b(int64_t panel, int64_t first, int64_t last, T* own) const {
-    if (!pack_b_) return b_ + panel * kPanel<T>;
-    if (!own_b_) return b_packed_ + panel * b_panel_;
-    const int64_t from = first_k(first), to = last < order_.chains ? first_k(last) : p_.k;
-    pack_b(panel, from, to, own);
-    return own - from * kPanel<T>;
+  // K in [from, to) of some panels, each after the other; rows of B that lie in a page each are read in longer runs.
+  void pack_own(int64_t panel, int64_t stop, int64_t from, int64_t to, T* own) const {
+    for (int64_t step = wide_ > 1 ? kWideK : to - from, k = from; k < to; k += step)
+      for (int64_t q = panel; q < stop; q++)
+        pack_b(q, k, std::min(to, k + step), own + ((q - panel) * (to - from) + k - from) * kPanel<T>);
   }
+  // Where k = 0 of a panel lies that no task packs for itself.
+  const T* panel_of_b(int64_t panel) const { return pack_b_ ? b_packed_ + panel * b_panel_ : b_ + panel * kPanel<T>; }
   // The first k of a chain; chains of empty shards have no segments.
   int64_t first_k(int64_t chain) const {
     while (chain < order_.chains && order_.chain[chain].segments == 0) chain++;
@@ -262,8 +268,8 @@ class Product {
   const T *a_, *b_, *bias_;
   T* c_;
   const Follow follow_;
-  int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, rest_, a_step_, b_step_, max_chains_, a_tile_,
-      b_panel_, chunk_ = 0;
+  int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, rest_, wide_, a_step_, b_step_, max_chains_,
+      a_tile_, b_panel_, chunk_ = 0;
   bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, stream_, far_rows_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;
