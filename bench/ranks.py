@@ -8,10 +8,9 @@ Contenders are groups of processes that are all there from the start and take tu
 is the median of its calls, and ratios are medians over the rounds. Efficiency is the time of one rank over twice that
 of two, with the same global batch. Ranks "apart" are two processes that each train half of the rows and exchange
 nothing: what their memory and smaller products cost alone. Torch trains by DistributedDataParallel over gloo, with its
-fused optimizer. Arrays
-that are exchanged were just written by their ranks: "own" are those of NumPy, "shared" of comm.zeros, "started" those
-of NumPy in calls that are started, then finished; "copy" is one thread's copy of as many bytes. A letter goes there and
-back. Ratios are those of the time of own arrays, and of shared ones.
+fused optimizer. Arrays that are exchanged were just written by their ranks: "own" are those of NumPy, "shared" of
+comm.zeros, "started" those of NumPy in calls that are started, then finished; "copy" is one thread's copy of as many
+bytes. A letter goes there and back. Ratios are those of the time of own arrays, and of shared ones.
 """
 
 import argparse

@@ -56,7 +56,7 @@ StepReport Plan::step(const Batch& batch, const StepSettings& settings, Sums& ca
   const int64_t sent = replica_.comm->bytes_sent();
   StepReport report;
   bind();
-  share_update(shares_update(settings));
+  exchange_stripes(shares_update(settings));
   seconds_shared_ = seconds_noted_ = 0;
   load(batch);                       // rows of this rank -> its inputs
   run(0, backward_, settings.info);  // activations, loss
@@ -208,14 +208,14 @@ int Plan::find_bad_here(std::string& what, const StepInfo& info) {
     what = text("parameter '", p.name, "' is not finite at element ", bad);
     return 0;
   }
-  share_update(false);
+  exchange_stripes(false);
   const int found = program_.inspect(exec, *replica_.comm, {info.seed, info.step, row0_}, what);
   return found >= 0 ? found + 1 : -1;
 }
 
 Sums Plan::gradients(const Batch& batch, const StepInfo& info) {
   bind();
-  share_update(false);
+  exchange_stripes(false);
   load(batch);
   run(0, program_.instructions(), info);
   return sums();
@@ -225,7 +225,7 @@ Sums Plan::evaluate(const Batch& batch, const StepInfo& info) { return gradients
 
 void Plan::profile(const Batch& batch, const StepInfo& info, std::vector<double>& seconds) {
   bind();
-  share_update(false);
+  exchange_stripes(false);
   load(batch);
   seconds.resize(size_t(program_.instructions()));
   program_.profile(replica_.exec(), *replica_.comm, {info.seed, info.step, row0_}, seconds.data());

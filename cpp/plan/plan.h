@@ -84,7 +84,7 @@ class Plan {
   void accumulate(const StepSettings& settings, const Sums& fresh, Sums& carried);
   double gradient_norm(double count);
   bool shares_update(const StepSettings& settings) const;
-  void share_update(bool shares);  // from now on
+  void exchange_stripes(bool shares);  // from now on
   void note_summed(int64_t begin, int64_t end);
   void note_squares(int64_t begin, int64_t end);
   double squares_of_stripes();

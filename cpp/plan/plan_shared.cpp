@@ -24,7 +24,7 @@ bool Plan::shares_update(const StepSettings& settings) const {
 
 // Several threads sum squares faster together, afterwards. Of a step that failed, sums may be there when the plan is
 // not.
-void Plan::share_update(bool shares) {
+void Plan::exchange_stripes(bool shares) {
   if (!shares) return program_.exchange_stripes({});
   squares_.assign(size_t((layout_.parameter_elements + kSquaresBlock - 1) / kSquaresBlock), -1.0);
   Summed noted;
@@ -57,8 +57,10 @@ double Plan::squares_of_stripes() {
   const int64_t n = layout_.parameter_elements;
   Communicator& comm = *replica_.comm;
   program_.stripes().each(comm.rank(), comm.size(), n, [&](int64_t begin, int64_t end) {
-    for (int64_t at = begin; at < end; at += kSquaresBlock)
-      if (squares_[size_t(at / kSquaresBlock)] < 0) note_squares(at, std::min(at + kSquaresBlock, end));
+    for (int64_t at = begin, next; at < end; at = std::max(next, at + kSquaresBlock)) {  // a run of them on all threads
+      for (next = at; next < end && squares_[size_t(next / kSquaresBlock)] < 0;) next += kSquaresBlock;
+      note_squares(at, std::min(next, end));
+    }
   });
   for (double& s : squares_) s = std::max(s, 0.0);
   const auto start = Clock::now();

@@ -82,6 +82,11 @@ def interrupted(array):
     except KeyboardInterrupt:
         return
     raise SystemExit("nothing was interrupted")
+def refused(error, call, *arguments):
+    try:
+        call(*arguments)
+    except error as why:
+        print(why, flush=True)
 """
 NEXT = """
 got[:] = -1
@@ -100,22 +105,13 @@ HALFWAY = """
 big = np.empty(2**28 + 1, "f4")  # two messages of MPI; no memory is taken
 post("comes", head(big)); post("comes", sent)
 interrupted(big)
-try:
-    comm.recv(got, 1)
-except _core.LostError as error:
-    print(error, flush=True)
+refused(_core.LostError, comm.recv, got, 1)
 os._exit(0)
 """
-
-
 STARTED = """
 tickets = [comm.start_recv(np.zeros(8, "f4"), 1) for _ in range(2)]
 interrupted(got)  # in the wait for the first of them
-for ticket in tickets:
-    try:
-        ticket.finish()
-    except _core.LostError as error:
-        print(error, flush=True)
+for ticket in tickets: refused(_core.LostError, ticket.finish)
 post("comes", head(sent)); post("comes", sent)
 """
 # The word by which a rank leaves says, before its reason, whether it ends the others, and which it is.
@@ -125,19 +121,13 @@ library.comes(np.array([0, 1] + [0] * 254, "i4").ctypes.data_as(ctypes.c_void_p)
 post("comes", head(sent))
 ctypes.c_int.in_dll(library, "begins").value = 1
 interrupted(got)
-try:
-    comm.recv(got, 1)
-except _core.LostError as error:
-    print(error, flush=True)
+refused(_core.LostError, comm.recv, got, 1)
 os._exit(0)
 """
 WRONG = """
 post("comes", head(sent)); post("comes_late", sent)
 interrupted(got)
-try:
-    comm.recv(np.zeros(9, "f4"), 1)
-except ValueError as error:
-    print(error, flush=True)
+refused(ValueError, comm.recv, np.zeros(9, "f4"), 1)
 """
 
 

@@ -60,7 +60,7 @@ FROZEN = """
 hidden = nn.Linear(1301), nn.ReLU(), nn.Linear(1303).freeze(), nn.ReLU(), nn.Linear(1305), nn.ReLU()
 net = nn.Sequential(*hidden, nn.Linear(5))
 trainer = tw.Trainer(net, loss=tw.losses.CrossEntropy(), optimizer=tw.optim.Adam(), seed=1, dtype="float64",
-                     max_norm=0.5, on_nonfinite="skip", world=int(sys.argv[1]) or None)
+                     max_norm=0.5, on_nonfinite="skip", world=int(sys.argv[1]) or None, threads=int(sys.argv[2]))
 trainer.build(x.astype("f8"), y)
 for scale in (1, 1e200, 1):
     report = trainer.step(x.astype("f8") * scale, y)
@@ -73,8 +73,8 @@ if rank == 0: print("found", digest, report.grad_norm.hex())
 @pytest.mark.parametrize("overlap", ["off", "nodes"])
 def test_the_norm_of_a_part_of_the_parameters(overlap, tmp_path):
     one, *others = (
-        found(jobs.launch(tmp_path, n, FROZEN, world, THALWEG_OVERLAP=overlap))
-        for n, world in [(1, 0), (1, 4), (1, 2), (2, 0)]
+        found(jobs.launch(tmp_path, n, FROZEN, world, threads, THALWEG_OVERLAP=overlap))
+        for n, world, threads in [(1, 0, 1), (1, 4, 1), (1, 2, 2), (2, 0, 1), (2, 0, 2)]
     )
     assert all(other == one for other in others)
 
