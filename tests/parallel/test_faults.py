@@ -33,6 +33,11 @@ CASES = {  # body, exit code, what rank 0 and the launcher say, what the failing
         6,
         ["rank 0 ends: rank 1 was", "rank 1 was ended by SIGKILL"],
     ),
+    "kill of much memory": (  # which can't be read any more for a while before its process is found to be gone
+        "killed_with_much_memory()",
+        6,
+        ["rank 0 ends: rank 1 was", "rank 1 was ended by SIGKILL"],
+    ),
     "exit": (
         "fit(make(), callbacks=[At(1, 4, lambda: sys.exit(0))])",
         6,
@@ -200,6 +205,15 @@ def sums_without_end():
     kill = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL))
     if rank == 1: kill.start()
     while True: tw.parallel.communicator().all_reduce(values)
+def killed_with_much_memory():
+    comm = tw.parallel.communicator()
+    values, memory = np.ones(1_000_000), np.ones(200_000_000 if rank == 1 else 1)
+    pid = int(comm.all_gather(np.array([float(os.getpid())])).ravel()[1])
+    while rank == 0 and open(f"/proc/{pid}/statm").read().split()[0] != "0": pass
+    ticket = comm.start_all_gather(values)
+    if rank == 1: os.kill(pid, signal.SIGKILL)
+    ticket.finish()
+
 def started_without_end():
     comm = tw.parallel.communicator()
     values, letter = np.ones(1_000_000), np.ones(1_000_000)
