@@ -1,5 +1,6 @@
-// conv_taps_bf16.cpp: pixels are the rows of the tiles; a block is kBlock pixels, one after the other on the grid of
-// the window (image_bf16.h), times kBlock outputs. A unit is an image, or a band of its rows.
+// conv_taps_bf16.cpp: pixels are the rows of the tiles; a block is kBlock pixels times kBlock outputs. Where rows of
+// outputs are whole tiles (or halves, where those may part) pixels follow each other without gaps, else on the grid of
+// the window (image_bf16.h). A unit is an image, or a band of its rows.
 #include "conv_taps_bf16.h"
 
 #include "../tensor/arena.h"
@@ -23,7 +24,7 @@ class TapRun {
     stride_ = (groups_ | 1) * kOperandTile;
     tiles_ = divide_up(v.group_out, kSide);
     depthwise_ = v.depthwise();
-    own_runs_ = !depthwise_ && (!ImageBf16::runs_overlap(v) || run_ % kGroup != 0);
+    own_runs_ = !depthwise_ && !ImageBf16::runs_are_operands(v);
     int64_t rows = v.rows;
     while (rows > 1 && ImageBf16(v, rows, own_runs_).count() > kUnitCount) rows = divide_up(rows, 2);
     bands_ = std::max(divide_up(v.rows, rows), std::min(v.rows, divide_up(kMinUnits, v.n)));
@@ -37,9 +38,12 @@ class TapRun {
   }
   void prepare(std::byte* memory) {
     const ImageBf16 image(v_, band_rows(), own_runs_);
-    offset_ = reinterpret_cast<int64_t*>(memory);
-    if (depthwise_) return prepare_lanes(image);
-    for (int64_t g = 0; g < groups_; g++) offset_[g] = image.tap(g / run_groups_) + g % run_groups_ * kGroup;
+    if (depthwise_) return prepare_lanes(image, reinterpret_cast<int64_t*>(memory));
+    group_ = reinterpret_cast<GroupBf16*>(memory);
+    for (int64_t g = 0; g < groups_; g++) {
+      const int64_t k = g % run_groups_ * kGroup;
+      group_[g] = {image.tap(g / run_groups_) + k, std::min(kGroup, run_ - k)};
+    }
     packed_ = reinterpret_cast<Bf16*>(memory + table_bytes());
     pack_weights(reinterpret_cast<float*>(packed_ + v_.groups * tiles_ * stride_));
   }
@@ -58,7 +62,7 @@ class TapRun {
       const NumbersBf16 source = source_.from(image * v_.in_h * v_.in_w * v_.in_c);
       const Work work{layout, end - begin, image * v_.out_image + begin * v_.out_row, window, sums};
       for (int64_t g = 0; g < (depthwise_ ? 1 : v_.groups); g++) {
-        if (groups_ > 0) layout.build(source, begin, g, window);
+        if (groups_ > 0) layout.build(source, begin, g, window, !depthwise_);
         if (depthwise_) run_depthwise(work);
         else
           for (int64_t tile = 0; tile < tiles_; tile += kBlockSide) run_columns(work, g, tile);
@@ -76,7 +80,7 @@ class TapRun {
   };
   int64_t most_pixels() const { return band_rows() * ImageBf16(v_, band_rows(), own_runs_).grid(); }
   int64_t band_rows() const { return divide_up(v_.rows, bands_); }
-  int64_t table_bytes() const { return align_up(groups_ * int64_t(sizeof(int64_t))); }
+  int64_t table_bytes() const { return align_up(groups_ * int64_t(sizeof(GroupBf16))); }
   int columns(int64_t tile) const { return int(std::min<int64_t>(kSide, v_.group_out - tile * kSide)); }
 
   // Where the K of a tap row are neither one run nor whole groups for each tap, they are copied into one first.
@@ -108,7 +112,8 @@ class TapRun {
   // Depthwise: for every tap where it is and its weights, channel by channel; the taps of a row are groups of K.
   int64_t lanes() const { return divide_up(v_.groups, kSide) * kSide; }
   int64_t lane_tables() const { return divide_up(v_.taps() + groups_ + 1, 8) * 8; }
-  void prepare_lanes(const ImageBf16& image) {
+  void prepare_lanes(const ImageBf16& image, int64_t* memory) {
+    offset_ = memory;
     int64_t* start = offset_ + v_.taps();
     packed_ = reinterpret_cast<Bf16*>(offset_ + lane_tables());
     *start = 0;
@@ -142,12 +147,12 @@ class TapRun {
 
   // Outputs of two tiles, all pixels.
   void run_columns(const Work& work, int64_t group, int64_t tile) const {
-    const int64_t step = work.image.pixel_step(), grid = work.image.grid();
-    const int64_t pixels = (work.rows - 1) * grid + v_.cols;
+    const int64_t step = work.image.pixel_step(), pixels = (work.rows - 1) * line(work.image) + v_.cols;
     BlockBf16 block{.a = {},
                     .a_step = step,
+                    .half = {},
                     .b = {packed_ + (group * tiles_ + tile) * stride_, packed_ + (group * tiles_ + tile + 1) * stride_},
-                    .group = offset_,
+                    .group = group_,
                     .groups = groups_,
                     .tall = 0,
                     .wide = int(std::min<int64_t>(kBlockSide, tiles_ - tile)),
@@ -156,10 +161,14 @@ class TapRun {
     const int64_t chunk = divide_up(groups_, std::max<int64_t>(1, divide_up(groups_, kChunk)));
     for (int64_t g = 0; g < groups_ || g == 0; g += std::max<int64_t>(1, chunk)) {
       const bool last = g + chunk >= groups_;
-      block.group = offset_ + g, block.groups = std::min(chunk, groups_ - g);
+      block.group = group_ + g, block.groups = std::min(chunk, groups_ - g);
       block.fresh = g == 0;
       for (int64_t pixel = 0; pixel < pixels; pixel += kBlock) {
-        block.a[0] = work.window + pixel * step, block.a[1] = block.a[0] + kSide * step;
+        for (int t = 0; t < kBlockSide; t++) {
+          const int64_t from = pixel_at(work.image, pixel + t * kSide);
+          block.a[t] = work.window + from;
+          block.half[t] = pixel_at(work.image, pixel + t * kSide + kHalfSide) - from;
+        }
         block.tall = pixel + kSide < pixels ? 2 : 1;
         if (chunk < groups_) block.sum = work.sums + pixel / kBlock * kBlockSums;
         run_block(block);
@@ -170,9 +179,16 @@ class TapRun {
       for (const Bf16*& b : block.b) b += chunk * kOperandTile;
     }
   }
-  // kSide pixels of the grid; those beyond the last column belong to nobody.
+  // Pixels from one row of outputs to the next, and where one is in the window.
+  int64_t line(const ImageBf16& image) const {
+    return v_.cols % (halves_may_part() ? kHalfSide : kSide) == 0 ? v_.cols : image.grid();
+  }
+  int64_t pixel_at(const ImageBf16& image, int64_t pixel) const {
+    return pixel / line(image) * image.row_step() + pixel % line(image) * image.pixel_step();
+  }
+  // kSide pixels; those beyond the last column belong to nobody.
   void put(const Work& work, int64_t group, int64_t tile, int64_t pixel, const float* sum) const {
-    const int64_t grid = work.image.grid(), last = std::min((work.rows - 1) * grid + v_.cols, pixel + kSide);
+    const int64_t grid = line(work.image), last = std::min((work.rows - 1) * grid + v_.cols, pixel + kSide);
     const int64_t channel = group * v_.group_out + tile * kSide;
     const int n = int(std::min<int64_t>(kBlock, v_.group_out - tile * kSide));
     for (int64_t at = pixel; at < last;) {
@@ -192,7 +208,8 @@ class TapRun {
   const Follow follow_;
   int64_t run_, run_groups_, groups_, stride_, tiles_, bands_, images_;
   bool own_runs_, depthwise_;
-  int64_t* offset_ = nullptr;
+  int64_t* offset_ = nullptr;  // depthwise
+  GroupBf16* group_ = nullptr;
   Bf16* packed_ = nullptr;
 };
 

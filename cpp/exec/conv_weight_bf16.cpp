@@ -26,7 +26,7 @@ class WeightRun {
     pixels_ = taps_.rows * taps_.cols;
     run_ = v.kw * v.group_in();
     groups_ = divide_up(pixels_, kGroup);
-    rows_overlap_ = v.stride_h == 1 && pixels_ % kGroup == 0 && taps_.cols % 2 == 0;
+    rows_overlap_ = v.stride_h == 1 && pixels_ % kGroup == 0 && taps_.cols % whole_pairs() == 0;
     out_tiles_ = divide_up(v.group_out(), kSide), run_tiles_ = divide_up(run_, kSide);
     const int64_t a = groups_ * kOperandTile;
     const int64_t b = rows_overlap_ ? (taps_.rows + (v.kh - 1) * v.dilation_h) * taps_.cols * kSide : v.kh * a;
@@ -41,10 +41,10 @@ class WeightRun {
 
   int64_t memory_bytes() const { return table_bytes() + runs_ * blocks() * kBlockSums * int64_t(sizeof(float)); }
   void prepare(std::byte* memory) {
-    offset_ = reinterpret_cast<int64_t*>(memory);
     partial_ = reinterpret_cast<float*>(memory + table_bytes());
-    if (depthwise_) return prepare_lanes();
-    for (int64_t g = 0; g < groups_; g++) offset_[g] = g * kOperandTile;
+    if (depthwise_) return prepare_lanes(reinterpret_cast<int64_t*>(memory));
+    group_ = reinterpret_cast<GroupBf16*>(memory);
+    for (int64_t g = 0; g < groups_; g++) group_[g] = {g * kOperandTile, std::min(kGroup, pixels_ - g * kGroup)};
   }
 
   int64_t blocks() const {
@@ -98,10 +98,11 @@ class WeightRun {
   }
 
  private:
-  // Pairs of pixels are made where they lie: in the image, whose rows then have an even number of them, or run by run.
+  // Pairs of pixels are made where they lie: in the image, whose rows are then whole pairs (or quads), or run by run.
+  static int64_t whole_pairs() { return turns_quads() ? 4 : 2; }
   static bool own_runs(const Conv& v) {
     const TapConv taps = forward_taps(v);
-    return !taps.depthwise() && (taps.cols % 2 != 0 || !ImageBf16::runs_overlap(taps));
+    return !taps.depthwise() && (taps.cols % whole_pairs() != 0 || !ImageBf16::runs_overlap(taps));
   }
   static int64_t odd_tiles(int64_t count) { return (divide_up(count, kOperandTile) | 1) * kOperandTile; }
   int64_t image_count() const { return depthwise_ ? d_y_count() + image_.count() : operand_count(); }
@@ -124,10 +125,12 @@ class WeightRun {
   // Depthwise: for every pixel where it is in the window; a block is kBlockTaps taps of kSide channels.
   static constexpr int64_t kBlockTaps = kBlockSums / kSide;
   int64_t table_bytes() const {
-    return align_up((depthwise_ ? pixels_ + groups_ + 1 : groups_) * int64_t(sizeof(int64_t)));
+    if (depthwise_) return align_up((pixels_ + groups_ + 1) * int64_t(sizeof(int64_t)));
+    return align_up(groups_ * int64_t(sizeof(GroupBf16)));
   }
   int64_t d_y_count() const { return divide_up(pixels_ * v_.out + kSide, kGroup) * kGroup; }
-  void prepare_lanes() {
+  void prepare_lanes(int64_t* memory) {
+    offset_ = memory;
     for (int64_t k = 0; k < pixels_; k++)
       offset_[k] = k / taps_.cols * image_.row_step() + k % taps_.cols * image_.pixel_step();
     for (int64_t g = 0; g <= groups_; g++) offset_[pixels_ + g] = std::min(pixels_, g * kGroup);
@@ -204,8 +207,9 @@ class WeightRun {
     const int wide = int(std::min<int64_t>(kBlockSide, columns() - in));
     run_block({.a = {a + out * a_stride_, a + (out + 1) * a_stride_},
                .a_step = kGroup,
+               .half = {kHalfSide * kGroup, kHalfSide * kGroup},
                .b = {b + column_at(in), wide > 1 ? b + column_at(in + 1) : nullptr},
-               .group = offset_,
+               .group = group_,
                .groups = groups_,
                .tall = int(std::min<int64_t>(kBlockSide, out_tiles_ - out)),
                .wide = wide,
@@ -234,7 +238,8 @@ class WeightRun {
   int64_t run_images_ = 1, runs_ = 0;
   int slots_;
   bool rows_overlap_, depthwise_;
-  int64_t* offset_ = nullptr;
+  int64_t* offset_ = nullptr;  // depthwise
+  GroupBf16* group_ = nullptr;
   float* partial_ = nullptr;
 };
 

@@ -27,6 +27,11 @@ class ImageBf16 {
   static bool runs_overlap(const TapConv& v) {  // as they lie in the image
     return v.groups == 1 && (v.tap_w.offset_step == 1 || v.tap_w.count == 1);
   }
+  // Whether tiles of A can be read there: runs are whole groups, and begin with a quad where those are turned.
+  static bool runs_are_operands(const TapConv& v) {
+    return runs_overlap(v) && v.tap_w.count * v.group_in % kGroup == 0 &&
+           (!turns_quads() || v.step_w * v.in_c % 4 == 0);
+  }
 
   int64_t run() const { return run_; }
   int64_t pixel_step() const { return pixel_step_; }
@@ -36,14 +41,15 @@ class ImageBf16 {
   // All reads of kBlock pixels from any pixel of the window on are inside.
   int64_t count() const { return own_runs_ ? align(window_count()) + align(line_count()) : align(window_count()); }
 
-  // Rows of outputs from `first` on, of the image at `from`.
-  void build(const NumbersBf16& from, int64_t first, int64_t group, Bf16* to) const {
+  // Rows of outputs from `first` on, of the image at `from`. operand: for tiles of A (turn_bf16).
+  void build(const NumbersBf16& from, int64_t first, int64_t group, Bf16* to, bool operand = false) const {
     Bf16* line = to + align(window_count());
     for (int64_t i = 0; i < rows_; i++) {
       if (!read(i)) continue;
       Bf16* row = to + place(i) * row_step();
       copy_line(from, first * v_.step_h + v_.tap_h.offset + i, own_runs_ ? line : row);
       if (own_runs_) spread_runs(line + group * v_.group_in, row);
+      if (operand) turn_bf16(row, own_runs_ ? v_.cols * room_ : line_count());
     }
   }
 

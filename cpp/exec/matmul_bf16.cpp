@@ -55,13 +55,13 @@ class Product {
   }
   void prepare(std::byte* memory) {
     group_ = reinterpret_cast<GroupAt*>(memory);
-    offset_ = reinterpret_cast<int64_t*>(memory + align_up(groups_ * int64_t(sizeof(GroupAt))));
+    offset_ = reinterpret_cast<GroupBf16*>(memory + align_up(groups_ * int64_t(sizeof(GroupAt))));
     packed_ = reinterpret_cast<Bf16*>(memory + table_bytes());
     GroupAt* group = group_;
     for (int64_t s = 0; s < shards(); s++)
       for (int64_t k = shard_k_[s]; k < shard_k_[s + 1]; k += kGroup)
         *group++ = {k, std::min<int64_t>(kGroup, shard_k_[s + 1] - k)};
-    for (int64_t g = 0; g < groups_; g++) offset_[g] = g * kOperandTile;
+    for (int64_t g = 0; g < groups_; g++) offset_[g] = {g * kOperandTile, group_[g].count};
   }
   int64_t pack_items() const { return divide_up(own_a_ ? b_tiles_ : a_tiles_, kPackTiles); }
   void pack(int64_t item) const {
@@ -100,7 +100,7 @@ class Product {
   int64_t shard_count(int64_t s) const { return shard_k_[s + 1] - shard_k_[s]; }
   int64_t shard_groups(int64_t s) const { return divide_up(shard_count(s), kGroup); }
   int64_t table_bytes() const {
-    return align_up(groups_ * int64_t(sizeof(GroupAt))) + align_up(groups_ * int64_t(sizeof(int64_t)));
+    return align_up(groups_ * int64_t(sizeof(GroupAt))) + align_up(groups_ * int64_t(sizeof(GroupBf16)));
   }
   int64_t most_panels() const { return divide_up(panels_, panel_groups_); }
   int tall(int64_t block) const { return int(std::min<int64_t>(kBlockSide, a_tiles_ - kBlockSide * block)); }
@@ -140,6 +140,7 @@ class Product {
   void run_row(const Row& row, const Bf16* a, const Bf16* b, float* sums) const {
     BlockBf16 block{.a = {a, a + stride_},
                     .a_step = kGroup,
+                    .half = {kHalfSide * kGroup, kHalfSide * kGroup},
                     .b = {},
                     .group = offset_,
                     .groups = groups_,
@@ -186,7 +187,7 @@ class Product {
   int slots_;
   bool own_a_ = false, far_;
   GroupAt* group_ = nullptr;
-  int64_t* offset_ = nullptr;
+  GroupBf16* offset_ = nullptr;
   Bf16* packed_ = nullptr;
 };
 

@@ -24,16 +24,24 @@ auto with_type(const OutBf16& n, F f) {
 TW_INLINE Bf16 rounded(float x) { return to_bf16(x); }
 TW_INLINE Bf16 rounded(Bf16 x) { return x; }
 
-TW_INLINE int64_t place_in(PackForm form, int64_t k, int64_t j) {  // in the tiles
-  const int64_t tile = k / kGroup * kOperandTile, i = k % kGroup;
+// Pairs of k as they lie in an operand: one after the other, or, in turned quads, (2, 0) and (3, 1) of each four.
+TW_INLINE int64_t lower_of(bool turns, int64_t pair) { return turns ? pair / 2 * 4 + pair % 2 + 2 : 2 * pair; }
+TW_INLINE int64_t upper_of(bool turns, int64_t pair) { return lower_of(turns, pair) + (turns ? -2 : 1); }
+TW_INLINE int64_t place_of(bool turns, int64_t k) {
+  constexpr int kPlaces[] = {1, 3, 0, 2};
+  return turns ? k / 4 * 4 + kPlaces[k % 4] : k;
+}
+TW_INLINE int64_t place_in(PackForm form, bool turns, int64_t k, int64_t j) {  // in the tiles
+  const int64_t tile = k / kGroup * kOperandTile, i = place_of(turns, k % kGroup);
   return tile + (form == PackForm::rows ? j * kGroup + i : i / 2 * 2 * kSide + 2 * j + i % 2);
 }
 template <class X>
 void pack_plain(const X* from, int64_t k_step, int64_t j_step, int64_t count, int n, PackForm form, Bf16* to) {
   const int64_t all = (count + kGroup - 1) / kGroup * kGroup;
+  const bool turns = turns_quads();
   if (count < all || n < kSide) std::memset(to, 0, all * kSide * sizeof(Bf16));
   for (int64_t k = 0; k < count; k++)
-    for (int j = 0; j < n; j++) to[place_in(form, k, j)] = rounded(from[k * k_step + j * j_step]);
+    for (int j = 0; j < n; j++) to[place_in(form, turns, k, j)] = rounded(from[k * k_step + j * j_step]);
 }
 
 #if defined(__AVX512F__)
@@ -89,9 +97,14 @@ TW_INLINE __m512i interleave_halves(__m512i v) {
   return _mm512_permutexvar_epi16(order, v);
 }
 
+TW_INLINE __m512i turn(__m512i v) {
+  return _mm512_shuffle_epi8(v, _mm512_set4_epi32(0x0b0a0f0e, 0x09080d0c, 0x03020706, 0x01000504));
+}
+
 // Rows of vectors are either what is wanted or its transpose by pairs of k.
 template <bool kNative, class X>
 void pack_along(const X* from, int64_t j_step, int64_t count, int n, PackForm form, Bf16* to) {
+  const bool turns = turns_quads();
   for (int64_t k = 0; k < count; k += kGroup, to += kOperandTile) {
     const int left = int(std::min(kGroup, count - k));
     Vector<float> v[kSide];
@@ -100,6 +113,7 @@ void pack_along(const X* from, int64_t j_step, int64_t count, int n, PackForm fo
       __builtin_prefetch(p + 4 * kGroup);
       v[j] = (Vector<float>)(j < n ? load_along<kNative>(p, left) : _mm512_setzero_si512());
     }
+    if (turns) TW_UNROLL for (int j = 0; j < kSide; j++) v[j] = (Vector<float>)turn((__m512i)v[j]);
     if (form == PackForm::pairs) transpose<float>(v);
     TW_UNROLL for (int j = 0; j < kSide; j++) _mm512_store_si512(to + j * kGroup, (__m512i)v[j]);
   }
@@ -107,13 +121,14 @@ void pack_along(const X* from, int64_t j_step, int64_t count, int n, PackForm fo
 template <bool kNative, class X>
 void pack_across(const X* from, int64_t k_step, int64_t count, int n, PackForm form, Bf16* to) {
   const __mmask16 columns = first16(n);
+  const bool turns = turns_quads();
   for (int64_t k = 0; k < count; k += kGroup, to += kOperandTile) {
     Vector<float> v[kSide];
     TW_UNROLL for (int pair = 0; pair < kSide; pair++) {
-      const int64_t at = k + 2 * pair, left = count - at;
-      const X *p = from + at * k_step, *q = p + k_step;
-      v[pair] = (Vector<float>)interleave_halves(
-          load_across<kNative>(p, q, left > 0 ? columns : __mmask16(0), left > 1 ? columns : __mmask16(0)));
+      const int64_t low = k + lower_of(turns, pair), high = k + upper_of(turns, pair);
+      v[pair] = (Vector<float>)interleave_halves(load_across<kNative>(from + low * k_step, from + high * k_step,
+                                                                      low < count ? columns : __mmask16(0),
+                                                                      high < count ? columns : __mmask16(0)));
     }
     if (form == PackForm::rows) transpose<float>(v);
     TW_UNROLL for (int j = 0; j < kSide; j++) _mm512_store_si512(to + j * kGroup, (__m512i)v[j]);
@@ -154,8 +169,18 @@ void spread(const Bf16* from, int64_t step, int64_t count, int64_t n, int64_t ro
 }
 void pair(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to) {
   const __mmask16 m = first16(n);
-  for (int64_t i = 0; i < pairs; i++, from += 2 * k_step, to += 2 * kSide)
-    _mm512_store_si512(to, interleave_halves(load_across<true>(from, from + k_step, m, m)));
+  const bool turns = turns_quads();
+  for (int64_t i = 0; i < pairs; i++, to += 2 * kSide) {
+    const Bf16 *low = from + lower_of(turns, i) * k_step, *high = from + upper_of(turns, i) * k_step;
+    _mm512_store_si512(to, interleave_halves(load_across<true>(low, high, m, m)));
+  }
+}
+void turn_all(Bf16* p, int64_t n) {
+  int64_t i = 0;
+  for (; i + 32 <= n; i += 32) _mm512_storeu_si512(p + i, turn(_mm512_loadu_si512(p + i)));
+  if (i == n) return;
+  const __mmask32 rest = first32(int(n - i));
+  _mm512_mask_storeu_epi16(p + i, rest, turn(_mm512_maskz_loadu_epi16(rest, p + i)));
 }
 
 TW_INLINE __m512 load_out(const float* p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
@@ -216,6 +241,12 @@ void pair(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to) {
       to[2 * j + 1] = j < n ? from[k_step + j] : Bf16{};
     }
 }
+void turn_all(Bf16* p, int64_t n) {
+  for (int64_t i = 0; i < n; i += 4) {
+    const Bf16 q[4] = {p[i], p[i + 1], p[i + 2], p[i + 3]};
+    for (int64_t k = 0; k < 4; k++) p[i + place_of(true, k)] = q[k];
+  }
+}
 TW_INLINE float widened(float x) { return x; }
 TW_INLINE float widened(Bf16 x) { return to_float(x); }
 TW_INLINE void assign(float& to, float x) { to = x; }
@@ -252,6 +283,9 @@ void copy_bf16(const NumbersBf16& from, int64_t n, Bf16* to) {
 }
 void spread_bf16(const Bf16* from, int64_t step, int64_t count, int64_t n, int64_t room, Bf16* to) {
   spread(from, step, count, n, room, to);
+}
+void turn_bf16(Bf16* p, int64_t n) {
+  if (turns_quads()) turn_all(p, n);
 }
 void pair_bf16(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to) { pair(from, k_step, pairs, n, to); }
 void put_tile(const float* sum, int rows, int n, const float* bias, bool accumulate, const OutBf16& to, int64_t step,

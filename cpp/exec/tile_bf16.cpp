@@ -2,12 +2,14 @@
 #include "tile_bf16.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
+#include <tuple>
 
 #include "vector.h"
 
@@ -46,12 +48,13 @@ TW_INLINE Pairs pairs_at(const Bf16* p) { return (Pairs)load(reinterpret_cast<co
 
 constexpr int kRows = kVectorBytes == 64 ? 8 : 4;  // of sums that are made at a time
 
-// One group of a tile of A as floats: the even k and the odd k of every row.
+// One group of a tile of A as floats: the even k and the odd k of every row. add() adds its products with a vector of
+// columns to kRows rows of sums.
 class Widened {
  public:
-  TW_INLINE void set(const Bf16* a, int64_t step) {
+  TW_INLINE void set(const Bf16* a, int64_t step, int64_t half) {
     for (int i = 0; i < kSide; i++) TW_UNROLL for (int k = 0; k < kSide; k += kLanes<float>) {
-        const Pairs p = pairs_at(a + i * step + 2 * k);
+        const Pairs p = pairs_at(a + i / kHalfSide * half + i % kHalfSide * step + 2 * k);
         store(&low_[i][k], even(p));
         store(&high_[i][k], odd(p));
       }
@@ -73,13 +76,16 @@ class Widened {
   alignas(64) float low_[kSide][kSide], high_[kSide][kSide];
 };
 
-// Operand: a group of a tile of A as add() wants it, which adds to kRows rows and a vector of columns of the sums.
-template <class Operand>
-TW_INLINE void add_groups(const BlockBf16& c) {
-  Operand a;
+void clear(const BlockBf16& c) {
+  for (int i = 0; i < c.tall && c.fresh; i++) std::fill_n(c.sum + kBlockSide * i * kSumTile, c.wide * kSumTile, 0.0f);
+}
+TW_NOINLINE void fma_block(const BlockBf16& c) {
+  clear(c);
+  const FlushScope flush;
+  Widened a;
   for (int i = 0; i < c.tall; i++)
     for (int64_t g = 0; g < c.groups; g++) {
-      a.set(c.a[i] + c.group[g], c.a_step);
+      a.set(c.a[i] + c.group[g].at, c.a_step, c.half[i]);
       for (int j = 0; j < c.wide; j++) {
         const Bf16* b = c.b[j] + g * kOperandTile;
         float* tile = c.sum + (kBlockSide * i + j) * kSumTile;
@@ -87,14 +93,6 @@ TW_INLINE void add_groups(const BlockBf16& c) {
           for (int v = 0; v < kSide; v += kLanes<float>) a.add(row, b + 2 * v, tile + row * kSide + v);
       }
     }
-}
-void clear(const BlockBf16& c) {
-  for (int i = 0; i < c.tall && c.fresh; i++) std::fill_n(c.sum + kBlockSide * i * kSumTile, c.wide * kSumTile, 0.0f);
-}
-TW_NOINLINE void fma_block(const BlockBf16& c) {
-  clear(c);
-  const FlushScope flush;
-  add_groups<Widened>(c);
 }
 
 #if defined(__AVX512F__)
@@ -160,8 +158,8 @@ TW_NOINLINE void amx_block(const BlockBf16& c) {
     if constexpr (kTall > 1 && kWide > 1) _tile_loadd(3, tile(3), kRowBytes);
   }
   const Bf16 *a0 = c.a[0], *a1 = c.a[1], *b0 = c.b[0], *b1 = c.b[1];
-  for (const int64_t *g = c.group, *end = g + c.groups; g != end; g++, b0 += kOperandTile, b1 += kOperandTile) {
-    _tile_loadd(4, a0 + *g, a_step);
+  for (const GroupBf16 *g = c.group, *end = g + c.groups; g != end; g++, b0 += kOperandTile, b1 += kOperandTile) {
+    _tile_loadd(4, a0 + g->at, a_step);
     _tile_loadd(6, b0, kRowBytes);
     _tile_dpbf16ps(0, 4, 6);
     if constexpr (kWide > 1) {
@@ -169,7 +167,7 @@ TW_NOINLINE void amx_block(const BlockBf16& c) {
       _tile_dpbf16ps(1, 4, 7);
     }
     if constexpr (kTall > 1) {
-      _tile_loadd(5, a1 + *g, a_step);
+      _tile_loadd(5, a1 + g->at, a_step);
       _tile_dpbf16ps(2, 5, 6);
     }
     if constexpr (kTall > 1 && kWide > 1) _tile_dpbf16ps(3, 5, 7);
@@ -180,43 +178,44 @@ TW_NOINLINE void amx_block(const BlockBf16& c) {
   if constexpr (kTall > 1 && kWide > 1) _tile_stored(3, tile(3), kRowBytes);
 }
 
-// One group of a tile of A for dot products: pairs of the even k and of the odd k of every row. VDPBF16PS adds its
-// upper product before its lower one and counts denormals as zeros: two links of a chain of fma.
-class Paired {
- public:
-  TW_INLINE void set(const Bf16* a, int64_t step) {
-    for (int i = 0; i < kSide; i++) {
-      uint32_t p[kSide];
-      std::memcpy(p, a + i * step, sizeof p);
-      for (int k = 0; k < kSide / 2; k++) {
-        even_[i][k] = p[2 * k] << 16 | (p[2 * k + 1] & 0xffffu);
-        odd_[i][k] = (p[2 * k] & 0xffff0000u) | p[2 * k + 1] >> 16;
-      }
-    }
-  }
-  TW_INLINE void add(int row, const Bf16* b, float* sum) const {
-    Vector<float> low[kRows] = {}, high[kRows] = {};
-    for (int k = 0; k < kSide / 2; k++) {
-      const Pairs p = pairs_at(b + 4 * k * kSide), q = pairs_at(b + (4 * k + 2) * kSide);
-      const Pairs b_even = p << 16 | (q & 0xffffu), b_odd = (p & 0xffff0000u) | q >> 16;
-      TW_UNROLL for (int i = 0; i < kRows; i++) {
-        dot(low[i], even_[row + i][k], b_even);
-        dot(high[i], odd_[row + i][k], b_odd);
-      }
-    }
-    TW_UNROLL for (int i = 0; i < kRows; i++) store(sum + i * kSide, load(sum + i * kSide) + (low[i] + high[i]));
-  }
+// VDPBF16PS adds its upper product before its lower one and counts denormals as zeros: two links of a chain of fma.
+TW_INLINE void dot(Vector<float>& sum, const Bf16* a, Pairs b) {
+  using Pair [[gnu::may_alias]] = uint32_t;
+  asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(*reinterpret_cast<const Pair*>(a)));
+}
+// How many quads of a group there are to add. One zero link more than there are others, which makes +0 of -0, where the
+// sum that they are added to may be -0.
+TW_INLINE int64_t quads(int64_t count, bool first) {
+  return std::min<int64_t>(kGroup / 4, ((count + 1) / 2 + (first ? 1 : 2)) / 2);
+}
 
- private:
-  static TW_INLINE void dot(Vector<float>& sum, const uint32_t& a, Pairs b) {
-    asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(a));
+// kHalfSide rows of a tile of sums.
+TW_INLINE void add_dots(const BlockBf16& c, const Bf16* a_rows, const Bf16* b, float* sum) {
+  const int64_t step = c.a_step;
+  Vector<float> all[kHalfSide] = {};
+  if (!c.fresh) TW_UNROLL for (int i = 0; i < kHalfSide; i++) all[i] = load(sum + i * kSide);
+  for (const GroupBf16 *g = c.group, *end = g + c.groups; g != end; g++, b += kOperandTile) {
+    const Bf16 *a = a_rows + g->at, *lower = a + 4 * step, *bq = b;
+    Vector<float> even[kHalfSide] = {}, odd[kHalfSide] = {};
+    for (int64_t q = quads(g->count, c.fresh && g == c.group); q > 0; q--, a += 4, lower += 4, bq += 4 * kSide) {
+      const Pairs b_even = pairs_at(bq), b_odd = pairs_at(bq + 2 * kSide);
+      TW_UNROLL for (int i = 0; i < kHalfSide; i++) {
+        const Bf16* row = i < 4 ? a + i * step : lower + (i - 4) * step;
+        dot(even[i], row, b_even);
+        dot(odd[i], row + 2, b_odd);
+      }
+    }
+    TW_UNROLL for (int i = 0; i < kHalfSide; i++) all[i] += even[i] + odd[i];
   }
-  alignas(64) uint32_t even_[kSide][kSide / 2], odd_[kSide][kSide / 2];
-};
+  TW_UNROLL for (int i = 0; i < kHalfSide; i++) store(sum + i * kSide, all[i]);
+}
 TW_NOINLINE void dots_block(const BlockBf16& c) {
-  clear(c);
   const FlushScope flush;
-  add_groups<Paired>(c);
+  for (int i = 0; i < c.tall; i++)
+    for (int half = 0; half < 2; half++)
+      for (int j = 0; j < c.wide; j++)
+        add_dots(c, c.a[i] + half * c.half[i], c.b[j],
+                 c.sum + (kBlockSide * i + j) * kSumTile + half * kHalfSide * kSide);
 }
 
 bool processor_has_dots() {
@@ -247,11 +246,22 @@ bool has(UnitBf16 unit) {
 // A block of numbers whose sums show the order of every addition.
 struct Trial {
   static constexpr int kGroups = 4;
+  static constexpr int64_t kHalf = kHalfSide * kGroups * kGroup;
   alignas(64) Bf16 a[kBlock * kGroups * kGroup], b[kBlockSide][kGroups * kOperandTile];
   alignas(64) float sum[kBlockSums];
-  int64_t group[kGroups];
+  GroupBf16 group[kGroups];
   BlockBf16 block;
-  Trial() : block{{a, a + kSide * kGroups * kGroup}, kGroups * kGroup, {b[0], b[1]}, group, kGroups, 2, 2, sum, true} {
+  Trial()
+      : block{{a, a + kSide * kGroups * kGroup},
+              kGroups * kGroup,
+              {kHalf, kHalf},
+              {b[0], b[1]},
+              group,
+              kGroups,
+              2,
+              2,
+              sum,
+              true} {
     uint32_t state = 1;
     const auto number = [&state] {  // of any sign, between 2^-4 and 2^4
       state = state * 1664525u + 1013904223u;
@@ -259,7 +269,17 @@ struct Trial {
     };
     std::generate(std::begin(a), std::end(a), number);
     for (auto& tile : b) std::generate(std::begin(tile), std::end(tile), number);
-    for (int g = 0; g < kGroups; g++) group[g] = g * kGroup;
+    for (int g = 0; g < kGroups; g++) group[g] = {g * kGroup, kGroup};
+  }
+  void turn_quads() {
+    for (size_t i = 0; i < std::size(a); i += 4)
+      std::copy_n(std::array{a[i + 2], a[i], a[i + 3], a[i + 1]}.data(), 4, a + i);
+    for (auto& tile : b)
+      for (int64_t i = 0; i < int64_t(std::size(tile)); i += 4 * kSide)
+        for (int64_t j = i; j < i + 2 * kSide; j += 2) {
+          Bf16 *p = tile + j, *q = p + 2 * kSide;
+          std::tie(p[0], p[1], q[0], q[1]) = std::tuple{q[0], p[0], q[1], p[1]};
+        }
   }
   double seconds(void (*run)(const BlockBf16&)) {
     using Clock = std::chrono::steady_clock;
@@ -276,6 +296,7 @@ struct Trial {
 bool dots_are_better() {
   if (!has(UnitBf16::dots)) return false;
   Trial by_fma, by_dots;
+  by_dots.turn_quads();
   const double fma = by_fma.seconds(fma_block), dots = by_dots.seconds(dots_block);
   return dots < fma && !std::memcmp(by_fma.sum, by_dots.sum, sizeof by_fma.sum);
 }

@@ -2,24 +2,31 @@
 // rows and kSide columns of floats; an operand tile holds one group of K for kSide rows of A or kSide columns of B:
 //   A: [kSide rows][kGroup k], rows at any distance      B: [kGroup / 2 pairs of k][kSide columns][2], dense
 // On processors with AMX it runs there; elsewhere the same sums are made by dot products of pairs or by fma on floats.
+// For dot products, whose pairs are two links of one chain, the four k of a quad lie in the order 2 0 3 1 in both.
 #pragma once
 #include "matmul_bf16.h"
 
 namespace thalweg {
 
-inline constexpr int kSide = 16;
+inline constexpr int kSide = 16, kHalfSide = kSide / 2;
 inline constexpr int kOperandTile = kSide * int(kGroup);  // elements
 inline constexpr int kSumTile = kSide * kSide;
 inline constexpr int kBlockSide = 2;  // tiles: a block has up to 2 x 2, so that every operand serves two products
 inline constexpr int kBlock = kBlockSide * kSide;
 inline constexpr int kBlockSums = kBlockSide * kBlockSide * kSumTile;
 
+struct GroupBf16 {
+  int64_t at;     // in the rows of A
+  int64_t count;  // k from here on are zeros in A and in B
+};
+
 // sum += A B over some groups. All rows of a tile of A are read, so they must be memory.
 struct BlockBf16 {
-  const Bf16* a[kBlockSide];  // row i, group g: a[t] + group[g] + i a_step
+  const Bf16* a[kBlockSide];  // row i < 8, group g: a[t] + group[g].at + i a_step
   int64_t a_step;
+  int64_t half[kBlockSide];   // from row 0 to row 8 of a tile: 8 a_step (halves_may_part())
   const Bf16* b[kBlockSide];  // group g: b[t] + g kOperandTile
-  const int64_t* group;
+  const GroupBf16* group;
   int64_t groups;
   int tall, wide;  // tiles of rows and of columns: 1 or 2
   float* sum;      // tile (i, j): sum + (2 i + j) kSumTile
@@ -55,6 +62,8 @@ class TileScope {
 // of fma, not twice. THALWEG_BF16 (fma, dots or amx) asks for another one.
 enum class UnitBf16 : int { fma, dots, amx };
 UnitBf16 unit_bf16();
+inline bool halves_may_part() { return unit_bf16() != UnitBf16::amx; }
+inline bool turns_quads() { return unit_bf16() == UnitBf16::dots; }
 bool choose_bf16(UnitBf16);  // for tests; whether there is one
 // Estimates, on one thread.
 double flops_per_ns_bf16();
