@@ -90,6 +90,7 @@ class Product {
 
  private:
   static constexpr int64_t kPackTiles = 4;
+  static constexpr int64_t kBeside = 16;  // tiles of B that take their parts of a row one after the other
   struct GroupAt {
     int64_t k, count;
   };
@@ -128,6 +129,14 @@ class Product {
       const int n = int(std::min<int64_t>(kSide, all - tile * kSide));
       pack_bf16(o, k, count, tile * kSide, n, form, to + (tile - begin) * stride_ + group * kOperandTile);
     };
+    if (o.k_step != 1 && form == PackForm::pairs) {
+      for (int64_t tile = begin; tile < end; tile += kBeside)
+        for (int64_t g = 0; g < groups_; g++)
+          pack_pairs_bf16(o, group_[g].k, group_[g].count, tile * kSide,
+                          std::min(std::min(end, tile + kBeside) * kSide, all) - tile * kSide,
+                          to + (tile - begin) * stride_ + g * kOperandTile, stride_);
+      return;
+    }
     if (o.k_step != 1) {
       for (int64_t g = 0; g < groups_; g++)
         for (int64_t tile = begin; tile < end; tile++) pack(tile, group_[g].k, group_[g].count, g);

@@ -134,6 +134,22 @@ void pack_across(const X* from, int64_t k_step, int64_t count, int n, PackForm f
     TW_UNROLL for (int j = 0; j < kSide; j++) _mm512_store_si512(to + j * kGroup, (__m512i)v[j]);
   }
 }
+// Tiles of B side by side: two rows of memory at a time, as long as all tiles need them.
+template <bool kNative, class X>
+void pack_beside(const X* from, int64_t k_step, int64_t count, int64_t n, Bf16* to, int64_t tile_step) {
+  const bool turns = turns_quads();
+  for (int64_t k = 0; k < count; k += kGroup, to += kOperandTile)
+    for (int64_t pair = 0; pair < kGroup / 2; pair++) {
+      const int64_t low = k + lower_of(turns, pair), high = k + upper_of(turns, pair);
+      Bf16* tile = to + 2 * pair * kSide;
+      for (int64_t j = 0; j < n; j += kSide, tile += tile_step) {
+        const __mmask16 m = first16(int(std::min<int64_t>(kSide, n - j)));
+        _mm512_store_si512(tile, interleave_halves(load_across<kNative>(
+                                     from + low * k_step + j, from + high * k_step + j, low < count ? m : __mmask16(0),
+                                     high < count ? m : __mmask16(0))));
+      }
+    }
+}
 template <bool kNative, class X>
 void pack(const X* from, int64_t k_step, int64_t j_step, int64_t count, int n, PackForm form, Bf16* to) {
   if (k_step == 1) return pack_along<kNative>(from, j_step, count, n, form, to);
@@ -144,6 +160,13 @@ template <class X>
 void pack(const X* from, int64_t k_step, int64_t j_step, int64_t count, int n, PackForm form, Bf16* to) {
   if (std::is_same_v<X, Bf16> || bf16_conversion()) return pack<true>(from, k_step, j_step, count, n, form, to);
   pack<false>(from, k_step, j_step, count, n, form, to);
+}
+
+template <class X>
+bool pack_beside(const X* from, int64_t k_step, int64_t count, int64_t n, Bf16* to, int64_t tile_step) {
+  if (std::is_same_v<X, Bf16> || bf16_conversion()) pack_beside<true>(from, k_step, count, n, to, tile_step);
+  else pack_beside<false>(from, k_step, count, n, to, tile_step);
+  return true;
 }
 
 template <bool kNative>
@@ -225,6 +248,10 @@ template <class X>
 void pack(const X* from, int64_t k_step, int64_t j_step, int64_t count, int n, PackForm form, Bf16* to) {
   pack_plain(from, k_step, j_step, count, n, form, to);
 }
+template <class X>
+bool pack_beside(const X*, int64_t, int64_t, int64_t, Bf16*, int64_t) {
+  return false;
+}
 void round_all(const float* from, int64_t n, Bf16* to) {
   for (int64_t i = 0; i < n; i++) to[i] = to_bf16(from[i]);
 }
@@ -276,6 +303,13 @@ void put_far(const float* sum, int rows, int n, const float* bias, float* to, in
 void pack_bf16(const OperandBf16& o, int64_t k, int64_t count, int64_t j, int n, PackForm form, Bf16* to) {
   with_type(o.numbers.from(k * o.k_step + j * o.j_step),
             [&](const auto* from) { pack(from, o.k_step, o.j_step, count, n, form, to); });
+}
+void pack_pairs_bf16(const OperandBf16& o, int64_t k, int64_t count, int64_t j, int64_t n, Bf16* to, int64_t step) {
+  with_type(o.numbers.from(k * o.k_step + j * o.j_step), [&](const auto* from) {
+    if (o.j_step == 1 && pack_beside(from, o.k_step, count, n, to, step)) return;
+    for (int64_t t = 0; t < n; t += kSide, from += kSide * o.j_step, to += step)
+      pack(from, o.k_step, o.j_step, count, int(std::min<int64_t>(kSide, n - t)), PackForm::pairs, to);
+  });
 }
 void copy_bf16(const NumbersBf16& from, int64_t n, Bf16* to) {
   if (from.is_float) round_all(static_cast<const float*>(from.p), n, to);

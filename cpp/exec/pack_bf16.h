@@ -27,6 +27,9 @@ enum class PackForm { rows, pairs };  // tiles of A, tiles of B
 // elsewhere.
 void pack_bf16(const OperandBf16&, int64_t k, int64_t count, int64_t j, int n, PackForm, Bf16* to);
 
+// Tiles of B for any number of columns, `step` elements from each to the next.
+void pack_pairs_bf16(const OperandBf16&, int64_t k, int64_t count, int64_t j, int64_t n, Bf16* to, int64_t step);
+
 void copy_bf16(const NumbersBf16& from, int64_t n, Bf16* to);  // rounds n numbers
 
 // to[i room + j] = from[i step + j] for the n numbers of each of the `count` runs, zero for j in [n, room); room is a
