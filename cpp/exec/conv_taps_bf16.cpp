@@ -163,11 +163,11 @@ class TapRun {
       const bool last = g + chunk >= groups_;
       block.group = group_ + g, block.groups = std::min(chunk, groups_ - g);
       block.fresh = g == 0;
+      Halves halves{v_.cols, step, work.image.row_step(), line(work.image) == work.image.grid()};
       for (int64_t pixel = 0; pixel < pixels; pixel += kBlock) {
         for (int t = 0; t < kBlockSide; t++) {
-          const int64_t from = pixel_at(work.image, pixel + t * kSide);
-          block.a[t] = work.window + from;
-          block.half[t] = pixel_at(work.image, pixel + t * kSide + kHalfSide) - from;
+          const int64_t from = halves.next();
+          block.a[t] = work.window + from, block.half[t] = halves.next() - from;
         }
         block.tall = pixel + kSide < pixels ? 2 : 1;
         if (chunk < groups_) block.sum = work.sums + pixel / kBlock * kBlockSums;
@@ -179,13 +179,22 @@ class TapRun {
       for (const Bf16*& b : block.b) b += chunk * kOperandTile;
     }
   }
-  // Pixels from one row of outputs to the next, and where one is in the window.
+  // Pixels from one row of outputs to the next.
   int64_t line(const ImageBf16& image) const {
     return v_.cols % (halves_may_part() ? kHalfSide : kSide) == 0 ? v_.cols : image.grid();
   }
-  int64_t pixel_at(const ImageBf16& image, int64_t pixel) const {
-    return pixel / line(image) * image.row_step() + pixel % line(image) * image.pixel_step();
-  }
+  // Where every kHalfSide-th pixel is in the window; without gaps between rows, or on its grid.
+  struct Halves {
+    int64_t cols, step, row_step;
+    bool on_grid;
+    int64_t row = 0, col = 0;
+    int64_t next() {
+      const int64_t here = row + col * step;
+      col += kHalfSide;
+      if (!on_grid && col == cols) col = 0, row += row_step;
+      return here;
+    }
+  };
   // kSide pixels; those beyond the last column belong to nobody.
   void put(const Work& work, int64_t group, int64_t tile, int64_t pixel, const float* sum) const {
     const int64_t grid = line(work.image), last = std::min((work.rows - 1) * grid + v_.cols, pixel + kSide);
