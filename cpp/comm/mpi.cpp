@@ -76,30 +76,30 @@ Going Mpi::reduce(Lane& lane, Call c, std::byte* data, const Merge& merge, Keep 
     const int64_t part = mine.count * element;
     std::byte *own = data + mine.begin * element, *from = lane.memory(part * size());
     const auto scatter = [&](Messages& m) {
-      each_peer([&](int r) { receive(m, lane, from + r * part, part, r); });
-      each_peer([&](int r) {
+      const auto give = [&](int r) {
         const Run theirs = run_of(c, r, turn, turns);
         send(m, lane, data + theirs.begin * element, theirs.count * element, r);
-      });
+      };
+      trade(give, [&](int r) { receive(m, lane, from + r * part, part, r); });
     };
     co_await Until<Exchange>(*this, c, keep, scatter);
     lane.folder.fold(
         size(), mine.count, element, merge, [&](int r) { return r == rank_ ? own : from + r * part; }, own);
     if (c.operation == Operation::reduce_scatter && !c.whole) continue;  // parts are needed whole
     const auto gather = [&](Messages& m) {
-      each_peer([&](int r) {
+      const auto take = [&](int r) {
         const Run theirs = run_of(c, r, turn, turns);
         receive(m, lane, data + theirs.begin * element, theirs.count * element, r);
-      });
-      each_peer([&](int r) { send(m, lane, own, part, r); });
+      };
+      trade([&](int r) { send(m, lane, own, part, r); }, take);
     };
     co_await Until<Exchange>(*this, c, keep, gather);
   }
 }
 
 void Mpi::send_everything(Messages& m, const Lane& lane, const std::byte* mine, int64_t bytes, std::byte* all) {
-  each_peer([&](int r) { receive(m, lane, all + r * bytes, bytes, r); });
-  each_peer([&](int r) { send(m, lane, mine, bytes, r); });
+  const auto take = [&](int r) { receive(m, lane, all + r * bytes, bytes, r); };
+  trade([&](int r) { send(m, lane, mine, bytes, r); }, take);
   std::memcpy(all + rank_ * bytes, mine, size_t(bytes));
 }
 
