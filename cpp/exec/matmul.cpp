@@ -29,6 +29,7 @@ constexpr int64_t kRest = 20;              // k of such a B at a time: as many p
 constexpr int64_t kSumBytes = 1 << 20;     // of those that it passes where each k of B lies in a page of its own
 constexpr int64_t kWide = 8, kWideK = 4;   // panels, and their k, that are packed at a time where each k has its page
 constexpr int64_t kAhead = 32;             // k of an A that is read where it lies
+constexpr int64_t kFoldK = 16;             // of a shard at most, for tiles that add shards in registers
 constexpr int64_t kShardRows = 512;        // that make a shard a product of its own
 constexpr int64_t kShardBytes = 32 << 20;  // of what these give
 constexpr int64_t kPackK = 32;             // packed at a time where the source runs along rows or columns
@@ -55,17 +56,19 @@ class Product {
   Product(const Matmul& p, bool across, std::span<const int64_t> shard_k, int threads, const T* a, const T* b,
           const T* bias, T* c, const Follow& follow)
       : p_(p), shard_k_(shard_k), a_(a), b_(b), bias_(bias), c_(c), follow_(follow), across_(across) {
-    tiles_ = divide_up(p.m, kTileRows);
-    rows_ = p.m / tiles_, tall_ = p.m % tiles_;
     const int64_t c_bytes = p.m * p.n * int64_t(sizeof(T));
     const bool aligned = reinterpret_cast<uintptr_t>(c) % kVectorBytes == 0 && p.c_row % kLanes<T> == 0;
     far_ = c_bytes > kNearBytes;
     stream_ = c_bytes >= kFarBytes && aligned && !follow && !p.accumulate && !across;
     panels_ = divide_up(p.n, kPanel<T>);
-    const Packing pack = packing<T>(p, across, tiles_, panels_);
+    const Packing pack = packing<T>(p, across, divide_up(p.m, kTileRows), panels_);
     pack_a_ = pack.a, pack_b_ = pack.b;
     far_rows_ = p.b_col == 1 && p.b_row * int64_t(sizeof(T)) >= kPageBytes;
     form_ = !pack_a_ && p.a_col == 1 ? TileForm::rows : TileForm::columns;
+    if (form_ == TileForm::columns && folds_in_registers()) form_ = TileForm::folded;
+    tiles_ = divide_up(p.m, folds() ? kFoldRows : kTileRows);
+    rows_ = folds() ? kFoldRows : p.m / tiles_, tall_ = folds() ? 0 : p.m % tiles_;
+    a_tiles_ = folds() ? divide_up(p.m, kRowsWidth<T>) : tiles_;
     a_step_ = pack_a_ ? kRowsWidth<T> : p.a_col;
     b_step_ = pack_b_ ? kPanel<T> : p.b_row;
     rest_ = far_rows_ && !pack_b_ ? kRest : INT64_MAX;
@@ -79,13 +82,13 @@ class Product {
 
   int64_t memory_bytes() const {
     return segment_bytes() + chain_bytes() +
-           ((pack_a_ ? tiles_ * a_tile_ : 0) + (pack_b_ && !own_b_ ? panels_ * b_panel_ : 0)) * int64_t(sizeof(T));
+           ((pack_a_ ? a_tiles_ * a_tile_ : 0) + (pack_b_ && !own_b_ ? panels_ * b_panel_ : 0)) * int64_t(sizeof(T));
   }
   void prepare(std::byte* memory) {
     auto* segment = reinterpret_cast<KSegment*>(memory);
     auto* chain = reinterpret_cast<Chain*>(memory + segment_bytes());
     a_packed_ = reinterpret_cast<T*>(memory + segment_bytes() + chain_bytes());
-    b_packed_ = a_packed_ + (pack_a_ ? tiles_ * a_tile_ : 0);
+    b_packed_ = a_packed_ + (pack_a_ ? a_tiles_ * a_tile_ : 0);
     SumOrderWriter w(segment, chain, a_step_, b_step_, kKBlock, false, rest_);
     for (int64_t s = 0; s < shards(); s++) {
       const int64_t k = shard_k_[s];
@@ -100,7 +103,7 @@ class Product {
   int64_t pack_items() const { return a_items() + b_items(); }
   void pack(int64_t item) const {
     if (item < a_items())
-      return a_along_k() ? pack_a(item, item + 1, 0, p_.k) : pack_a(0, tiles_, k_at(item), k_at(item + 1));
+      return a_along_k() ? pack_a(item, item + 1, 0, p_.k) : pack_a(0, a_tiles_, k_at(item), k_at(item + 1));
     item -= a_items();
     const int64_t from = b_along_k() ? 0 : k_at(item), to = b_along_k() ? p_.k : k_at(item + 1);
     for (int64_t panel = b_along_k() ? item : 0; panel < (b_along_k() ? item + 1 : panels_); panel++)
@@ -118,11 +121,13 @@ class Product {
     const int64_t part = task / groups_, group = task % groups_;
     const int64_t begin = part * tiles_ / parts_, end = (part + 1) * tiles_ / parts_;
     if (rows_first_) {  // C is written in the order in which it lies
-      for (int64_t t = begin; t < end; t++)
+      for (int64_t t = begin, tiles; t < end; t += tiles) {
+        tiles = tiles_beside(t, end);
         for (int64_t panel = 0, count; panel < panels_; panel += count) {
           count = strip(panel);
-          run_tile(t, panel, count, panel_of_b(panel), 0, order_.chains, stack);
+          run_tiles(t, tiles, panel, count, panel_of_b(panel), 0, order_.chains, stack);
         }
+      }
       return stream_ ? end_far() : void();
     }
     const int64_t next = chunks() ? tile_stack() : 0, first = group * panels_ / groups_,
@@ -135,7 +140,10 @@ class Product {
         const int64_t place = own_b_ ? (panel - first) % wide_ : 0;
         if (own_b_ && place == 0) pack_own(panel, std::min(panel + wide_, stop), from, to, own);
         const T* b = own_b_ ? own + (place * (to - from) - from) * kPanel<T> : panel_of_b(panel);
-        for (int64_t t = begin; t < end; t++, slots += next) run_tile(t, panel, 1, b, s, last, slots);
+        for (int64_t t = begin, tiles; t < end; t += tiles, slots += next) {
+          tiles = tiles_beside(t, end);
+          run_tiles(t, tiles, panel, 1, b, s, last, slots);
+        }
       }
     }
     if (stream_) end_far();
@@ -149,17 +157,35 @@ class Product {
   bool a_along_k() const { return p_.a_row != 1; }
   bool b_along_k() const { return p_.b_col != 1; }
   int64_t k_at(int64_t item) const { return std::min(p_.k, item * kPackK); }
-  int64_t a_items() const { return !pack_a_ ? 0 : a_along_k() ? tiles_ : divide_up(p_.k, kPackK); }
+  int64_t a_items() const { return !pack_a_ ? 0 : a_along_k() ? a_tiles_ : divide_up(p_.k, kPackK); }
   int64_t b_items() const { return !pack_b_ || own_b_ ? 0 : b_along_k() ? panels_ : divide_up(p_.k, kPackK); }
   int64_t tile_stack() const { return order_.slots * kTileSize<T>; }
-  int64_t row_of(int64_t tile) const { return tile * rows_ + std::min(tile, tall_); }
+  int64_t row_of(int64_t tile) const { return std::min(p_.m, tile * rows_ + std::min(tile, tall_)); }
+  // Shards of a few k each: their sums cost as much as their products where they pass through memory.
+  bool folds_in_registers() const {
+    if (kFoldRows == 0 || shards() == 0 || shards() % kFoldLeaves != 0 || p_.k > kLeastChunk || (far_rows_ && !pack_b_))
+      return false;
+    const int64_t most = p_.m > kTileRows ? kFoldK : kFoldK / 4;  // one high tile takes all rows of a small A
+    for (int64_t s = 0; s < shards(); s++)
+      if (shard_k_[s + 1] - shard_k_[s] > most) return false;
+    return true;
+  }
+  bool folds() const { return form_ == TileForm::folded; }
+  // A is packed kRowsWidth rows at a time, those of several tiles where they are lower.
+  static constexpr int64_t kFoldTiles = kRowsWidth<T> / std::max(1, kFoldRows);
+  static constexpr int kMostRows = std::max(kTileRows, int(kFoldTiles) * kFoldRows);  // of a call
+  int64_t packed_row(int64_t tile) const { return folds() ? tile * kRowsWidth<T> : row_of(tile); }
+  const T* packed_a(int64_t tile) const {
+    return folds() ? a_packed_ + tile / kFoldTiles * a_tile_ + tile % kFoldTiles * kFoldRows
+                   : a_packed_ + tile * a_tile_;
+  }
   bool chunks() const { return p_.k > chunk_k_; }
 
   // Into parts of rows and groups of panels, an even share of both for each thread; K into chunks. A that is read where
   // it lies is read once.
   void cut(int threads) {
     auto shared = [threads](int64_t n) { return divide_up(n, threads) * threads; };
-    constexpr int64_t k_bytes = kRowsWidth<T> * int64_t(sizeof(T));  // of one k of a tile
+    const int64_t k_bytes = (folds() ? kFoldRows : kRowsWidth<T>)*int64_t(sizeof(T));  // of one k of a tile
     const bool far_a = p_.a_col == 1 && p_.m * p_.k * int64_t(sizeof(T)) > kFarBytesOfA;
     const int64_t least = std::max<int64_t>(1, std::min(p_.k, pack_a_ && shards() > 1 ? kFoldChunk : kLeastChunk));
     parts_ = divide_up(tiles_, std::max<int64_t>(1, kPartBytes / (least * k_bytes)));
@@ -183,7 +209,7 @@ class Product {
   // K in [from, to) of tiles [begin, end).
   void pack_a(int64_t begin, int64_t end, int64_t from, int64_t to) const {
     for (int64_t t = begin; t < end; t++) {
-      const int64_t i = row_of(t);
+      const int64_t i = packed_row(t);
       const int n = int(std::min<int64_t>(kRowsWidth<T>, p_.m - i));  // whole vectors: rows of the next tile do no harm
       pack_panel(a_ + i * p_.a_row + from * p_.a_col, p_.a_col, p_.a_row, to - from, n, kRowsWidth<T>,
                  a_packed_ + t * a_tile_ + from * kRowsWidth<T>);
@@ -212,10 +238,26 @@ class Product {
     if (form_ == TileForm::rows || across_) return 1;
     return std::clamp<int64_t>(p_.n / kPanel<T> - panel, 1, kStrip);
   }
-  void run_tile(int64_t tile, int64_t panel, int64_t count, const T* b, int64_t first, int64_t last, T* stack) const {
+  // Tiles from this one on that pass a panel in one call: those that are low, up to the end of what is packed together.
+  int64_t tiles_beside(int64_t tile, int64_t end) const {
+    if (!folds()) return 1;
+    const int64_t whole = std::min(end, p_.m / kFoldRows) - tile;
+    return std::clamp<int64_t>(whole, 1, kFoldTiles - tile % kFoldTiles);
+  }
+  bool is_edge(int64_t panel) const { return across_ || columns(panel) % kLanes<T> != 0; }
+  void run_tiles(int64_t tile, int64_t tiles, int64_t panel, int64_t count, const T* b, int64_t first, int64_t last,
+                 T* stack) const {
+    const int64_t at_once = is_edge(panel) ? 1 : tiles;  // at an edge a tile's sums pass through the stack
+    for (const int64_t end = tile + tiles; tile < end; tile += at_once)
+      run_tile(tile, at_once, panel, count, b, first, last, stack);
+  }
+  void run_tile(int64_t tile, int64_t tiles, int64_t panel, int64_t count, const T* b, int64_t first, int64_t last,
+                T* stack) const {
     const int64_t i = row_of(tile), j = panel * kPanel<T>;
-    const int rows = int(row_of(tile + 1) - i), n = columns(panel), width = count > 1 ? int(count * kPanel<T>) : n;
-    TileCall<T> call{.a = pack_a_ ? a_packed_ + tile * a_tile_ : a_ + i * p_.a_row,
+    const int height = int(row_of(tile + 1) - i), rows = height * int(tiles), n = columns(panel),
+              width = count > 1 ? int(count * kPanel<T>) : n;
+    TileCall<T> call{.tiles = tiles,
+                     .a = pack_a_ ? packed_a(tile) : a_ + i * p_.a_row,
                      .a_step = a_step_,
                      .b = b,
                      .b_step = b_step_,
@@ -225,15 +267,15 @@ class Product {
                      .first = order_.chain + first,
                      .last = order_.chain + last,
                      .stack = stack};
-    const T* row[kTileRows];
+    const T* row[kMostRows];
     if (form_ == TileForm::rows) {
       for (int r = 0; r < rows; r++) row[r] = call.a + r * p_.a_row;
       call.row = row;
     }
     T* c = across_ ? c_ + j * p_.c_row + i : c_ + i * p_.c_row + j;
     const T* bias = bias_ ? bias_ + (across_ ? i : j) : nullptr;
-    const bool done = last == order_.chains, edge = across_ || n % kLanes<T> != 0;
-    T* out[kTileRows];
+    const bool done = last == order_.chains, edge = is_edge(panel);
+    T* out[kMostRows];
     if (done && !edge) {
       for (int r = 0; r < rows; r++) out[r] = c + r * p_.c_row;
       call.far = stream_;
@@ -243,7 +285,7 @@ class Product {
       call.bias = bias;
       call.accumulate = p_.accumulate;
     }
-    tile_function<T>(form_of(tile, call), rows, int(divide_up(n, kLanes<T>)))(call);
+    tile_function<T>(form_of(tile, call), height, int(divide_up(n, kLanes<T>)))(call);
     if (done && across_) put_across(stack, rows, n, bias, p_.accumulate, c, p_.c_row);
     else if (done && edge)
       for (int r = 0; r < rows; r++) put_row(stack + r * kPanel<T>, n, bias, p_.accumulate, c + r * p_.c_row);
@@ -269,7 +311,7 @@ class Product {
   T* c_;
   const Follow follow_;
   int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, rest_, wide_, a_step_, b_step_, max_chains_,
-      a_tile_, b_panel_, chunk_ = 0;
+      a_tiles_, a_tile_, b_panel_, chunk_ = 0;
   bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, stream_, far_rows_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;

@@ -67,6 +67,34 @@ struct Tile {
       multiply([=](int i) { return a + i; }, b);
     }
   }
+  TW_INLINE void add(const Tile& newer) {
+    TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++) acc[i][v] =
+        acc[i][v] + newer.acc[i][v];
+  }
+  static constexpr int kShort = 4;
+  TW_INLINE void leaf(const TileCall<T>& c, const Chain& s, const T* b) {
+    zero();
+    const KSegment& g = c.segment[s.segment];
+    if (s.segments == 1 && g.count == kShort) {  // the loop would take as long as its steps
+      const T *a = c.a + g.a, *b_k = b + g.b;
+      TW_UNROLL for (int k = 0; k < kShort; k++)
+          multiply([=](int i) { return a + k * c.a_step + i; }, b_k + k * c.b_step);
+      return;
+    }
+    const std::byte* ahead = c.ahead;
+    sum_columns<false>(c, s, b, ahead);
+  }
+  // The sum of the leaves [s, s + 4): (0 + 1) + (2 + 3).
+  TW_INLINE void four(const TileCall<T>& c, const Chain* s, const T* b) {
+    Tile second, third;
+    leaf(c, s[0], b);
+    second.leaf(c, s[1], b);
+    add(second);
+    second.leaf(c, s[2], b);
+    third.leaf(c, s[3], b);
+    second.add(third);
+    add(second);
+  }
   // `next`: another tile follows, whose rows are asked for: the processor does not foresee where they lie.
   TW_INLINE void sum_rows(const TileCall<T>& c, const Chain& s, const T* const* row, bool next) {
     const KSegment *g = c.segment + s.segment, *const end = g + s.segments, *const cut = g + s.pieces;
@@ -106,7 +134,7 @@ struct Tile {
 };
 
 template <class T, TileForm form, int kRows, int kVectors>
-void run_tile(const TileCall<T>& c) {
+TW_INLINE void run_one(const TileCall<T>& c) {
   const std::byte* ahead = c.ahead;
   const T *const *row = c.row, *b = c.b;
   T* const* out = c.out;
@@ -115,15 +143,20 @@ void run_tile(const TileCall<T>& c) {
     if (form != TileForm::rows && c.ask)
       TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
           __builtin_prefetch(out[i] + j + v * kLanes<T>, 1);
+    constexpr bool folded = form == TileForm::folded;
     for (const Chain* s = c.first; s != c.last; s++) {
       Tile<T, kRows, kVectors> t;
+      if constexpr (folded) t.four(c, s, b), s += kFoldLeaves - 1;
       T* slot = c.stack + s->slot * kTileSize<T>;
       const auto sum = [=](int m) { return [at = slot + m * kTileSize<T>](int i) { return at + i * kPanel<T>; }; };
-      if (s->resumes) t.take(sum(s->adds));
-      else t.zero();
+      if constexpr (!folded) {
+        if (s->resumes) t.take(sum(s->adds));
+        else t.zero();
+      }
       if constexpr (form == TileForm::rows) t.sum_rows(c, *s, row, left > 1);
-      else t.template sum_columns<form == TileForm::columns_ahead>(c, *s, b, ahead);
-      for (int m = s->adds; m-- > 0;) t.add(sum(m));
+      else if constexpr (!folded) t.template sum_columns<form == TileForm::columns_ahead>(c, *s, b, ahead);
+      constexpr int kAdded = folded ? std::bit_width(unsigned(kFoldLeaves)) - 1 : 0;
+      for (int m = s->adds - kAdded; m-- > 0;) t.add(sum(m));
       if (s + 1 == c.last && out) {
         const auto to = [=](int i) { return out[i] + j; };
         if (c.bias) t.add([b = c.bias + j](int) { return b; });
@@ -139,6 +172,17 @@ void run_tile(const TileCall<T>& c) {
   }
 }
 
+template <class T, TileForm form, int kRows, int kVectors>
+void run_tile(const TileCall<T>& c) {
+  if constexpr (form == TileForm::folded) {
+    TileCall<T> one = c;
+    for (int64_t left = c.tiles; left > 0; left--, one.a += kRows, one.out += one.out ? kRows : 0)
+      run_one<T, form, kRows, kVectors>(one);
+  } else {
+    run_one<T, form, kRows, kVectors>(c);
+  }
+}
+
 template <class T, TileForm form, int kVectors, int... kIndex>
 TileFunction<T> pick(int rows, std::integer_sequence<int, kIndex...>) {
   static constexpr TileFunction<T> table[] = {&run_tile<T, form, kIndex + 1, kVectors>...};
@@ -146,7 +190,7 @@ TileFunction<T> pick(int rows, std::integer_sequence<int, kIndex...>) {
 }
 template <class T, TileForm form>
 TileFunction<T> pick(int rows, int vectors) {
-  constexpr std::make_integer_sequence<int, kTileRows> heights{};
+  constexpr std::make_integer_sequence<int, form == TileForm::folded ? std::max(1, kFoldRows) : kTileRows> heights{};
   constexpr TileForm narrow = form == TileForm::columns_ahead ? TileForm::columns : form;
   return vectors == 1 ? pick<T, narrow, 1>(rows, heights) : pick<T, form, 2>(rows, heights);
 }
@@ -158,6 +202,7 @@ TileFunction<T> tile_function(TileForm form, int rows, int vectors) {
   switch (form) {
     case TileForm::rows: return pick<T, TileForm::rows>(rows, vectors);
     case TileForm::columns: return pick<T, TileForm::columns>(rows, vectors);
+    case TileForm::folded: return pick<T, TileForm::folded>(rows, vectors);
     default: return pick<T, TileForm::columns_ahead>(rows, vectors);
   }
 }

@@ -130,7 +130,7 @@ class SumOrderWriter {
 template <class T>
 struct TileCall {
   const T* const* row = nullptr;  // form rows:     A(i, k) = row[i][segment.a + k]
-  int64_t tiles = 1;              // form rows: so many tiles, whose rows follow each other in `row` and `out`
+  int64_t tiles = 1;              // forms rows, folded: so many tiles, whose rows follow each other
   const T* a = nullptr;           // forms columns: A(i, k) = a[segment.a + k a_step + i]
   int64_t a_step = 0;
   const T* b = nullptr;  // B(k, j) = b[segment.b + k b_step + j]
@@ -152,10 +152,13 @@ struct TileCall {
 
 inline constexpr int64_t kLineBytes = 64;
 
-enum class TileForm { rows, columns, columns_ahead };
+// folded: columns, whose chains are all the leaves of a fold_tree, a multiple of kFoldLeaves: so many of them at a time
+// are added in registers, which fewer rows leave room for.
+enum class TileForm { rows, columns, columns_ahead, folded };
+inline constexpr int kFoldLeaves = 4, kFoldRows = kVectorBytes == 64 ? 4 : 0;
 template <class T>
 using TileFunction = void (*)(const TileCall<T>&);
-// The tile of `rows` rows (1 to kTileRows) and `vectors` vectors of columns (1 to kTileVectors).
+// The tile of `rows` rows (1 to kTileRows, or kFoldRows) and `vectors` vectors of columns (1 to kTileVectors).
 template <class T>
 TileFunction<T> tile_function(TileForm form, int rows, int vectors);
 
