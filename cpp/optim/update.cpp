@@ -19,7 +19,7 @@ struct Arenas {
   int64_t end;  // of all segments
 };
 // Roots and quotients fill the processor's window, so that it does not see the next loads in time.
-constexpr int64_t kAheadBytes = 2 << 10;
+constexpr int64_t kAheadBytes = 1536;  // 2 KB: a quarter slower on Zen 4
 template <int kStates, class T>
 TW_HD void fetch(const Place<T>& to, const T* g, int64_t begin, int64_t count) {
   for (int64_t i = begin; i < begin + count; i += kAlign / int64_t(sizeof(T))) {
