@@ -14,7 +14,7 @@ namespace thalweg {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr int64_t kPage = 2 << 20;  // of the heap's parts
+constexpr int64_t kPage = 2 << 20;                       // of the heap's parts
 constexpr auto kMayBeEnding = std::chrono::seconds(10);  // its memory is given back first: 0.1 s a GB
 
 // A group's record in the memory, given back when the last of its ranks has dropped it; then this rank's desk is too.

@@ -190,7 +190,7 @@ TileFunction<T> pick(int rows, std::integer_sequence<int, kIndex...>) {
 }
 template <class T, TileForm form>
 TileFunction<T> pick(int rows, int vectors) {
-  constexpr std::make_integer_sequence<int, form == TileForm::folded ? std::max(1, kFoldRows) : kTileRows> heights{};
+  constexpr std::make_integer_sequence<int, form == TileForm::folded ? kFoldRows : kTileRows> heights{};
   constexpr TileForm narrow = form == TileForm::columns_ahead ? TileForm::columns : form;
   return vectors == 1 ? pick<T, narrow, 1>(rows, heights) : pick<T, form, 2>(rows, heights);
 }
@@ -202,7 +202,9 @@ TileFunction<T> tile_function(TileForm form, int rows, int vectors) {
   switch (form) {
     case TileForm::rows: return pick<T, TileForm::rows>(rows, vectors);
     case TileForm::columns: return pick<T, TileForm::columns>(rows, vectors);
-    case TileForm::folded: return pick<T, TileForm::folded>(rows, vectors);
+    case TileForm::folded:
+      if constexpr (kFoldsInRegisters) return pick<T, TileForm::folded>(rows, vectors);
+      else return nullptr;
     default: return pick<T, TileForm::columns_ahead>(rows, vectors);
   }
 }

@@ -155,7 +155,8 @@ inline constexpr int64_t kLineBytes = 64;
 // folded: columns, whose chains are all the leaves of a fold_tree, a multiple of kFoldLeaves: so many of them at a time
 // are added in registers, which fewer rows leave room for.
 enum class TileForm { rows, columns, columns_ahead, folded };
-inline constexpr int kFoldLeaves = 4, kFoldRows = kVectorBytes == 64 ? 4 : 0;
+inline constexpr int kFoldLeaves = 4, kFoldRows = 4;
+inline constexpr bool kFoldsInRegisters = kVectorBytes == 64;  // of which there are 32
 template <class T>
 using TileFunction = void (*)(const TileCall<T>&);
 // The tile of `rows` rows (1 to kTileRows, or kFoldRows) and `vectors` vectors of columns (1 to kTileVectors).

@@ -139,6 +139,7 @@ void check_convs(const Runner& run) {
       check_conv(run, same_conv(2, size, pick(1, 20), 16, 3, stride));
       check_conv(run, same_conv(2, size, 17, 33, 1, stride));
     }
+  check_conv(run, same_conv(2, 24, 32, 20, 3));  // rows of one tile and a half
   check_conv(run, same_conv(3, 6, 5, 40, 3), true);
   Conv lanes = same_conv(2, 10, 18, 18, 9);  // depthwise: many taps, rows of more than a group of them
   lanes.groups = 18;

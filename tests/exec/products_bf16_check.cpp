@@ -52,6 +52,16 @@ void check_product(const Runner& run, const Product<X, W>& q, const std::string&
     else matmul_bf16_weight(exec, p, q.a.data(), q.b.data(), bias, c);
   });
 }
+// A sum that is flushed to -0, then a group of two k whose products are, too: the zeros that fill it make +0 of it.
+void check_zeros(const Runner& run) {
+  const int64_t m = 17, n = 19, k = 66;
+  std::vector<float> a(m * k), b(k * n, 0x1p-63f), c(m * n, 1.0f);
+  for (int64_t i = 0; i < m; i++) {
+    float* row = &a[i * k];
+    row[0] = 0x1.8p-63f, row[32] = -0x1.cp-63f, row[64] = row[65] = -0x1p-80f;
+  }
+  check_product(run, Product<float, float>{Matmul{m, n, k, k, 1, n, 1, n}, a, b, {}, c}, "zeros");
+}
 // Rounding the operands costs 2^-8 of the sum of the absolute products at most; the sums cost less.
 void check_close(const Exec& exec, int64_t m, int64_t n, int64_t k) {
   const auto a = values<float>(m * k), b = values<float>(k * n);
@@ -135,6 +145,7 @@ int main() {
   const Runner run{one, two};
   check_products(run);
   check_products({one, five});
+  check_zeros(run);
   check_folds<float>(run);
   check_folds<Bf16>(run);
   check_convs(run);

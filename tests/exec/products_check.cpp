@@ -56,6 +56,9 @@ void check_folds(const Exec& one, const Exec& two) {
   for (int64_t total : {1, 2, 3, 4, 8})
     for (int64_t rows : {0, 1, 3, 8, 33, 300, 2100})
       check_fold<T>(one, two, pick(1, 40), pick(1, 90), Shards::of(rows, total, 0, total));
+  for (int64_t total : {4, 8, 12, 16})  // shards that are added in registers
+    for (int64_t rows : {5, 32, 100, 128})
+      check_fold<T>(one, two, pick(10, 70), pick(100, 200), Shards::of(rows, total, 0, total));
   check_fold<T>(one, two, 100, 200, Shards::of(5000, 8, 0, 8));
   check_fold<T>(one, two, 20, 1040, Shards::of(1700, 3, 0, 3));
   for (int64_t rows : {16, 37, 700, 4200}) check_fold_ranks<T>(one, rows, 8);
