@@ -218,7 +218,8 @@ class Mpi final : public Communicator {
   }
   // Long messages to and from each. A receive that finds its message announced asks for the data at once. If this
   // rank's own announcement came after that, the peer would ask for its data behind those it sends, where all it sends
-  // here is one stream (Open MPI over TCP): one direction after the other, in twice the time.
+  // here is one stream (Open MPI over TCP): one direction after the other, in twice the time. Short ones ask for
+  // nothing.
   template <class Give, class Take>
   void trade(const Give& give, const Take& take) const {
     each_peer(give);

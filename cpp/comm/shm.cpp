@@ -14,8 +14,9 @@ namespace thalweg {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr int64_t kPage = 2 << 20;                       // of the heap's parts
-constexpr auto kMayBeEnding = std::chrono::seconds(10);  // its memory is given back first: 0.1 s a GB
+constexpr int64_t kPage = 2 << 20;  // of the heap's parts
+// A process that ends can't be read some time before it is found to be gone: its memory goes first, 0.1 s a GB.
+constexpr auto kMayBeEnding = std::chrono::seconds(5);
 
 // A group's record in the memory, given back when the last of its ranks has dropped it; then this rank's desk is too.
 class Membership {
@@ -89,11 +90,11 @@ class Shm final : public Visible {
   void read_lent(int lane, int r, std::byte* to, int64_t bytes) override {
     if (memory_.read(place(r), desk(r).lanes[lane].lent, to, bytes)) return;
     const int error = errno;
-    const auto start = Clock::now();  // a process that ends can't be read some time before it is found to be gone
+    const auto start = Clock::now();
     do {
       seat_.check_others(called(lane).describe());
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    } while (Clock::now() - start < kMayBeEnding);
+    } while ((error == ESRCH || error == EFAULT) && Clock::now() - start < kMayBeEnding);
     memory_.end(text("rank ", member(rank_), " can't read the array of rank ", member(r), " in ",
                      called(lane).describe(), ": ", std::strerror(error)));
     seat_.check();

@@ -26,7 +26,7 @@ class WeightRun {
     pixels_ = taps_.rows * taps_.cols;
     run_ = v.kw * v.group_in();
     groups_ = divide_up(pixels_, kGroup);
-    rows_overlap_ = v.stride_h == 1 && pixels_ % kGroup == 0 && taps_.cols % whole_pairs() == 0;
+    rows_overlap_ = v.stride_h == 1 && pixels_ % kGroup == 0 && taps_.cols % pixels_of_unit() == 0;
     out_tiles_ = divide_up(v.group_out(), kSide), run_tiles_ = divide_up(run_, kSide);
     const int64_t a = groups_ * kOperandTile;
     const int64_t b = rows_overlap_ ? (taps_.rows + (v.kh - 1) * v.dilation_h) * taps_.cols * kSide : v.kh * a;
@@ -99,10 +99,10 @@ class WeightRun {
 
  private:
   // Pairs of pixels are made where they lie: in the image, whose rows are then whole pairs (or quads), or run by run.
-  static int64_t whole_pairs() { return turns_quads() ? 4 : 2; }
+  static int64_t pixels_of_unit() { return turns_quads() ? 4 : 2; }
   static bool own_runs(const Conv& v) {
     const TapConv taps = forward_taps(v);
-    return !taps.depthwise() && (taps.cols % whole_pairs() != 0 || !ImageBf16::runs_overlap(taps));
+    return !taps.depthwise() && (taps.cols % pixels_of_unit() != 0 || !ImageBf16::runs_overlap(taps));
   }
   static int64_t odd_tiles(int64_t count) { return (divide_up(count, kOperandTile) | 1) * kOperandTile; }
   int64_t image_count() const { return depthwise_ ? d_y_count() + image_.count() : operand_count(); }

@@ -55,13 +55,13 @@ class Product {
   }
   void prepare(std::byte* memory) {
     group_ = reinterpret_cast<GroupAt*>(memory);
-    offset_ = reinterpret_cast<GroupBf16*>(memory + align_up(groups_ * int64_t(sizeof(GroupAt))));
+    packed_group_ = reinterpret_cast<GroupBf16*>(memory + align_up(groups_ * int64_t(sizeof(GroupAt))));
     packed_ = reinterpret_cast<Bf16*>(memory + table_bytes());
     GroupAt* group = group_;
     for (int64_t s = 0; s < shards(); s++)
       for (int64_t k = shard_k_[s]; k < shard_k_[s + 1]; k += kGroup)
         *group++ = {k, std::min<int64_t>(kGroup, shard_k_[s + 1] - k)};
-    for (int64_t g = 0; g < groups_; g++) offset_[g] = {g * kOperandTile, group_[g].count};
+    for (int64_t g = 0; g < groups_; g++) packed_group_[g] = {g * kOperandTile, group_[g].count};
   }
   int64_t pack_items() const { return divide_up(own_a_ ? b_tiles_ : a_tiles_, kPackTiles); }
   void pack(int64_t item) const {
@@ -151,7 +151,7 @@ class Product {
                     .a_step = kGroup,
                     .half = {kHalfSide * kGroup, kHalfSide * kGroup},
                     .b = {},
-                    .group = offset_,
+                    .group = packed_group_,
                     .groups = groups_,
                     .tall = tall(row.block),
                     .wide = 0,
@@ -168,7 +168,7 @@ class Product {
   // The sums of a block, shard by shard, folded. The result is the stack's first slot.
   void run_shards(BlockBf16& block, float* stack) const {
     float* sum = stack + (slots_ - 1) * kBlockSums;
-    block.group = offset_;
+    block.group = packed_group_;
     for (int64_t s = 0; s < shards(); s++) {
       const LeafBf16 leaf = leaf_at(s, shards());
       block.groups = shard_groups(s);
@@ -196,7 +196,7 @@ class Product {
   int slots_;
   bool own_a_ = false, far_;
   GroupAt* group_ = nullptr;
-  GroupBf16* offset_ = nullptr;
+  GroupBf16* packed_group_ = nullptr;
   Bf16* packed_ = nullptr;
 };
 

@@ -37,8 +37,8 @@ void copy_bf16(const NumbersBf16& from, int64_t n, Bf16* to);  // rounds n numbe
 void spread_bf16(const Bf16* from, int64_t step, int64_t count, int64_t n, int64_t room, Bf16* to);
 // Turns the quads of n numbers (a multiple of 4), as operands have them, where they are turned.
 void turn_bf16(Bf16* p, int64_t n);
-// Pairs of k for tiles of B, an even number where quads are turned; else to[2 (i kSide + j) + h] = from[(2 i + h)
-// k_step + j] for n <= kSide columns, zeros beyond.
+// Pairs of k for tiles of B (an even number where quads are turned). Where they are not: to[2 (i kSide + j) + h] =
+// from[(2 i + h) k_step + j] for n <= kSide columns, zeros beyond.
 void pair_bf16(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to);
 
 // Rows of a block of sums on their way to C.

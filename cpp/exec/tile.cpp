@@ -85,6 +85,7 @@ struct Tile {
     sum_columns<false>(c, s, b, ahead);
   }
   // The sum of the leaves [s, s + 4): (0 + 1) + (2 + 3).
+  static_assert(kFoldLeaves == 4);
   TW_INLINE void four(const TileCall<T>& c, const Chain* s, const T* b) {
     Tile second, third;
     leaf(c, s[0], b);

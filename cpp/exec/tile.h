@@ -152,8 +152,8 @@ struct TileCall {
 
 inline constexpr int64_t kLineBytes = 64;
 
-// folded: columns, whose chains are all the leaves of a fold_tree, a multiple of kFoldLeaves: so many of them at a time
-// are added in registers, which fewer rows leave room for.
+// folded: columns, whose chains are all the leaves of a fold_tree, each of one chain, a multiple of kFoldLeaves: so
+// many of them at a time are added in registers, which fewer rows leave room for.
 enum class TileForm { rows, columns, columns_ahead, folded };
 inline constexpr int kFoldLeaves = 4, kFoldRows = 4;
 inline constexpr bool kFoldsInRegisters = kVectorBytes == 64;  // of which there are 32

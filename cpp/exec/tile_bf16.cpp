@@ -361,7 +361,7 @@ void run_block(const BlockBf16& c) { fma_block(c); }
 
 double flops_per_ns_bf16() {
   constexpr double kFma = kVectorBytes / 4 * 2.5;
-  static constexpr double kUnits[] = {kFma, 1.5 * kFma, 1000};
+  static constexpr double kUnits[] = {kFma, 1.75 * kFma, 1000};
   return kUnits[int(unit_bf16())];
 }
 

@@ -24,7 +24,7 @@ struct GroupBf16 {
 struct BlockBf16 {
   const Bf16* a[kBlockSide];  // row i < 8, group g: a[t] + group[g].at + i a_step
   int64_t a_step;
-  int64_t half[kBlockSide];   // from row 0 to row 8 of a tile: 8 a_step (halves_may_part())
+  int64_t half[kBlockSide];   // from row 0 to row 8 of a tile: 8 a_step, or any distance where halves_may_part()
   const Bf16* b[kBlockSide];  // group g: b[t] + g kOperandTile
   const GroupBf16* group;
   int64_t groups;
@@ -62,6 +62,7 @@ class TileScope {
 // of fma, not twice. THALWEG_BF16 (fma, dots or amx) asks for another one.
 enum class UnitBf16 : int { fma, dots, amx };
 UnitBf16 unit_bf16();
+// What whoever lays out operands must observe: AMX reads 16 rows at one distance, dot products want turned quads.
 inline bool halves_may_part() { return unit_bf16() != UnitBf16::amx; }
 inline bool turns_quads() { return unit_bf16() == UnitBf16::dots; }
 bool choose_bf16(UnitBf16);  // for tests; whether there is one

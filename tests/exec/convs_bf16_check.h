@@ -140,6 +140,7 @@ void check_convs(const Runner& run) {
       check_conv(run, same_conv(2, size, 17, 33, 1, stride));
     }
   check_conv(run, same_conv(2, 24, 32, 20, 3));  // rows of one tile and a half
+  check_conv(run, same_conv(2, 20, 2, 20, 16));  // whole groups, but runs that begin within a quad
   check_conv(run, same_conv(3, 6, 5, 40, 3), true);
   Conv lanes = same_conv(2, 10, 18, 18, 9);  // depthwise: many taps, rows of more than a group of them
   lanes.groups = 18;

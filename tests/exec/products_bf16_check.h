@@ -50,6 +50,7 @@ class GroupSum {
     if (++k_ == kGroup) close();
   }
   float close() {
+    for (int64_t k = k_; k > 0 && k < kGroup; k++) chain_[k & 1] = std::fma(0.0f, 0.0f, float(chain_[k & 1]));
     volatile float group = chain_[0] + chain_[1];
     if (k_ > 0) sum_ = sum_ + group;
     chain_[0] = 0;

@@ -205,11 +205,15 @@ def sums_without_end():
     kill = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL))
     if rank == 1: kill.start()
     while True: tw.parallel.communicator().all_reduce(values)
+def has_memory(pid):
+    try: return open(f"/proc/{pid}/statm").read().split()[0] != "0"
+    except OSError: return False  # gone as a whole
+
 def killed_with_much_memory():
     comm = tw.parallel.communicator()
     values, memory = np.ones(1_000_000), np.ones(200_000_000 if rank == 1 else 1)
     pid = int(comm.all_gather(np.array([float(os.getpid())])).ravel()[1])
-    while rank == 0 and open(f"/proc/{pid}/statm").read().split()[0] != "0": pass
+    while rank == 0 and has_memory(pid): pass
     ticket = comm.start_all_gather(values)
     if rank == 1: os.kill(pid, signal.SIGKILL)
     ticket.finish()
