@@ -1,8 +1,7 @@
-// reduce.h: sums and other folds, in an order that shapes alone decide.
-//   columns  out(c) = fold over the rows of a (rows, C) matrix: a chain or a few row lanes inside a block, the tree of
-//            shards.h over the blocks of a shard and over the shards: reduce_rows, sum_rows, reduce_groups
-//   lanes    out = fold of n neighbours: 16 lanes inside a block of 1024 (one chain for 16 or fewer), the same tree
-//            over the blocks: fold_lanes
+// reduce.h: sums and other folds of the columns of a matrix, in an order that shapes alone decide (along rows:
+// lanes.h).
+//   out(c) = fold over the rows of a (rows, C) matrix: a chain or a few row lanes inside a block, the tree of shards.h
+//            over the blocks of a shard and over the shards: reduce_rows, sum_rows, reduce_groups
 // A fold is given by Combine: identity<N>() and (a, b) -> N. Threads, vector width and instruction set choose nothing.
 #pragma once
 #include <array>
@@ -48,8 +47,6 @@ struct Min {
   }
 };
 
-// ---- columns ----
-
 // K planes of per-channel state; state[k][c] and state[k].set(c, x) with c the channel of the matrix.
 template <class N, int K>
 using State = std::array<View<N>, K>;
@@ -58,6 +55,14 @@ State<N, K> state_at(RealOf<N>* p, int64_t width, int64_t c0 = 0) {
   return [&]<size_t... k>(std::index_sequence<k...>) {
     return State<N, K>{planar<N>(p + int64_t(k) * kPlanes<N> * width, width, c0)...};
   }(std::make_index_sequence<K>{});
+}
+template <class N, int K>
+void fill_state(const State<N, K>& state, int64_t c0, int64_t c1, N x) {
+  for (int k = 0; k < K; k++) {
+    const View<N> a = state[k];
+#pragma omp simd
+    for (int64_t c = c0; c < c1; c++) a.set(c, x);
+  }
 }
 
 // How a column fold is cut into tasks; made once when a kernel is built. A run is an aligned stretch of 2^k blocks of
@@ -139,15 +144,6 @@ void merge_states(const State<N, K>& into, const State<N, K>& from, int64_t c0, 
     const View<N> a = into[k], b = from[k];
 #pragma omp simd
     for (int64_t c = c0; c < c1; c++) a.set(c, combine(a[c], b[c]));
-  }
-}
-
-template <class N, int K>
-void fill_state(const State<N, K>& state, int64_t c0, int64_t c1, N x) {
-  for (int k = 0; k < K; k++) {
-    const View<N> a = state[k];
-#pragma omp simd
-    for (int64_t c = c0; c < c1; c++) a.set(c, x);
   }
 }
 
@@ -329,71 +325,6 @@ void sum_operands(const Exec& exec, const Columns& plan, double ns_per_element, 
     reduce_detail::merge_states<N, K>(into, from, c0, c1, combine);
   };
   reduce_detail::fold_columns<N, K, kGroups>(exec, plan, ns_per_element, leaf, merge, out);
-}
-
-// ---- lanes ----
-
-inline constexpr int64_t kLanes = 16, kLaneBlock = 1024;
-
-namespace reduce_detail {
-
-// Lane l takes element i + l.
-template <class N, int K, class At, class Combine>
-TW_HD void take_lane(int64_t i, int64_t l, const At& at, const State<N, K>& lanes, Combine combine) {
-  const std::array<N, K> x = at(i + l);
-  for (int k = 0; k < K; k++) lanes[k].set(l, combine(lanes[k][l], x[k]));
-}
-
-template <class N, int K, class Element, class Combine>
-std::array<N, K> lane_block(int64_t begin, int64_t end, const Element& element, Combine combine) {
-  alignas(64) RealOf<N> memory[K * kPlanes<N> * kLanes];
-  const State<N, K> lanes = state_at<N, K>(memory, kLanes);
-  fill_state<N, K>(lanes, 0, kLanes, Combine::template identity<N>());
-  const Element at = element;  // a copy, as in take_rows
-  auto take = [=](int64_t i, int64_t count) {
-#pragma omp simd
-    for (int64_t l = 0; l < count; l++) take_lane<N, K>(i, l, at, lanes, combine);
-  };
-  int64_t i = begin;
-  for (; i + kLanes <= end; i += kLanes) take(i, kLanes);
-  if (i < end) take(i, end - i);
-  for (int64_t half = kLanes / 2; half >= 1; half /= 2)
-    for (int k = 0; k < K; k++)
-      for (int64_t l = 0; l < half; l++) lanes[k].set(l, combine(lanes[k][l], lanes[k][l + half]));
-  std::array<N, K> out;
-  for (int k = 0; k < K; k++) out[k] = lanes[k][0];
-  return out;
-}
-
-// Up to 16 elements: one chain; the chains of neighbouring rows overlap in the processor, which lanes would prevent.
-template <class N, int K, class Element, class Combine>
-std::array<N, K> short_chain(int64_t n, const Element& element, Combine combine) {
-  std::array<N, K> sum;
-  sum.fill(Combine::template identity<N>());
-  for (int64_t i = 0; i < n; i++) {
-    const std::array<N, K> x = element(i);
-    for (int k = 0; k < K; k++) sum[k] = combine(sum[k], x[k]);
-  }
-  return sum;
-}
-
-}  // namespace reduce_detail
-
-// The fold of element(i) (std::array<N, K>) over i = 0 .. n - 1: sums along a trailing axis. n = 0 gives the identity.
-template <class N, int K, class Element, class Combine = Add>
-std::array<N, K> fold_lanes(int64_t n, const Element& element, Combine combine = {}) {
-  using namespace reduce_detail;
-  if (n <= kLanes) return short_chain<N, K>(n, element, combine);
-  if (n <= kLaneBlock) return lane_block<N, K>(0, n, element, combine);
-  std::array<N, K> slot[40];
-  fold_tree((n + kLaneBlock - 1) / kLaneBlock,
-            [&](int64_t b, int s) {
-              slot[s] = lane_block<N, K>(b * kLaneBlock, std::min(n, (b + 1) * kLaneBlock), element, combine);
-            },
-            [&](int a, int b) {
-              for (int k = 0; k < K; k++) slot[a][k] = combine(slot[a][k], slot[b][k]);
-            });
-  return slot[0];
 }
 
 }  // namespace thalweg

@@ -17,11 +17,4 @@ inline void copy_far(T* to, const T* from, int64_t n) {
   copy_far(reinterpret_cast<std::byte*>(to), reinterpret_cast<const std::byte*>(from), n * int64_t(sizeof(T)));
 }
 
-// Asks for n elements that are read soon: rows end where the processor's own prefetching stops, at a page.
-template <class T>
-inline void prefetch(const T* p, int64_t n) {
-  constexpr int64_t line = 64 / sizeof(T);
-  for (int64_t i = 0; i < n; i += line) __builtin_prefetch(p + i, 0, 2);
-}
-
 }  // namespace thalweg

@@ -37,7 +37,6 @@ template <class T>
 using Vector = typename VectorOf<T>::Type;
 
 #define TW_INLINE inline __attribute__((always_inline))
-#define TW_UNROLL _Pragma("GCC unroll 16")
 
 template <class T>
 TW_INLINE Vector<T> load(const T* p) {

@@ -12,9 +12,11 @@
 #if defined(__CUDACC__)
 #define TW_HD __host__ __device__ __forceinline__
 #define TW_FORMULA(...) [] __device__(__VA_ARGS__)
+#define TW_UNROLL _Pragma("unroll")
 #else
 #define TW_HD inline __attribute__((always_inline))
 #define TW_FORMULA(...) [](__VA_ARGS__)
+#define TW_UNROLL _Pragma("GCC unroll 16")
 #endif
 
 namespace thalweg {

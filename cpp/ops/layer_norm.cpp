@@ -8,7 +8,7 @@
 // Source: Ba, Kiros, Hinton 2016, arXiv:1607.06450.
 #include "../formula/layer_norm.h"
 
-#include "../exec/reduce.h"
+#include "../exec/lanes.h"
 #include "norm.h"
 #include "register.h"
 
@@ -17,48 +17,111 @@ namespace {
 
 int lead_of(const Type& x, const Attrs& a) { return x.shape.rank() - int(a.integer("dims")); }
 
+// Rows that are worked on together: while the sums of one wait for their additions, those of the other go on. Four rows
+// of d_y and x, with gamma and the sums, would find no room in the L1 cache.
+template <class N>
+constexpr int kTogether = kIsDual<N> ? 1 : 2;
+template <class N, int R>
+using Rows = std::array<View<N>, R>;
+template <class N, int R>
+Rows<N, R> rows_at(View<N> x, int64_t row, int64_t width) {
+  return [&]<size_t... r>(std::index_sequence<r...>) {
+    return Rows<N, R>{x.at((row + int64_t(r)) * width)...};
+  }(std::make_index_sequence<R>{});
+}
+
+// body(std::integral_constant<int, R>, row): R rows from `row` on, kTogether of them as long as there are so many.
+template <class N, class Body>
+void each_rows(int64_t begin, int64_t end, const Body& body) {
+  for (; begin + kTogether<N> <= end; begin += kTogether<N>) body(std::integral_constant<int, kTogether<N>>{}, begin);
+  for (; begin < end; begin++) body(std::integral_constant<int, 1>{}, begin);
+}
+
+// Asks for the rows that come next, a little at a time between the work on these: asked for all of them at once, a
+// processor stands still until most have come.
+template <class N, int K>
+class NextRows {
+ public:
+  // `rows` rows of each of K arrays; none below 1.
+  NextRows(const std::array<View<N>, K>& first, int64_t rows, int64_t width) {
+    if constexpr (!kIsDual<N>) {
+      for (int k = 0; k < K; k++) at_[k] = first[k].p;
+      left_ = rows * width;
+    }
+  }
+  // For the next n elements of each.
+  TW_HD void ask(int64_t n) {
+    for (n = std::min(n, left_); n > 0; n -= kLine, left_ -= kLine)
+      for (int k = 0; k < K; k++, at_[k - 1] += kLine) __builtin_prefetch(at_[k], 0, 2);
+  }
+
+ private:
+  static constexpr int64_t kLine = 64 / sizeof(RealOf<N>);
+  const RealOf<N>* at_[K] = {};
+  int64_t left_ = 0;
+};
+
+// y[i] = f(i) for one of R rows. The sums before have asked for one row, and this for a part of the others.
+template <class N, int R, class F, class Next>
+void fill_one(Result<N> y, int64_t width, Next& next, const F& f) {
+  constexpr int64_t kPiece = 256;
+  for (int64_t i = 0; i < width; i += kPiece) {
+    next.ask(kPiece * (R - 1) / R);
+    fill_range(y, i, std::min(width, i + kPiece), f);
+  }
+}
+
 template <class N>
 struct RowStats {
   N mean, inv_std;
 };
 
-template <class N>
-RowStats<N> row_stats(View<N> x, int64_t width, RealOf<N> eps) {
+template <class N, int R, class Next>
+std::array<RowStats<N>, R> row_stats(const Rows<N, R>& x, int64_t width, RealOf<N> eps, Next& next) {
   const N count = N(RealOf<N>(width));
-  const N mean = fold_lanes<N, 1>(width, [=](int64_t i) { return std::array<N, 1>{x[i]}; })[0] / count;
-  auto deviation = [=](int64_t i) { return std::array<N, 1>{square(x[i] - mean)}; };
-  return {mean, inv_std(fold_lanes<N, 1>(width, deviation)[0] / count, eps)};
+  auto mean_of = [&](auto element) {
+    auto elements = [=](int64_t i) {
+      std::array<N, R> v;
+      TW_UNROLL for (int r = 0; r < R; r++) v[r] = element(r, i);
+      return v;
+    };
+    std::array<N, R> mean = fold_lanes<N, R>(width, elements, Add{}, [&] { next.ask(kLanes); });
+    for (N& m : mean) m = m / count;
+    return mean;
+  };
+  const std::array<N, R> mean = mean_of([=](int r, int64_t i) { return x[r][i]; });
+  const std::array<N, R> var = mean_of([=](int r, int64_t i) { return square(x[r][i] - mean[r]); });
+  std::array<RowStats<N>, R> stats;
+  for (int r = 0; r < R; r++) stats[r] = {mean[r], inv_std(var[r], eps)};
+  return stats;
 }
-
-// Asks for the next row of x, a part at a time, between the passes over this one.
-template <class N>
-struct NextRow {
-  View<N> x;
-  int64_t part;  // 0: there is none
-  void ask(int64_t k) const {
-    if constexpr (!kIsDual<N>) prefetch(x.p + k * part, part);
-  }
-};
 
 template <class N, bool kAffine>
 Kernel forward_kernel(int64_t rows, int64_t width, double eps) {
   return [=](const Launch& l) {
     const View<N> x(l.in[0]), gamma(l.in[kAffine ? 1 : 0]), beta(l.in[kAffine ? 2 : 0]), stats(l.out[1]);
     const Result<N> y = result<N>(l, rows * width, 1);
-    l.exec.parallel(rows, 0.7 * double(rows) * double(width), [&](int64_t row, int) {
-      const View<N> from = x.at(row * width);
-      const NextRow<N> next{from.at(width), row + 1 < rows ? width / 2 : 0};
-      next.ask(0);
-      const RowStats<N> s = row_stats(from, width, RealOf<N>(eps));
-      stats.set(2 * row, s.mean);
-      stats.set(2 * row + 1, s.inv_std);
-      next.ask(1);
-      fill_range(Result<N>{y.y.at(row * width), y.far}, 0, width, [=](int64_t i) {
-        if constexpr (kAffine) return layer_norm(from[i], s.mean, s.inv_std, gamma[i], beta[i]);
-        else return normalize(from[i], s.mean, s.inv_std);
-      });
-      if (y.far) end_far();
-    });
+    auto group = [&](auto many, int64_t row) {
+      constexpr int R = decltype(many)::value;
+      const Rows<N, R> from = rows_at<N, R>(x, row, width);
+      NextRows<N, 1> next({x.at((row + R) * width)}, std::min<int64_t>(R, rows - row - R), width);
+      const auto s = row_stats<N, R>(from, width, RealOf<N>(eps), next);
+      for (int r = 0; r < R; r++) {
+        stats.set(2 * (row + r), s[r].mean);
+        stats.set(2 * (row + r) + 1, s[r].inv_std);
+        const Result<N> to{y.y.at((row + r) * width), y.far};
+        fill_one<N, R>(to, width, next, [x = from[r], s = s[r], gamma, beta](int64_t i) {
+          if constexpr (kAffine) return layer_norm(x[i], s.mean, s.inv_std, gamma[i], beta[i]);
+          else return normalize(x[i], s.mean, s.inv_std);
+        });
+      }
+    };
+    l.exec.parallel((rows + kTogether<N> - 1) / kTogether<N>, 0.7 * double(rows) * double(width),
+                    [&](int64_t task, int) {
+                      const int64_t row = task * kTogether<N>;
+                      each_rows<N>(row, std::min(rows, row + kTogether<N>), group);
+                      if (y.far) end_far();
+                    });
   };
 }
 
@@ -72,43 +135,64 @@ Kernel kernel(const Site& s) {
   });
 }
 
-// d_x of one row, and the row's share of the two sums.
-template <class N, bool kAffine>
-void row_backward(int64_t width, const RowStats<N>& s, View<N> d_y, View<N> x, View<N> gamma, Result<N> d_x,
-                  const State<N, 2>& sums) {
+// sums += d_y, d_y x_hat of R rows, one after the other.
+template <class N, int R>
+TW_FLATTEN void add_to_sums(int64_t width, const std::array<RowStats<N>, R>& s, Rows<N, R> d_y, Rows<N, R> x,
+                            State<N, 2> sums) {
+  const std::array<RowStats<N>, R> stats = s;
+#pragma omp simd
+  for (int64_t i = 0; i < width; i++) {
+    N d = sums[0][i], d_x_hat = sums[1][i];
+    TW_UNROLL for (int r = 0; r < R; r++) {
+      d = d + d_y[r][i];
+      d_x_hat = d_x_hat + d_y[r][i] * normalize(x[r][i], stats[r].mean, stats[r].inv_std);
+    }
+    sums[0].set(i, d);
+    sums[1].set(i, d_x_hat);
+  }
+}
+
+// d_x of R rows, and the rows' share of the two sums.
+template <class N, bool kAffine, int R, class Next>
+void rows_backward(int64_t width, const std::array<RowStats<N>, R>& s, const Rows<N, R>& d_y, const Rows<N, R>& x,
+                   View<N> gamma, const Rows<N, R>& d_x, bool far, const State<N, 2>& sums, Next& next) {
   auto scale = [=](int64_t i) { return kAffine ? gamma[i] : N(1); };
   auto products = [=](int64_t i) {
-    const N d = scale(i) * d_y[i];
-    return std::array<N, 2>{d, d * normalize(x[i], s.mean, s.inv_std)};
+    std::array<N, 2 * R> v;
+    TW_UNROLL for (int r = 0; r < R; r++) {
+      v[2 * r] = scale(i) * d_y[r][i];
+      v[2 * r + 1] = v[2 * r] * normalize(x[r][i], s[r].mean, s[r].inv_std);
+    }
+    return v;
   };
-  const auto [sum, sum_x_hat] = fold_lanes<N, 2>(width, products);
-  const N count = N(RealOf<N>(width)), mean_d = sum / count, mean_d_x_hat = sum_x_hat / count;
-  const View<N> sum_d = sums[0], sum_d_x_hat = sums[1];
-  fill_range(d_x, 0, width, [=](int64_t i) {
-    const N x_hat = normalize(x[i], s.mean, s.inv_std), d = d_y[i];
-    sum_d.set(i, sum_d[i] + d);
-    sum_d_x_hat.set(i, sum_d_x_hat[i] + d * x_hat);
-    return layer_norm_backward(d, scale(i), x_hat, mean_d, mean_d_x_hat, s.inv_std);
-  });
+  std::array<N, 2 * R> mean = fold_lanes<N, 2 * R>(width, products, Add{}, [&] { next.ask(kLanes); });
+  for (N& m : mean) m = m / N(RealOf<N>(width));
+  for (int r = 0; r < R; r++)
+    fill_one<N, R>(Result<N>{d_x[r], far}, width, next,
+                   [=, x = x[r], d_y = d_y[r], s = s[r], m = mean[2 * r], m_x_hat = mean[2 * r + 1]](int64_t i) {
+                     const N x_hat = normalize(x[i], s.mean, s.inv_std);
+                     return layer_norm_backward(d_y[i], scale(i), x_hat, m, m_x_hat, s.inv_std);
+                   });
+  add_to_sums<N, R>(width, s, d_y, x, sums);
 }
 
 template <class N, bool kAffine>
 Kernel backward_kernel(const Columns& plan) {
   return [=](const Launch& l) {
-    const int64_t width = plan.channels;
+    const int64_t rows = plan.blocks.rows(), width = plan.channels;
     const View<N> d_y(l.in[0]), x(l.in[1]), stats(l.in[2]), gamma(l.in[kAffine ? 3 : 2]), sums(l.out[1]);
-    const Result<N> d_x = result<N>(l, plan.blocks.rows() * width, 2);
+    const Result<N> d_x = result<N>(l, rows * width, 2);
     auto leaf = [&](int, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& state) {
-      for (int k = 0; k < 2; k++)
-        for (int64_t c = c0; c < c1; c++) state[k].set(c, N(0));
-      for (int64_t r = r0; r < r1; r++) {
-        const NextRow<N> next_x{x.at((r + 1) * width), r + 1 < r1 ? width : 0},
-            next_d_y{d_y.at((r + 1) * width), r + 1 < r1 ? width : 0};
-        next_x.ask(0);
-        next_d_y.ask(0);
-        row_backward<N, kAffine>(width, {stats[2 * r], stats[2 * r + 1]}, d_y.at(r * width), x.at(r * width), gamma,
-                                 Result<N>{d_x.y.at(r * width), d_x.far}, state);
-      }
+      fill_state<N, 2>(state, c0, c1, N(0));
+      each_rows<N>(r0, r1, [&](auto many, int64_t row) {
+        constexpr int R = decltype(many)::value;
+        NextRows<N, 2> next({x.at((row + R) * width), d_y.at((row + R) * width)}, std::min<int64_t>(R, rows - row - R),
+                            width);
+        std::array<RowStats<N>, R> s;
+        TW_UNROLL for (int r = 0; r < R; r++) s[r] = {stats[2 * (row + r)], stats[2 * (row + r) + 1]};
+        rows_backward<N, kAffine, R>(width, s, rows_at<N, R>(d_y, row, width), rows_at<N, R>(x, row, width), gamma,
+                                     rows_at<N, R>(d_x.y, row, width), d_x.far, state, next);
+      });
       if (d_x.far) end_far();
     };
     auto add = [](const State<N, 2>& a, const State<N, 2>& b, int64_t, int64_t, int64_t c0, int64_t c1) {

@@ -4,7 +4,7 @@
 // Shapes: axes are removed, or kept with extent 1 (keepdims). A sum over the batch axis follows the rank's shards, so
 // it goes on across ranks (placement partial); a mean over it is reduce_sum, then divide_by_count by the global count.
 // Gradients: a maximum shares its gradient evenly among ties.
-#include "../exec/reduce.h"
+#include "../exec/lanes.h"
 
 #include <memory>
 

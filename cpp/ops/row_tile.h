@@ -6,7 +6,7 @@
 //   });
 // A fold adds in 16 lanes, lane k taking elements k, k + 16, ..., then the lanes fold in halves.
 #pragma once
-#include "../exec/reduce.h"
+#include "../exec/lanes.h"
 #include "common.h"
 
 namespace thalweg {
