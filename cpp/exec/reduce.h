@@ -87,6 +87,19 @@ inline int64_t row_lanes(int64_t channels) {
   return channels >= 64 || channels < 1 ? 1 : std::bit_ceil(uint64_t((63 + channels) / channels));
 }
 
+// A row of what belongs to the channels, repeated for the rows that are added side by side, in memory for so many
+// numbers; the row itself where one row is added at a time.
+inline constexpr int64_t kRowOfLanes = 128;
+template <class N>
+View<N> repeated(View<N> row, int64_t channels, RealOf<N> (&memory)[kPlanes<N> * kRowOfLanes]) {
+  const int64_t width = row_lanes(channels) * channels;
+  if (width == channels) return row;
+  const View<N> lanes = planar<N>(memory, kRowOfLanes);
+  for (int64_t c = 0; c < channels; c++)
+    for (int64_t j = c; j < width; j += channels) lanes.set(j, row[c]);
+  return lanes;
+}
+
 namespace reduce_detail {
 
 template <class N, size_t... k, class Combine>
@@ -147,30 +160,28 @@ void merge_states(const State<N, K>& into, const State<N, K>& from, int64_t c0, 
   }
 }
 
+template <class Element>
+TW_HD auto element_at(const Element& element, int64_t i, int64_t c) {
+  if constexpr (requires { element(i); }) return element(i);
+  else return element(i, c);
+}
+
 // Few channels: lane l takes rows r0 + l, r0 + l + lanes, ...; then the lanes fold in halves. Short blocks have no more
 // lanes than they need.
 template <class N, int K, class Combine, class Element>
 void narrow_block(int64_t r0, int64_t r1, int64_t channels, const Element& element, const State<N, K>& state,
                   Combine combine) {
-  alignas(64) RealOf<N> memory[K * kPlanes<N> * 128];
-  const State<N, K> lanes = state_at<N, K>(memory, 128);
+  alignas(64) RealOf<N> memory[K * kPlanes<N> * kRowOfLanes];
+  const State<N, K> lanes = state_at<N, K>(memory, kRowOfLanes);
   const int64_t count = std::min<int64_t>(row_lanes(channels), std::bit_ceil(uint64_t(r1 - r0)));
   const int64_t width = count * channels, groups = (r1 - r0) / count;
   fill_state<N, K>(lanes, 0, width, Combine::template identity<N>());
-  if constexpr (requires { element(int64_t(0)); }) {  // an element by its flat index: whole groups are long rows
-    auto flat = [=](int64_t g, int64_t j) { return element(r0 * channels + g * width + j); };
-    if (groups > 0) chain<N, K>(0, groups, 0, width, flat, lanes, combine);
-    const int64_t rest = (r1 - r0 - groups * count) * channels;
-    if (rest > 0) take_rows<N, K, 1, false>(groups, 0, rest, flat, lanes, combine);
-  } else {
-    for (int64_t r = r0, lane = 0; r < r1; r++, lane = lane + 1 == count ? 0 : lane + 1) {
-      const int64_t base = lane * channels;
-      auto at = [=](int64_t, int64_t j) { return element(r, j - base); };
-      take_rows<N, K, 1, false>(0, base, base + channels, at, lanes, combine);
-    }
-  }
+  auto at = [=](int64_t g, int64_t j) { return element_at(element, r0 * channels + g * width + j, j); };
+  if (groups > 0) chain<N, K>(0, groups, 0, width, at, lanes, combine);
+  const int64_t rest = (r1 - r0 - groups * count) * channels;
+  if (rest > 0) take_rows<N, K, 1, false>(groups, 0, rest, at, lanes, combine);
   for (int64_t half = width / 2; half >= channels; half /= 2) {
-    const State<N, K> upper = state_at<N, K>(memory + half, 128);
+    const State<N, K> upper = state_at<N, K>(memory + half, kRowOfLanes);
     merge_states<N, K>(lanes, upper, 0, half, combine);
   }
   for (int k = 0; k < K; k++)
@@ -180,18 +191,16 @@ void narrow_block(int64_t r0, int64_t r1, int64_t channels, const Element& eleme
 }  // namespace reduce_detail
 
 // state[k](c) = fold of element(...)[k] over rows [r0, r1) of channels [c0, c1): one block, the leaf of a column fold.
-// element(i) with the flat index i = r * channels + c, or element(r, c); both give std::array<N, K>.
-// With fewer than 64 channels the range must be all of them (as tiles are).
+// element(i) with the flat index i = r * channels + c, or element(i, c); both give std::array<N, K>. With fewer than 64
+// channels the range must be all of them (as tiles are), and c runs through the rows that are added side
+// by side: what belongs to a channel is read from a row that is repeated.
 template <class N, int K, class Element, class Combine = Add>
 void fold_block(int64_t r0, int64_t r1, int64_t channels, int64_t c0, int64_t c1, const Element& element,
                 const State<N, K>& state, Combine combine = {}) {
   using namespace reduce_detail;
   if (r0 >= r1) return fill_state<N, K>(state, c0, c1, Combine::template identity<N>());
   if (row_lanes(channels) > 1) return narrow_block<N, K>(r0, r1, channels, element, state, combine);
-  auto at = [=](int64_t r, int64_t c) {
-    if constexpr (requires { element(r); }) return element(r * channels + c);
-    else return element(r, c);
-  };
+  auto at = [=](int64_t r, int64_t c) { return element_at(element, r * channels + c, c); };
   chain<N, K>(r0, r1, c0, c1, at, state, combine);
 }
 

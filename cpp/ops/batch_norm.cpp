@@ -25,15 +25,16 @@ Kernel moments_kernel(const Columns& plan, bool stored) {
     const int64_t channels = plan.channels;
     auto leaf = [&](const std::array<View<N>, 1>& in, int64_t r0, int64_t r1, int64_t c0, int64_t c1,
                     const State<N, 2>& s) {
-      const View<N> x = in[0];
-      const View<N> first = x.at(r0 * channels);
-      auto offset = [=](int64_t r, int64_t c) { return std::array<N, 1>{x[r * channels + c] - first[c]}; };
-      fold_block<N, 1>(r0, r1, channels, c0, c1, offset, State<N, 1>{s[0]});
+      const View<N> x = in[0], mean = s[0];
+      alignas(64) RealOf<N> memory[kPlanes<N> * kRowOfLanes];
+      const View<N> first = repeated<N>(x.at(r0 * channels), r0 < r1 ? channels : 0, memory);
+      auto offset = [=](int64_t i, int64_t c) { return std::array<N, 1>{x[i] - first[c]}; };
+      fold_block<N, 1>(r0, r1, channels, c0, c1, offset, State<N, 1>{mean});
       const RealOf<N> count = RealOf<N>(std::max<int64_t>(1, r1 - r0));
       if (r0 < r1)
-        for (int64_t c = c0; c < c1; c++) s[0].set(c, shifted_mean(first[c], s[0][c], count));
-      const View<N> mean = s[0];
-      auto deviation = [=](int64_t r, int64_t c) { return std::array<N, 1>{square(x[r * channels + c] - mean[c])}; };
+        for (int64_t c = c0; c < c1; c++) mean.set(c, shifted_mean(first[c], mean[c], count));
+      const View<N> centre = repeated<N>(mean, channels, memory);
+      auto deviation = [=](int64_t i, int64_t c) { return std::array<N, 1>{square(x[i] - centre[c])}; };
       fold_block<N, 1>(r0, r1, channels, c0, c1, deviation, State<N, 1>{s[1]});
     };
     auto merge_states = [](const State<N, 2>& a, const State<N, 2>& b, int64_t n_a, int64_t n_b, int64_t c0,
@@ -80,8 +81,7 @@ Kernel sums_kernel(const Columns& plan, const Rows& r, bool stored, double eps, 
       return std::array<N, 4>{channel.mean[c], channel.inv_std(c), scale.gamma(c), scale.beta(c)};
     });
     auto body = [=](const std::array<View<N>, 2>& in) {
-      return [=, d_y = in[0], x = in[1]](int64_t row, int64_t c) {
-        const int64_t i = row * channels + c;
+      return [=, d_y = in[0], x = in[1]](int64_t i, int64_t c) {
         const N x_hat = normalize(x[i], k[0][c], k[1][c]);
         const N d = Activation::backward(d_y[i], affine(x_hat, k[2][c], k[3][c]));
         return std::array<N, 2>{d, d * x_hat};
