@@ -54,14 +54,15 @@ class Product {
     return table_bytes() + (own_a_ ? b_tiles_ : a_tiles_) * stride_ * int64_t(sizeof(Bf16));
   }
   void prepare(std::byte* memory) {
-    group_ = reinterpret_cast<GroupAt*>(memory);
-    packed_group_ = reinterpret_cast<GroupBf16*>(memory + align_up(groups_ * int64_t(sizeof(GroupAt))));
+    k_of_ = reinterpret_cast<int64_t*>(memory);
+    group_ = reinterpret_cast<GroupBf16*>(memory + align_up(groups_ * int64_t(sizeof(int64_t))));
     packed_ = reinterpret_cast<Bf16*>(memory + table_bytes());
-    GroupAt* group = group_;
+    int64_t g = 0;
     for (int64_t s = 0; s < shards(); s++)
-      for (int64_t k = shard_k_[s]; k < shard_k_[s + 1]; k += kGroup)
-        *group++ = {k, std::min<int64_t>(kGroup, shard_k_[s + 1] - k)};
-    for (int64_t g = 0; g < groups_; g++) packed_group_[g] = {g * kOperandTile, group_[g].count};
+      for (int64_t k = shard_k_[s]; k < shard_k_[s + 1]; k += kGroup, g++) {
+        k_of_[g] = k;
+        group_[g] = {g * kOperandTile, std::min<int64_t>(kGroup, shard_k_[s + 1] - k)};
+      }
   }
   int64_t pack_items() const { return divide_up(own_a_ ? b_tiles_ : a_tiles_, kPackTiles); }
   void pack(int64_t item) const {
@@ -91,17 +92,14 @@ class Product {
  private:
   static constexpr int64_t kPackTiles = 4;
   static constexpr int64_t kBeside = 16;  // tiles of B that take their parts of a row one after the other
-  struct GroupAt {
-    int64_t k, count;
-  };
-  struct Row {  // a block of rows, panels [first, last)
+  struct Row {                            // a block of rows, panels [first, last)
     int64_t block, first, last;
   };
   int64_t shards() const { return int64_t(shard_k_.size()) - 1; }
   int64_t shard_count(int64_t s) const { return shard_k_[s + 1] - shard_k_[s]; }
   int64_t shard_groups(int64_t s) const { return divide_up(shard_count(s), kGroup); }
   int64_t table_bytes() const {
-    return align_up(groups_ * int64_t(sizeof(GroupAt))) + align_up(groups_ * int64_t(sizeof(GroupBf16)));
+    return align_up(groups_ * int64_t(sizeof(int64_t))) + align_up(groups_ * int64_t(sizeof(GroupBf16)));
   }
   int64_t most_panels() const { return divide_up(panels_, panel_groups_); }
   int tall(int64_t block) const { return int(std::min<int64_t>(kBlockSide, a_tiles_ - kBlockSide * block)); }
@@ -132,14 +130,14 @@ class Product {
     if (o.k_step != 1 && form == PackForm::pairs) {
       for (int64_t tile = begin; tile < end; tile += kBeside)
         for (int64_t g = 0; g < groups_; g++)
-          pack_pairs_bf16(o, group_[g].k, group_[g].count, tile * kSide,
+          pack_pairs_bf16(o, k_of_[g], group_[g].count, tile * kSide,
                           std::min(std::min(end, tile + kBeside) * kSide, all) - tile * kSide,
                           to + (tile - begin) * stride_ + g * kOperandTile, stride_);
       return;
     }
     if (o.k_step != 1) {
       for (int64_t g = 0; g < groups_; g++)
-        for (int64_t tile = begin; tile < end; tile++) pack(tile, group_[g].k, group_[g].count, g);
+        for (int64_t tile = begin; tile < end; tile++) pack(tile, k_of_[g], group_[g].count, g);
       return;
     }
     for (int64_t tile = begin; tile < end; tile++)
@@ -151,7 +149,7 @@ class Product {
                     .a_step = kGroup,
                     .half = {kHalfSide * kGroup, kHalfSide * kGroup},
                     .b = {},
-                    .group = packed_group_,
+                    .group = group_,
                     .groups = groups_,
                     .tall = tall(row.block),
                     .wide = 0,
@@ -168,7 +166,7 @@ class Product {
   // The sums of a block, shard by shard, folded. The result is the stack's first slot.
   void run_shards(BlockBf16& block, float* stack) const {
     float* sum = stack + (slots_ - 1) * kBlockSums;
-    block.group = packed_group_;
+    block.group = group_;
     for (int64_t s = 0; s < shards(); s++) {
       const LeafBf16 leaf = leaf_at(s, shards());
       block.groups = shard_groups(s);
@@ -195,8 +193,8 @@ class Product {
   int64_t groups_ = 0, stride_, a_tiles_, b_tiles_, blocks_, panels_, parts_ = 1, panel_groups_ = 1;
   int slots_;
   bool own_a_ = false, far_;
-  GroupAt* group_ = nullptr;
-  GroupBf16* packed_group_ = nullptr;
+  int64_t* k_of_ = nullptr;  // first k of every group
+  GroupBf16* group_ = nullptr;
   Bf16* packed_ = nullptr;
 };
 
