@@ -4,10 +4,9 @@
 // Shapes: axes are removed, or kept with extent 1 (keepdims). A sum over the batch axis follows the rank's shards, so
 // it goes on across ranks (placement partial); a mean over it is reduce_sum, then divide_by_count by the global count.
 // Gradients: a maximum shares its gradient evenly among ties.
-#include "../exec/lanes.h"
-
 #include <memory>
 
+#include "../exec/lanes.h"
 #include "common.h"
 #include "register.h"
 

@@ -103,7 +103,7 @@ def layer_norm(variant, samples, dims, affine):
 
 
 LAYER_NORM = [
-    layer_norm("", [(4, 5), (2, 3, 33), (1, 1025), (0, 5)], 1, True),
+    layer_norm("", [(4, 5), (2, 3, 33), (3, 300), (1, 1025), (0, 5)], 1, True),
     layer_norm("plain", [(4, 7)], 1, False),
     layer_norm("dims2", [(3, 4, 5)], 2, True),
     layer_norm("all_dims", [(4, 5)], 2, False),
