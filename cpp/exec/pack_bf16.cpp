@@ -101,6 +101,8 @@ TW_INLINE __m512i turn(__m512i v) {
   return _mm512_shuffle_epi8(v, _mm512_set4_epi32(0x0b0a0f0e, 0x09080d0c, 0x03020706, 0x01000504));
 }
 
+inline constexpr int64_t kAhead = 8;  // groups of a row, or rows, that are asked for before they are packed
+
 // Rows of vectors are either what is wanted or its transpose by pairs of k.
 template <bool kNative, class X>
 void pack_along(const X* from, int64_t j_step, int64_t count, int n, PackForm form, Bf16* to) {
@@ -110,7 +112,8 @@ void pack_along(const X* from, int64_t j_step, int64_t count, int n, PackForm fo
     Vector<float> v[kSide];
     TW_UNROLL for (int j = 0; j < kSide; j++) {
       const X* p = from + j * j_step + k;
-      __builtin_prefetch(p + 4 * kGroup);
+      for (int64_t line = 0; line < kGroup; line += 64 / sizeof(X))
+        __builtin_prefetch(p + kAhead * kGroup + line, 0, 2);
       v[j] = (Vector<float>)(j < n ? load_along<kNative>(p, left) : _mm512_setzero_si512());
     }
     if (turns) TW_UNROLL for (int j = 0; j < kSide; j++) v[j] = (Vector<float>)turn((__m512i)v[j]);
@@ -141,8 +144,10 @@ void pack_beside(const X* from, int64_t k_step, int64_t count, int64_t n, Bf16* 
   for (int64_t k = 0; k < count; k += kGroup, to += kOperandTile)
     for (int64_t pair = 0; pair < kGroup / 2; pair++) {
       const int64_t low = k + lower_of(turns, pair), high = k + upper_of(turns, pair);
+      const X *low_ahead = from + (low + kAhead) * k_step, *high_ahead = from + (high + kAhead) * k_step;
       Bf16* tile = to + 2 * pair * kSide;
       for (int64_t j = 0; j < n; j += kSide, tile += tile_step) {
+        __builtin_prefetch(low_ahead + j, 0, 2), __builtin_prefetch(high_ahead + j, 0, 2);
         const __mmask16 m = first16(int(std::min<int64_t>(kSide, n - j)));
         _mm512_store_si512(tile, interleave_halves(load_across<kNative>(
                                      from + low * k_step + j, from + high * k_step + j, low < count ? m : __mmask16(0),
