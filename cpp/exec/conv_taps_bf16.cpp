@@ -197,12 +197,12 @@ class TapRun {
   };
   // kSide pixels; those beyond the last column belong to nobody.
   void put(const Work& work, int64_t group, int64_t tile, int64_t pixel, const float* sum) const {
-    const int64_t line = this->line(work.image), last = std::min((work.rows - 1) * line + v_.cols, pixel + kSide);
+    const int64_t pitch = line(work.image), last = std::min((work.rows - 1) * pitch + v_.cols, pixel + kSide);
     const int64_t channel = group * v_.group_out + tile * kSide;
     const int n = int(std::min<int64_t>(kBlock, v_.group_out - tile * kSide));
     for (int64_t at = pixel; at < last;) {
-      const int64_t row = at / line, col = at % line, end = std::min(last, (row + 1) * line);
-      const int64_t rows = std::min(end, row * line + v_.cols) - at;
+      const int64_t row = at / pitch, col = at % pitch, end = std::min(last, (row + 1) * pitch);
+      const int64_t rows = std::min(end, row * pitch + v_.cols) - at;
       if (rows > 0)
         put_tile(sum + (at - pixel) * kSide, int(rows), n, bias_ ? bias_ + channel : nullptr, false,
                  out_.from(work.out + row * v_.out_row + col * v_.out_col + channel), v_.out_col);

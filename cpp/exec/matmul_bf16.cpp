@@ -92,7 +92,8 @@ class Product {
  private:
   static constexpr int64_t kPackTiles = 4;
   static constexpr int64_t kBeside = 16;  // tiles of B that take their parts of a row one after the other
-  struct Row {                            // a block of rows, panels [first, last)
+
+  struct Row {  // a block of rows, panels [first, last)
     int64_t block, first, last;
   };
   int64_t shards() const { return int64_t(shard_k_.size()) - 1; }

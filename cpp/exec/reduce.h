@@ -1,7 +1,7 @@
 // reduce.h: sums and other folds of the columns of a matrix, in an order that shapes alone decide (along rows:
 // lanes.h).
 //   out(c) = fold over the rows of a (rows, C) matrix: a chain or a few row lanes inside a block, the tree of shards.h
-//            over the blocks of a shard and over the shards: reduce_rows, sum_rows, reduce_groups
+//            over the blocks of a shard and over the shards: reduce_rows, reduce_groups, and sum_operands for both
 // A fold is given by Combine: identity<N>() and (a, b) -> N. Threads, vector width and instruction set choose nothing.
 #pragma once
 #include <array>
@@ -89,7 +89,7 @@ inline int64_t row_lanes(int64_t channels) {
 
 // A row of what belongs to the channels, repeated for the rows that are added side by side, in memory for so many
 // numbers; the row itself where one row is added at a time.
-inline constexpr int64_t kRowOfLanes = 128;
+inline constexpr int64_t kRowOfLanes = 128;  // row_lanes(c) * c is less
 template <class N>
 View<N> repeated(View<N> row, int64_t channels, RealOf<N> (&memory)[kPlanes<N> * kRowOfLanes]) {
   const int64_t width = row_lanes(channels) * channels;
@@ -192,8 +192,8 @@ void narrow_block(int64_t r0, int64_t r1, int64_t channels, const Element& eleme
 
 // state[k](c) = fold of element(...)[k] over rows [r0, r1) of channels [c0, c1): one block, the leaf of a column fold.
 // element(i) with the flat index i = r * channels + c, or element(i, c); both give std::array<N, K>. With fewer than 64
-// channels the range must be all of them (as tiles are), and c runs through the rows that are added side
-// by side: what belongs to a channel is read from a row that is repeated.
+// channels the range must be all of them (as tiles are), and c is below row_lanes(channels) * channels: what belongs to
+// a channel is read from a row that is repeated so far.
 template <class N, int K, class Element, class Combine = Add>
 void fold_block(int64_t r0, int64_t r1, int64_t channels, int64_t c0, int64_t c1, const Element& element,
                 const State<N, K>& state, Combine combine = {}) {

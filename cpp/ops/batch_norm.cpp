@@ -26,14 +26,14 @@ Kernel moments_kernel(const Columns& plan, bool stored) {
     auto leaf = [&](const std::array<View<N>, 1>& in, int64_t r0, int64_t r1, int64_t c0, int64_t c1,
                     const State<N, 2>& s) {
       const View<N> x = in[0], mean = s[0];
-      alignas(64) RealOf<N> memory[kPlanes<N> * kRowOfLanes];
+      alignas(64) RealOf<N> memory[kPlanes<N> * kRowOfLanes], means[kPlanes<N> * kRowOfLanes];
       const View<N> first = repeated<N>(x.at(r0 * channels), r0 < r1 ? channels : 0, memory);
       auto offset = [=](int64_t i, int64_t c) { return std::array<N, 1>{x[i] - first[c]}; };
       fold_block<N, 1>(r0, r1, channels, c0, c1, offset, State<N, 1>{mean});
       const RealOf<N> count = RealOf<N>(std::max<int64_t>(1, r1 - r0));
       if (r0 < r1)
         for (int64_t c = c0; c < c1; c++) mean.set(c, shifted_mean(first[c], mean[c], count));
-      const View<N> centre = repeated<N>(mean, channels, memory);
+      const View<N> centre = repeated<N>(mean, channels, means);
       auto deviation = [=](int64_t i, int64_t c) { return std::array<N, 1>{square(x[i] - centre[c])}; };
       fold_block<N, 1>(r0, r1, channels, c0, c1, deviation, State<N, 1>{s[1]});
     };

@@ -30,10 +30,18 @@ Rows<N, R> rows_at(View<N> x, int64_t row, int64_t width) {
   }(std::make_index_sequence<R>{});
 }
 
-// body(std::integral_constant<int, R>, row): R rows from `row` on, kTogether of them as long as there are so many.
+// One where a row fills much of the L2 cache.
+template <class N>
+int64_t rows_together(int64_t width) {
+  constexpr int64_t kMostBytes = 64 << 10;
+  return width * int64_t(sizeof(N)) > kMostBytes ? 1 : kTogether<N>;
+}
+
+// body(std::integral_constant<int, R>, row): R rows from `row` on, `together` of them as long as there are so many.
 template <class N, class Body>
-void each_rows(int64_t begin, int64_t end, const Body& body) {
-  for (; begin + kTogether<N> <= end; begin += kTogether<N>) body(std::integral_constant<int, kTogether<N>>{}, begin);
+void each_rows(int64_t begin, int64_t end, int64_t together, const Body& body) {
+  if (together == kTogether<N>)
+    for (; begin + together <= end; begin += together) body(std::integral_constant<int, kTogether<N>>{}, begin);
   for (; begin < end; begin++) body(std::integral_constant<int, 1>{}, begin);
 }
 
@@ -52,7 +60,10 @@ class NextRows {
   // For the next n elements of each.
   TW_HD void ask(int64_t n) {
     for (n = std::min(n, left_); n > 0; n -= kLine, left_ -= kLine)
-      for (int k = 0; k < K; k++, at_[k - 1] += kLine) __builtin_prefetch(at_[k], 0, 2);
+      for (int k = 0; k < K; k++) {
+        __builtin_prefetch(at_[k], 0, 2);
+        at_[k] += kLine;
+      }
   }
 
  private:
@@ -61,10 +72,12 @@ class NextRows {
   int64_t left_ = 0;
 };
 
-// y[i] = f(i) for one of R rows. The sums before have asked for one row, and this for a part of the others.
+// y[i] = f(i) for one of R rows, asking for a part of what the sums before have not asked for: one row of two in
+// backward, nothing in forward, which has two sums.
 template <class N, int R, class F, class Next>
 void fill_one(Result<N> y, int64_t width, Next& next, const F& f) {
   constexpr int64_t kPiece = 256;
+  if (R == 1) return fill_range(y, 0, width, f);
   for (int64_t i = 0; i < width; i += kPiece) {
     next.ask(kPiece * (R - 1) / R);
     fill_range(y, i, std::min(width, i + kPiece), f);
@@ -116,12 +129,13 @@ Kernel forward_kernel(int64_t rows, int64_t width, double eps) {
         });
       }
     };
-    l.exec.parallel((rows + kTogether<N> - 1) / kTogether<N>, 0.7 * double(rows) * double(width),
-                    [&](int64_t task, int) {
-                      const int64_t row = task * kTogether<N>;
-                      each_rows<N>(row, std::min(rows, row + kTogether<N>), group);
-                      if (y.far) end_far();
-                    });
+    const double ns = 0.7 * double(rows) * double(width);
+    const bool few = rows < 2 * kTogether<N> * l.exec.threads_for(ns);  // each thread is to have work
+    const int64_t step = few ? 1 : rows_together<N>(width);
+    l.exec.parallel((rows + step - 1) / step, ns, [&](int64_t task, int) {
+      each_rows<N>(task * step, std::min(rows, (task + 1) * step), step, group);
+      if (y.far) end_far();
+    });
   };
 }
 
@@ -184,7 +198,7 @@ Kernel backward_kernel(const Columns& plan) {
     const Result<N> d_x = result<N>(l, rows * width, 2);
     auto leaf = [&](int, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& state) {
       fill_state<N, 2>(state, c0, c1, N(0));
-      each_rows<N>(r0, r1, [&](auto many, int64_t row) {
+      each_rows<N>(r0, r1, rows_together<N>(width), [&](auto many, int64_t row) {
         constexpr int R = decltype(many)::value;
         NextRows<N, 2> next({x.at((row + R) * width), d_y.at((row + R) * width)}, std::min<int64_t>(R, rows - row - R),
                             width);
