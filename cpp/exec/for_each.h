@@ -81,7 +81,7 @@ void fill(const Exec& exec, int64_t n, Result<N> to, F f, double ns_per_element 
 }
 
 struct Nothing {
-  void operator()(int64_t, int64_t) const {}
+  void operator()(auto...) const {}
 };
 // y[i] = f(i, j) for the elements j in [begin, end) of a row of `width`, i = row * width + j.
 template <class N, class F>

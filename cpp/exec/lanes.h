@@ -54,13 +54,9 @@ std::array<N, K> short_chain(int64_t n, const Element& element, Combine combine)
 
 }  // namespace lanes_detail
 
-struct NoPause {
-  void operator()() const {}
-};
-
 // The fold of element(i) (std::array<N, K>) over i = 0 .. n - 1: sums along a trailing axis. n = 0 gives the identity.
 // between() is called before each 16 elements of a long sum.
-template <class N, int K, class Element, class Combine = Add, class Between = NoPause>
+template <class N, int K, class Element, class Combine = Add, class Between = Nothing>
 std::array<N, K> fold_lanes(int64_t n, const Element& element, Combine combine = {}, Between between = {}) {
   using namespace lanes_detail;
   if (n <= kLanes) return short_chain<N, K>(n, element, combine);
