@@ -107,7 +107,8 @@ class TapRun {
             .first = work.order.chain,
             .last = work.order.chain + work.order.chains,
             .stack = work.stack,
-            .accumulate = accumulate_};
+            .accumulate = accumulate_,
+            .out_rows = out_rows_a_step(v_.k())};
   }
   void run_region(const Work& work, const Region& region) const {
     const Walk first = region_walk(v_, region, work.image);
@@ -119,26 +120,31 @@ class TapRun {
         run_panels(work, g, panel, std::min(panels_, panel + some), first, pixels);
   }
 
-  // Panels [begin, end) of every pixel. A few tiles at a time where what is done once for them is dear beside their
-  // sums; several panels read the source of a tile in L1.
+  // Panels [begin, end) of every pixel, a few tiles of pixels at a time. One panel passes them in one call, as what is
+  // done once for a call is dear beside the sums of a short K; several panels read the source of a tile in L1.
   void run_panels(const Work& work, int64_t group, int64_t begin, int64_t end, const Walk& first,
                   int64_t pixels) const {
-    const T* row[kFewTiles * kTileRows + RowWalk<T>::kRun];
+    const T* row[kFewTiles * kTileRows + RowWalk<T>::kRun] = {};  // a tile asks for a few too many
     T* out[kFewTiles * kTileRows + RowWalk<T>::kRun];
     RowWalk<T> at(first, source_ + group * v_.group_in, out_ + group * v_.group_out + begin * kPanel<T>);
-    const int64_t few = end - begin == 1 && !asks(work) ? kFewTiles : 1;
     const int64_t tiles = divide_up(pixels, kTileRows), low = pixels / tiles, tall = pixels % tiles;
     TileCall<T> call = call_of(work);
-    call.row = row;
-    for (int64_t t = 0; t < tiles; t += call.tiles) {
+    for (int64_t t = 0, few; t < tiles; t += few) {
       const int rows = int(low + (t < tall));
-      call.tiles = std::min(few, (t < tall ? tall : tiles) - t);
-      at.take(call.tiles * rows, row, out);
-      for (int64_t panel = begin; panel < end; panel++) run_tiles(call, group, panel, rows, asks(work), out);
+      few = std::min(kFewTiles, (t < tall ? tall : tiles) - t);
+      at.take(few * rows, row, out);
+      call.tiles = end - begin == 1 ? few : 1;
+      for (int64_t i = 0; i < few; i += call.tiles) {
+        call.row = row + i * rows;
+        call.follows = i + call.tiles < few;
+        for (int64_t panel = begin; panel < end; panel++) {
+          call.out_ahead = panel + 1 < end ? kPanel<T> : rows * v_.out_col - (end - 1 - begin) * kPanel<T>;
+          run_tiles(call, group, panel, rows, work.empty, out + i * rows);
+        }
+      }
     }
   }
-  // Outputs are asked for before the sums, if these take longer than outputs do to arrive, or if there are none.
-  bool asks(const Work& work) const { return work.empty || v_.k() > kKBlock; }
+  // ask: for the outputs before the sums, as there are none.
   void run_tiles(TileCall<T>& call, int64_t group, int64_t panel, int rows, bool ask, T** out) const {
     const int64_t j = panel * kPanel<T>, n = std::min<int64_t>(kPanel<T>, v_.group_out - j), pixels = call.tiles * rows;
     const TileFunction<T> tile = tile_function<T>(TileForm::rows, rows, int(divide_up(n, kLanes<T>)));
@@ -154,6 +160,7 @@ class TapRun {
       TileCall<T> one = call;
       one.tiles = 1, one.out = nullptr;
       for (T** to = out; to != out + pixels; to += rows, one.row += rows) {
+        one.follows = call.follows || to + rows != out + pixels;
         tile(one);
         for (int i = 0; i < rows; i++) put_row(one.stack + i * kPanel<T>, n, one.bias, accumulate_, to[i]);
       }

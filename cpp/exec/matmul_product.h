@@ -55,6 +55,7 @@ class MatmulProduct {
     const int64_t c_bytes = p.m * p.n * int64_t(sizeof(T));
     const bool aligned = reinterpret_cast<uintptr_t>(c) % kVectorBytes == 0 && p.c_row % kLanes<T> == 0;
     far_ = c_bytes > kNearBytes;
+    far_a_ = p.a_row == p.k && p.m * p.k * int64_t(sizeof(T)) > kNearBytes;
     stream_ = c_bytes >= kFarBytes && aligned && !follow && !p.accumulate && !across;
     panels_ = divide_up(p.n, kPanel<T>);
     const Packing pack = packing<T>(p, across, divide_up(p.m, kTileRows), panels_);
@@ -277,7 +278,7 @@ class MatmulProduct {
       for (int r = 0; r < rows; r++) out[r] = c + r * p_.c_row;
       call.far = stream_;
       call.ask = far_ && !stream_;
-      if (call.ask && form_ == TileForm::rows) prefetch(out, rows, n);
+      if (form_ == TileForm::rows) ask_ahead(panel, rows, call);
       call.out = out;
       call.bias = bias;
       call.accumulate = p_.accumulate;
@@ -297,9 +298,18 @@ class MatmulProduct {
     return call.a_ahead || call.b_ahead ? TileForm::columns_ahead : form_;
   }
 
-  static void prefetch(T* const* out, int rows, int n) {  // the tile takes longer than its outputs to arrive
-    for (int r = 0; r < rows; r++)
-      for (int j = 0; j < n; j += kLanes<T>) __builtin_prefetch(out[r] + j, 1);
+  // Tiles that pass the panels in turn ask for the outputs of the next panel or tile, and for a share of its rows.
+  void ask_ahead(int64_t panel, int rows, TileCall<T>& call) const {
+    if (!rows_first_) return;
+    if (far_ && !stream_) {
+      call.out_ahead = panel + 1 < panels_ ? kPanel<T> : rows * p_.c_row - (panels_ - 1) * kPanel<T>;
+      call.out_rows = out_rows_a_step(p_.k);
+    }
+    if (far_a_) {
+      const int64_t lines = divide_up(rows * p_.a_row * int64_t(sizeof(T)), kLineBytes * panels_);
+      call.ahead = reinterpret_cast<const std::byte*>(call.a + rows * p_.a_row) + panel * lines * kLineBytes;
+      call.ahead_lines = int(divide_up(lines, divide_up(p_.k, kStepK)));
+    }
   }
 
   const Matmul p_;
@@ -309,7 +319,7 @@ class MatmulProduct {
   const Follow follow_;
   int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, rest_, wide_, a_step_, b_step_, max_chains_,
       a_tiles_, a_tile_, b_panel_, chunk_ = 0;
-  bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, stream_, far_rows_;
+  bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, far_a_, stream_, far_rows_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;
   SumOrder order_;

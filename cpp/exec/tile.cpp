@@ -6,6 +6,36 @@
 namespace thalweg {
 namespace {
 
+// What tiles of form rows ask for, a little with every kStepK k: asked for in one go, the processor would stand still
+// until most of it has come.
+template <class T, int kRows, int kVectors>
+class Requests {
+ public:
+  explicit Requests(const TileCall<T>& c)
+      : out_ahead_(c.out_ahead), ahead_(c.ahead), lines_(c.ahead_lines), row_step_(c.out_rows) {}
+  // `next`: another tile follows, whose rows are asked for: the processor does not foresee where they lie.
+  void begin(T* const* out, bool next) { out_ = out, row_ = out && out_ahead_ ? 0 : kRows, next_ = next; }
+  TW_INLINE void ask() {
+    for (const int stop = std::min(row_ + row_step_, kRows); row_ < stop; row_++)
+      TW_UNROLL for (int v = 0; v < kVectors; v++) __builtin_prefetch(out_[row_] + out_ahead_ + v * kLanes<T>, 1);
+    for (int i = 0; i < lines_; i++, ahead_ += kLineBytes) __builtin_prefetch(ahead_, 0, 3);
+  }
+  // At k, `passed` k after the first of a run: some of the next rows, so that every line is asked for once.
+  TW_INLINE void ask_rows(const T* const* row, int64_t k, int64_t passed) {
+    constexpr int kParts = kLineBytes / int64_t(sizeof(T)) / kStepK, kPart = (kRows + kParts - 1) / kParts;
+    if (!next_) return;
+    const T* const* part = row + kRows + passed / kStepK % kParts * kPart;
+    TW_UNROLL for (int i = 0; i < kPart; i++) __builtin_prefetch(part[i] + k);
+  }
+
+ private:
+  T* const* out_ = nullptr;
+  int64_t out_ahead_;
+  const std::byte* ahead_;
+  int lines_, row_step_, row_ = kRows;  // outputs from row_ on are yet to be asked for
+  bool next_ = false;
+};
+
 template <class T, int kRows, int kVectors>
 struct Tile {
   static constexpr int W = kLanes<T>;
@@ -96,27 +126,30 @@ struct Tile {
     second.add(third);
     add(second);
   }
-  // `next`: another tile follows, whose rows are asked for: the processor does not foresee where they lie.
-  TW_INLINE void sum_rows(const TileCall<T>& c, const Chain& s, const T* const* row, bool next) {
+  TW_INLINE void sum_rows(const TileCall<T>& c, const Chain& s, const T* const* row,
+                          Requests<T, kRows, kVectors>& soon) {
     const KSegment *g = c.segment + s.segment, *const end = g + s.segments, *const cut = g + s.pieces;
-    run_pieces(row, g, cut, c.b, c.b_step);
-    for (g = cut; g != end; g++) {
-      for (int64_t k = 0; next && k < g->count; k += kLineBytes / int64_t(sizeof(T)))
-        for (int i = 0; i < kRows; i++) __builtin_prefetch(row[kRows + i] + g->a + k);
-      run_rows(row, g->a, c.b + g->b, c.b_step, g->count);
-    }
+    run_pieces(row, g, cut, c.b, c.b_step, soon);
+    for (g = cut; g != end; g++) run_rows(row, g->a, c.b + g->b, c.b_step, g->count, soon);
   }
   // Row pointers stay in memory: 14 of them exceed the registers. With two vectors a load port is free to fetch them
-  // for each k; with one they serve kSteps of them.
-  TW_INLINE void run_rows(const T* const* row, int64_t a, const T* b, int64_t b_step, int64_t count) {
-    constexpr int kSteps = 4;
+  // for each k; with one they serve kStepK of them.
+  TW_INLINE void run_rows(const T* const* row, int64_t a, const T* b, int64_t b_step, int64_t count,
+                          Requests<T, kRows, kVectors>& soon) {
     int64_t k = a;
-    for (const int64_t end = a + count - kSteps + 1; k < end; k += kSteps, b += kSteps * b_step)
-      run_steps<kSteps>(row, k, b, b_step);
+    for (const int64_t end = a + count - kStepK + 1; k < end; k += kStepK, b += kStepK * b_step) {
+      soon.ask();
+      soon.ask_rows(row, k, k - a);
+      run_steps<kStepK>(row, k, b, b_step);
+    }
     for (; k < a + count; k++, b += b_step) multiply([=](int i) { return row[i] + k; }, b);
   }
-  TW_INLINE void run_pieces(const T* const* row, const KSegment* g, const KSegment* end, const T* b, int64_t b_step) {
-    for (; g != end; g++) run_steps<kPiece>(row, g->a, b + g->b, b_step);
+  TW_INLINE void run_pieces(const T* const* row, const KSegment* g, const KSegment* end, const T* b, int64_t b_step,
+                            Requests<T, kRows, kVectors>& soon) {
+    for (; g != end; g++) {
+      soon.ask();
+      run_steps<kPiece>(row, g->a, b + g->b, b_step);
+    }
   }
   template <int kSteps>
   TW_INLINE void run_steps(const T* const* row, int64_t k, const T* b, int64_t b_step) {
@@ -137,6 +170,7 @@ struct Tile {
 template <class T, TileForm form, int kRows, int kVectors>
 TW_INLINE void run_one(const TileCall<T>& c) {
   const std::byte* ahead = c.ahead;
+  Requests<T, kRows, kVectors> soon(c);  // of form rows
   const T *const *row = c.row, *b = c.b;
   T* const* out = c.out;
   int64_t j = 0;  // first column in out and bias
@@ -144,6 +178,7 @@ TW_INLINE void run_one(const TileCall<T>& c) {
     if (form != TileForm::rows && c.ask)
       TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
           __builtin_prefetch(out[i] + j + v * kLanes<T>, 1);
+    if constexpr (form == TileForm::rows) soon.begin(out, left > 1 || c.follows);
     constexpr bool folded = form == TileForm::folded;
     for (const Chain* s = c.first; s != c.last; s++) {
       Tile<T, kRows, kVectors> t;
@@ -154,7 +189,7 @@ TW_INLINE void run_one(const TileCall<T>& c) {
         if (s->resumes) t.take(sum(s->adds));
         else t.zero();
       }
-      if constexpr (form == TileForm::rows) t.sum_rows(c, *s, row, left > 1);
+      if constexpr (form == TileForm::rows) t.sum_rows(c, *s, row, soon);
       else if constexpr (!folded) t.template sum_columns<form == TileForm::columns_ahead>(c, *s, b, ahead);
       constexpr int kAdded = folded ? std::bit_width(unsigned(kFoldLeaves)) - 1 : 0;
       for (int m = s->adds - kAdded; m-- > 0;) t.add(sum(m));

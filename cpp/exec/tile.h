@@ -12,6 +12,8 @@
 
 namespace thalweg {
 
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 template <class T>
 inline constexpr int kPanel = kTileVectors * kLanes<T>;  // columns of a packed panel of B
 template <class T>
@@ -146,11 +148,16 @@ struct TileCall {
   bool accumulate = false;           // + what out holds
   bool far = false;                  // past the caches: whole, aligned vectors
   bool ask = false;                  // forms columns: for the lines of out, which take long to arrive
-  const std::byte* ahead = nullptr;  // forms columns: read soon after; asked for, `ahead_lines` lines a segment
+  bool follows = false;              // form rows: another tile after these, whose rows follow
+  int64_t out_ahead = 0;             // form rows: elements from `out` to the outputs that are asked for, if not 0,
+  int out_rows = 1;                  // so many rows in a step
+  const std::byte* ahead = nullptr;  // read soon after; asked for, `ahead_lines` lines a segment, or a step of rows
   int ahead_lines = 0;
 };
 
 inline constexpr int64_t kLineBytes = 64;
+inline constexpr int kStepK = 4;  // of a step of form rows
+inline int out_rows_a_step(int64_t k) { return int(divide_up(kTileRows, std::max<int64_t>(1, k / kStepK))); }
 
 // folded: columns, whose chains are all the leaves of a fold_tree, each of one chain, a multiple of kFoldLeaves: so
 // many of them at a time are added in registers, which fewer rows leave room for.
@@ -174,7 +181,5 @@ inline void put_row(const T* sum, int64_t n, const T* bias, bool accumulate, T* 
   else
     for (int64_t j = 0; j < n; j++) out[j] = sum[j];
 }
-
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace thalweg
