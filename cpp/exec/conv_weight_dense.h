@@ -3,10 +3,12 @@
 // x with padding from a copy, and either may be in the lanes.
 // Panels: of many channels, the copy is made panel by panel (kPanel channels, in the lanes), for as long as a panel's
 // tiles run; each tap is a product then.
-// Patches (conv_patches.h): of few channels, all taps are one product.
+// Patches (conv_patches.h): of few channels, all taps are one product. Picked (tile_patches.h): the same, of so few
+// that a tile makes the patches itself.
 #pragma once
 #include "conv_patches.h"
 #include "conv_weight.h"
+#include "tile_patches.h"
 
 namespace thalweg {
 
@@ -20,7 +22,7 @@ class DenseWeight {
       : v_(v), x_(x), d_y_(d_y), d_w_(d_w), accumulate_(accumulate), p_(v.out_h()), q_(v.out_w()), patch_(v) {
     choose();
     x_parts_ = divide_up(columns_, x_first ? kTileRows : kPanel<T>);
-    y_parts_ = divide_up(v.group_out(), x_first ? kPanel<T> : kTileRows);
+    y_parts_ = divide_up(v.group_out(), x_first ? kPanel<T> : picked_ ? PatchTaps<T>::kRows : kTileRows);
     part_tiles_ = taps() * y_parts_;
     x_step = patches_ ? patch_.width() : v.stride_w * window_.panel, y_step = v.out;
   }
@@ -112,6 +114,7 @@ class DenseWeight {
     const TileForm form = v_.kh * v_.kw == 1 ? TileForm::columns_ahead : TileForm::columns;  // no other tap brings it
     for (const Chain* s = call.first; s != call.last; s++) ahead.at += s->segments * ahead.lines * kLineBytes;
     const int64_t rows = x_first ? at.columns : at.outs, lanes = x_first ? at.outs : at.columns;
+    if (picked_) return patch_tile(call, PatchTaps<T>::of(v_, window_.cols * v_.c), int(rows));
     tile_function<T>(form, int(rows), int(divide_up(lanes, kLanes<T>)))(call);
   }
   void put(int64_t t, const T* sum) const {
@@ -133,6 +136,7 @@ class DenseWeight {
   static constexpr double kPanelCost = 1.05;        // of tiles of panels: what their copy saves
   static constexpr int64_t kPatchBytes = 48 << 10;  // of patches and d_y at a time, a chain at least: L1
   static constexpr int64_t kPieceCost = 3;          // of a patch
+  static constexpr int64_t kPickCost = 3;           // of a vector of a patch
   static constexpr int64_t kPackUses = 32;          // of packed numbers, at least
   static constexpr int64_t kPackBytes = 48 << 10;   // of what a tile reads: L1
   struct TileAt {  // columns [x, x + columns) of tap (r, s), or of kernel row r; outputs [y, y + outs)
@@ -154,10 +158,10 @@ class DenseWeight {
     columns_ = v_.kw / row_taps_ * in;
     choose_patches();
     const int64_t lanes_x = tile_cost(out, columns_), lanes_y = tile_cost(columns_, out);
-    x_first = !patches_ && out % kLanes<T> == 0 && lanes_y < lanes_x;
+    x_first = !patches_ && !picked_ && out % kLanes<T> == 0 && lanes_y < lanes_x;
     // Whole vectors are read: at the end of x there must be something behind the last channels.
     const bool over = !x_first && columns_ % kLanes<T> != 0;
-    copy_ = patches_ || over || v_.pad_top > 0 || v_.pad_left > 0 || rows > v_.h || cols > v_.w;
+    copy_ = patches_ || picked_ || over || v_.pad_top > 0 || v_.pad_left > 0 || rows > v_.h || cols > v_.w;
     if (copy_ && v_.c > kPanel<T> && in % kPanel<T> == 0) {
       const int64_t cost = v_.kw * tile_cost(out, in), other = row_taps_ * std::min(lanes_x, lanes_y);
       panels_ = double(cost) <= kPanelCost * double(other);
@@ -172,10 +176,16 @@ class DenseWeight {
     return out % kLanes<T> == 0 ? std::min(lanes_x, tile_cost(columns, out)) : lanes_x;
   }
   void choose_patches() {
-    const int64_t all = v_.kh * columns_;
-    patches_ =
-        Patches<T>::can(v_) && tile_cost(v_.out, all) + kPieceCost * patch_.pieces() < v_.kh * least_cost(columns_);
-    if (patches_) columns_ = all;
+    const int64_t all = v_.kh * columns_, rows = v_.kh * least_cost(columns_);
+    const int64_t patches = Patches<T>::can(v_) ? tile_cost(v_.out, all) + kPieceCost * patch_.pieces() : rows;
+    picked_ = PatchTaps<T>::can(v_) && picked_cost() < std::min(rows, patches);
+    patches_ = !picked_ && patches < rows;
+    if (picked_ || patches_) columns_ = all;
+  }
+  int64_t picked_cost() const {
+    const PatchTaps<T> taps = PatchTaps<T>::of(v_, 0);
+    const int64_t tiles = divide_up(v_.out, PatchTaps<T>::kRows), sums = divide_up(v_.out, tiles) * taps.vectors();
+    return tiles * (std::max<int64_t>(8, sums) + kPickCost * taps.vectors());
   }
   int64_t band_rows() const { return std::min(p_, (band * kKBlock - 1) / q_ + 2); }  // of outputs, at most
   int64_t patch_numbers() const { return band_rows() * q_ * patch_.width(); }
@@ -192,7 +202,7 @@ class DenseWeight {
   int64_t image_count() const {
     return patches_ ? p_ * q_ * patch_.width() : panels_ ? window_.panel_step : window_.count();
   }
-  int64_t taps() const { return (patches_ ? 1 : v_.kh) * row_taps_; }  // that are products of their own
+  int64_t taps() const { return (patches_ || picked_ ? 1 : v_.kh) * row_taps_; }  // that are products of their own
 
   // All tiles of a part of x follow each other. All taps of a panel are near: they share d_y.
   TileAt tile_at(int64_t t) const {
@@ -228,7 +238,7 @@ class DenseWeight {
   const Conv v_;
   const T *x_, *d_y_;
   T* d_w_;
-  bool accumulate_, copy_ = false, panels_ = false, patches_ = false, pack_y_ = false;
+  bool accumulate_, copy_ = false, panels_ = false, patches_ = false, picked_ = false, pack_y_ = false;
   int64_t p_, q_, columns_, row_taps_, x_parts_, y_parts_, part_tiles_;
   Window window_;
   Patches<T> patch_;

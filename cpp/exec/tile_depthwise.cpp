@@ -21,13 +21,6 @@ struct DepthwiseTile {
     if constexpr (kPart) store_first(p, v, channels);
     else store(p, v);
   }
-  // f(n) for every accumulator n, written out: they must never have addresses.
-  template <int kCount, class F>
-  static TW_INLINE void each(F f) {
-    [&]<int... n>(std::integer_sequence<int, n...>) __attribute__((always_inline)) {
-      (f(std::integral_constant<int, n>()), ...);
-    }(std::make_integer_sequence<int, kCount>());
-  }
   TW_INLINE void zero() {
     each<kSums>([&](auto n) __attribute__((always_inline)) { acc[n] = Vector<T>{}; });
   }

@@ -3,6 +3,7 @@
 // never shows in a result.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "../formula/number.h"
@@ -45,6 +46,14 @@ TW_INLINE Vector<T> load(const T* p) {
 template <class T>
 TW_INLINE void store(T* p, Vector<T> v) {
   *reinterpret_cast<typename VectorOf<T>::Memory*>(p) = v;
+}
+
+// f(n) for n in [0, kCount), written out: where accumulators are indexed, they must never have addresses.
+template <int kCount, class F>
+TW_INLINE void each(F f) {
+  [&]<int... n>(std::integer_sequence<int, n...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<int, n>()), ...);
+  }(std::make_integer_sequence<int, kCount>());
 }
 
 // The first n lanes, 0 < n <= kLanes; the others are zero, and not written. load_behind: the first n of v, the others
@@ -129,6 +138,32 @@ template <class T>
 TW_INLINE void store_far(T* p, Vector<T> v) {
   store(p, v);
 }
+#endif
+
+// pick: lane l is lane index[l] of a, or of b from kLanes on. behind: the first n lanes of v, the others of w.
+template <class T>
+struct IndexOf {
+  using Lane = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  typedef Lane Type __attribute__((vector_size(kVectorBytes)));
+};
+template <class T>
+using Index = typename IndexOf<T>::Type;
+#if defined(__AVX512F__)
+inline constexpr bool kPicksFast = true;
+TW_INLINE Vector<float> pick(Vector<float> a, Index<float> index, Vector<float> b) {
+  return (Vector<float>)_mm512_permutex2var_ps((__m512)a, (__m512i)index, (__m512)b);
+}
+TW_INLINE Vector<double> pick(Vector<double> a, Index<double> index, Vector<double> b) {
+  return (Vector<double>)_mm512_permutex2var_pd((__m512d)a, (__m512i)index, (__m512d)b);
+}
+TW_INLINE Vector<float> behind(Vector<float> v, int n, Vector<float> w) {
+  return (Vector<float>)_mm512_mask_blend_ps(__mmask16(~0u << n), (__m512)v, (__m512)w);
+}
+TW_INLINE Vector<double> behind(Vector<double> v, int n, Vector<double> w) {
+  return (Vector<double>)_mm512_mask_blend_pd(__mmask8(~0u << n), (__m512d)v, (__m512d)w);
+}
+#else
+inline constexpr bool kPicksFast = false;
 #endif
 
 // fma(a, b, c) = a b + c, rounded once; splat(s) = s in every lane.
