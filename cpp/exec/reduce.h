@@ -309,15 +309,9 @@ void reduce_groups(const Exec& exec, const Columns& plan, double ns_per_element,
 
 // A leaf for reduce_rows from one that takes views of what it reads: leaf(in, r0, r1, c0, c1, state).
 template <class N, int M, class Leaf>
-auto on_rows(const Exec& exec, const Operands<N, M>& in, int64_t channels, const Leaf& leaf) {
-  return [&, channels](int worker, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const auto& state) {
-    if (in.stored && r0 < r1) {
-      const bool whole = c1 - c0 == channels;
-      const Block block{r0 * channels + c0, channels, whole ? 1 : r1 - r0, whole ? (r1 - r0) * channels : c1 - c0};
-      float* memory = exec.scratch<float>(worker, Slot::tile, M * in.stretch(block));
-      return leaf(in.loaded(block, memory), r0, r1, c0, c1, state);
-    }
-    leaf(in.numbers(), r0, r1, c0, c1, state);
+auto on_rows(const Operands<N, M>& in, const Leaf& leaf) {
+  return [&](int, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const auto& state) {
+    in.read([&](const auto& views) { leaf(views, r0, r1, c0, c1, state); });
   };
 }
 
@@ -325,11 +319,10 @@ auto on_rows(const Exec& exec, const Operands<N, M>& in, int64_t channels, const
 template <class N, int K, bool kGroups, int M, class Body, class Combine = Add>
 void sum_operands(const Exec& exec, const Columns& plan, double ns_per_element, const Operands<N, M>& in,
                   const Body& body, const State<N, K>& out, Combine combine = {}) {
-  auto fold = [&](const std::array<View<N>, M>& x, int64_t r0, int64_t r1, int64_t c0, int64_t c1,
-                  const State<N, K>& state) {
+  auto fold = [&](const auto& x, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, K>& state) {
     fold_block<N, K>(r0, r1, plan.channels, c0, c1, body(x), state, combine);
   };
-  const auto leaf = on_rows<N, M>(exec, in, plan.channels, fold);
+  const auto leaf = on_rows<N, M>(in, fold);
   auto merge = [&](const State<N, K>& into, const State<N, K>& from, int64_t, int64_t, int64_t c0, int64_t c1) {
     reduce_detail::merge_states<N, K>(into, from, c0, c1, combine);
   };

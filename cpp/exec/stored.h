@@ -16,33 +16,39 @@ void store_stored(const float* from, int64_t n, Bf16* to);  // rounded to neares
 void load_runs(const Bf16* from, int64_t step, int64_t rows, int64_t n, float* to);
 void store_runs(const float* from, int64_t rows, int64_t n, Bf16* to, int64_t step);
 
+// Where they are read, or written, one by one.
+template <>
+struct View<Bf16> {
+  Bf16* __restrict__ p;
+  View(Buffer b) : p(b.as<Bf16>()) {}
+  explicit View(Bf16* q) : p(q) {}
+  float operator[](int64_t i) const { return to_float(p[i]); }
+  void set(int64_t i, float x) const { p[i] = {uint16_t(to_bits(x) >> 16)}; }  // one that was stored, or zero
+  View at(int64_t i) const { return View(p + i); }
+};
+// The type of the numbers of a View.
+template <class S>
+using NumberOf = std::conditional_t<std::is_same_v<S, Bf16>, float, S>;
+
 // K tensors of one shape that a loop reads, all of them numbers or all of them stored as bf16 (where N is float).
 template <class N, int K>
 struct Operands {
   std::array<Buffer, K> at;
   bool stored = false;
-  std::array<View<N>, K> numbers() const {
-    return [&]<size_t... k>(std::index_sequence<k...>) {
-      return std::array<View<N>, K>{View<N>(at[k])...};
-    }(std::make_index_sequence<K>{});
-  }
-  static int64_t stretch(const Block& b) { return (b.rows - 1) * b.step + b.n; }
-  // Views of elements [begin, begin + n), which are loaded into `memory` for K n of them, with the indices of the
-  // whole.
-  std::array<View<N>, K> loaded(int64_t begin, int64_t n, float* memory) const {
-    return loaded(Block{begin, n, 1, n}, memory);
-  }
-  // The same of a block of them; memory for K times the stretch that it covers.
-  std::array<View<N>, K> loaded(const Block& b, float* memory) const {
-    const int64_t size = stretch(b);
-    for (int k = 0; k < K; k++)
-      for (int64_t r = 0; r < b.rows; r++)
-        load_stored(at[k].template as<Bf16>() + b.begin + r * b.step, b.n, memory + k * size + r * b.step);
+  // f(views), their elements numbers either way.
+  template <class F>
+  auto read(const F& f) const {
     if constexpr (std::is_same_v<N, float>)
-      return [&]<size_t... k>(std::index_sequence<k...>) {
-        return std::array<View<N>, K>{View<N>(memory + int64_t(k) * size - b.begin)...};
-      }(std::make_index_sequence<K>{});
-    else return numbers();
+      if (stored) return f(views<Bf16>());
+    return f(views<N>());
+  }
+
+ private:
+  template <class S>
+  std::array<View<S>, K> views() const {
+    return [&]<size_t... k>(std::index_sequence<k...>) {
+      return std::array<View<S>, K>{View<S>(at[k])...};
+    }(std::make_index_sequence<K>{});
   }
 };
 

@@ -23,11 +23,12 @@ Kernel moments_kernel(const Columns& plan, bool stored) {
   return [plan, stored](const Launch& l) {
     const View<N> out(l.out[0]);
     const int64_t channels = plan.channels;
-    auto leaf = [&](const std::array<View<N>, 1>& in, int64_t r0, int64_t r1, int64_t c0, int64_t c1,
-                    const State<N, 2>& s) {
-      const View<N> x = in[0], mean = s[0];
+    auto leaf = [&](const auto& in, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& s) {
+      const auto x = in[0];
+      const View<N> mean = s[0], shift = s[1];  // the first row; M2 takes its place
       alignas(64) RealOf<N> memory[kPlanes<N> * kRowOfLanes], means[kPlanes<N> * kRowOfLanes];
-      const View<N> first = repeated<N>(x.at(r0 * channels), r0 < r1 ? channels : 0, memory);
+      for (int64_t c = c0; c < c1 && r0 < r1; c++) shift.set(c, x[r0 * channels + c]);
+      const View<N> first = repeated<N>(shift, channels, memory);
       auto offset = [=](int64_t i, int64_t c) { return std::array<N, 1>{x[i] - first[c]}; };
       fold_block<N, 1>(r0, r1, channels, c0, c1, offset, State<N, 1>{mean});
       const RealOf<N> count = RealOf<N>(std::max<int64_t>(1, r1 - r0));
@@ -47,7 +48,7 @@ Kernel moments_kernel(const Columns& plan, bool stored) {
         a[1].set(c, m.m2);
       }
     };
-    reduce_rows<N, 2>(l.exec, plan, 0.3, on_rows<N, 1>(l.exec, {{l.in[0]}, stored}, channels, leaf), merge_states,
+    reduce_rows<N, 2>(l.exec, plan, 0.3, on_rows<N, 1>(Operands<N, 1>{{l.in[0]}, stored}, leaf), merge_states,
                       State<N, 2>{out, out.at(channels)});
   };
 }
@@ -80,7 +81,7 @@ Kernel sums_kernel(const Columns& plan, const Rows& r, bool stored, double eps, 
     const auto k = per_channel<N, 4>(l.exec, channels, [&](int64_t c) {
       return std::array<N, 4>{channel.mean[c], channel.inv_std(c), scale.gamma(c), scale.beta(c)};
     });
-    auto body = [=](const std::array<View<N>, 2>& in) {
+    auto body = [=](const auto& in) {
       return [=, d_y = in[0], x = in[1]](int64_t i, int64_t c) {
         const N x_hat = normalize(x[i], k[0][c], k[1][c]);
         const N d = Activation::backward(d_y[i], affine(x_hat, k[2][c], k[3][c]));
@@ -112,7 +113,7 @@ Kernel input_kernel(const Rows& r, bool stored, double eps, bool has_affine) {
       return std::array<N, 7>{channel.mean[c], inv,          gamma * inv, sums[c] / count, sums[r.channels + c] / count,
                               gamma,           scale.beta(c)};
     });
-    fill_channels<N, 2>(l, r.rows, r.channels, {{l.in[0], l.in[1]}, stored}, [=](const std::array<View<N>, 2>& in) {
+    fill_channels<N, 2>(l, r.rows, r.channels, {{l.in[0], l.in[1]}, stored}, [=](const auto& in) {
       return [=, d_y = in[0], x = in[1]](int64_t i, int64_t j) {
         const N x_hat = normalize(x[i], k[0][j], k[1][j]);
         const N d = Activation::backward(d_y[i], affine(x_hat, k[5][j], k[6][j]));

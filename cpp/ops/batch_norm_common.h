@@ -43,17 +43,16 @@ State<N, K> per_channel(const Exec& exec, int64_t channels, F constants) {
   return k;
 }
 
-// The rows of a part in which operands and result are stored as bf16.
-template <class N, int K, class Body>
-void fill_stored(const Launch& l, const Operands<N, K>& in, int64_t row, int64_t end, int64_t width, const Body& body) {
-  alignas(64) float memory[(K + 1) * kStoredPart];
+// The rows of a part whose result is stored as bf16.
+template <class F>
+void fill_stored(Bf16* to, int64_t row, int64_t end, int64_t width, const F& f) {
+  alignas(64) float made[kStoredPart];
   const int64_t part = std::min(width, kStoredPart);
   for (; row < end; row++)
     for (int64_t j = 0; j < width; j += part) {
       const int64_t n = std::min(part, width - j), begin = row * width + j;
-      float* made = memory + K * kStoredPart;
-      fill_row(Result<N>{View<N>(made - begin)}, row, width, j, j + n, body(in.loaded(begin, n, memory)));
-      store_stored(made, n, l.out[0].as<Bf16>() + begin);
+      fill_row(Result<float>{View<float>(made - begin)}, row, width, j, j + n, f);
+      store_stored(made, n, to + begin);
     }
 }
 
@@ -67,29 +66,25 @@ void fill_channels(const Launch& l, int64_t rows, int64_t channels, const Operan
   auto after = [&](int64_t begin, int64_t n) {
     if (follow) follow({begin, 0, 1, n});
   };
-  if constexpr (std::is_same_v<N, float>)
-    if (in.stored) {
+  in.read([&]<class S>(const std::array<View<S>, K>& views) {
+    const auto f = body(views);
+    if constexpr (std::is_same_v<S, Bf16>) {
+      Bf16* const to = l.out[0].as<Bf16>();
       const int64_t rows_per_task = std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, width));
       l.exec.parallel((whole + rows_per_task - 1) / rows_per_task, double(rows) * double(channels) * 0.4,
                       [&](int64_t task, int) {
                         const int64_t row = task * rows_per_task, end = std::min(whole, row + rows_per_task);
-                        fill_stored<N, K>(l, in, row, end, width, body);
+                        fill_stored(to, row, end, width, f);
                         after(row * width, (end - row) * width);
                       });
-      alignas(64) float memory[(K + 1) * kStoredPart];  // the rest is less than such a row, and a channel at least
-      for (int64_t j = 0; j < rest; j += kStoredPart) {
-        const int64_t n = std::min(kStoredPart, rest - j), begin = whole * width + j;
-        const auto f = body(in.loaded(begin, n, memory));
-        for (int64_t k = 0; k < n; k++) memory[K * kStoredPart + k] = f(begin + k, j + k);
-        store_stored(memory + K * kStoredPart, n, l.out[0].as<Bf16>() + begin);
-      }
-      return after(whole * width, rest);
+      for (int64_t j = 0; j < rest; j++) to[whole * width + j] = to_bf16(f(whole * width + j, j));
+    } else {
+      Result<N> to = result<N>(l, rows * channels, K);
+      if (follow) to.far = false;
+      fill_rows(l.exec, whole, width, to, f, 0.4, after);
+      for (int64_t j = 0; j < rest; j++) to.y.set(whole * width + j, f(whole * width + j, j));
     }
-  Result<N> to = result<N>(l, rows * channels, K);
-  if (follow) to.far = false;
-  const auto f = body(in.numbers());
-  fill_rows(l.exec, whole, width, to, f, 0.4, after);
-  for (int64_t j = 0; j < rest; j++) to.y.set(whole * width + j, f(whole * width + j, j));
+  });
   after(whole * width, rest);
 }
 
@@ -158,7 +153,7 @@ Kernel normalise_kernel(const Rows& r, bool stored, double eps, bool is_running,
     const auto k = per_channel<N, 4>(l.exec, r.channels, [&](int64_t c) {
       return std::array<N, 4>{channel.mean[c], channel.inv_std(c), scale.gamma(c), scale.beta(c)};
     });
-    fill_channels<N, 1>(l, r.rows, r.channels, {{l.in[0]}, stored}, [=](const std::array<View<N>, 1>& in) {
+    fill_channels<N, 1>(l, r.rows, r.channels, {{l.in[0]}, stored}, [=](const auto& in) {
       return [=, x = in[0]](int64_t i, int64_t j) {
         return Activation::forward(affine(normalize(x[i], k[0][j], k[1][j]), k[2][j], k[3][j]));
       };

@@ -15,18 +15,18 @@ namespace {
 
 using namespace pooling;
 
-template <class N>
-void max_window(const Window& w, const Span& s, View<N> x, View<N> y) {
+template <class S>
+void max_window(const Window& w, const Span& s, View<S> x, View<S> y) {
   const int64_t c = w.c, first = (s.h0 * w.w + s.w0) * c;
   if (s.h1 - s.h0 == 2 && s.w1 - s.w0 == 2) {  // the usual window, in one pass
-    const View<N> a = x.at(first), b = x.at(first + c), d = x.at(first + w.w * c), e = x.at(first + (w.w + 1) * c);
+    const View<S> a = x.at(first), b = x.at(first + c), d = x.at(first + w.w * c), e = x.at(first + (w.w + 1) * c);
 #pragma omp simd
     for (int64_t i = 0; i < c; i++) y.set(i, maximum(maximum(maximum(a[i], b[i]), d[i]), e[i]));
     return;
   }
   for (int64_t i = 0; i < c; i++) y.set(i, x[first + i]);
   each_pixel(w, s, [=](int64_t pixel) {
-    const View<N> a = x.at(pixel * c);
+    const View<S> a = x.at(pixel * c);
 #pragma omp simd
     for (int64_t i = 0; i < c; i++) y.set(i, maximum(y[i], a[i]));
   });
@@ -47,62 +47,61 @@ void mean_window(const Window& w, const Span& s, View<N> x, View<N> y) {
 }
 
 // One row of outputs; x at the first pixel of its first window. Pixels count in the order of max_window.
-template <class N>
-void max_row(const Window& w, View<N> x, View<N> y, View<N> dense) {
-  split_row<N>(w, x, y);
+template <class S>
+void max_row(const Window& w, View<S> x, View<S> y, View<S> dense) {
+  split_row<S>(w, x, y);
   each_distance(w, [&, n = w.out_w * w.c](int64_t distance) {
     if (distance == 0) return;
-    split_row<N>(w, x.at(distance), dense);
+    split_row<S>(w, x.at(distance), dense);
 #pragma omp simd
     for (int64_t j = 0; j < n; j++) y.set(j, maximum(y[j], dense[j]));
   });
 }
 
 // Row p of the outputs of an image.
-template <class N, bool kMax>
-void pool_row(const Exec& exec, int worker, const Window& w, View<N> x, View<N> y, int64_t p) {
+template <class S, bool kMax>
+void pool_row(const Exec& exec, int worker, const Window& w, View<S> x, View<S> y, int64_t p) {
   const int64_t row = w.out_w * w.c;
-  if constexpr (kMax && !kIsDual<N>)
-    if (by_rows<N>(w))
-      return max_row<N>(w, x.at(p * w.sh * w.w * w.c), y.at(p * row), dense_rows<N>(exec, worker, row, 1));
+  if constexpr (kMax && !kIsDual<S>)
+    if (by_rows<S>(w))
+      return max_row<S>(w, x.at(p * w.sh * w.w * w.c), y.at(p * row), dense_rows<S>(exec, worker, row, 1));
   each_window(w, p, p + 1, [&](const Span& s, int64_t at) {
-    if constexpr (kMax) max_window<N>(w, s, x, y.at(at * w.c));
-    else mean_window<N>(w, s, x, y.at(at * w.c));
+    if constexpr (kMax) max_window<S>(w, s, x, y.at(at * w.c));
+    else mean_window<S>(w, s, x, y.at(at * w.c));
   });
 }
 
-// The same of an image that is stored as bf16: what the row reads, and the row, are floats in memory of the worker's.
-template <bool kMax>
-void pool_stored_row(const Launch& l, int worker, const Window& w, int64_t image, int64_t p) {
+// The same of an image that is stored as bf16, by floats: what the row reads, and the row, are in memory of the
+// worker's.
+void mean_stored_row(const Launch& l, int worker, const Window& w, int64_t image, int64_t p) {
   const int64_t in_row = w.w * w.c, row = w.out_w * w.c;
   const int64_t h0 = std::max<int64_t>(0, p * w.sh - w.top), h1 = std::min(w.h, p * w.sh - w.top + w.kh);
   float *memory = l.exec.scratch<float>(worker, Slot::tile, w.kh * in_row + row), *made = memory + w.kh * in_row;
   load_stored(l.in[0].as<Bf16>() + (image * w.h + h0) * in_row, (h1 - h0) * in_row, memory);
-  pool_row<float, kMax>(l.exec, worker, w, View<float>(memory - h0 * in_row), View<float>(made - p * row), p);
+  pool_row<float, false>(l.exec, worker, w, View<float>(memory - h0 * in_row), View<float>(made - p * row), p);
   store_stored(made, row, l.out[0].as<Bf16>() + (image * w.out_h + p) * row);
 }
 
+template <class S, bool kMax>
+Kernel kernel_of(const Window& w) {
+  const double ns = 0.2 * double(w.n * w.out_h * w.out_w) * double(w.c * w.kh * w.kw);
+  return [w, ns](const Launch& l) {
+    l.exec.parallel(w.n * w.out_h, ns, [&](int64_t task, int worker) {
+      const int64_t image = task / w.out_h, p = task % w.out_h;
+      if constexpr (std::is_same_v<S, Bf16> && !kMax) {
+        mean_stored_row(l, worker, w, image, p);
+      } else {
+        const View<S> x = View<S>(l.in[0]).at(image * w.h * w.w * w.c);
+        pool_row<S, kMax>(l.exec, worker, w, x, View<S>(l.out[0]).at(image * w.out_h * w.out_w * w.c), p);
+      }
+    });
+  };
+}
 template <bool kMax>
 Kernel kernel(const Site& s) {
   const Window w = window_of(s.in[0].shape, s.attrs);
-  const double ns = 0.2 * double(w.n * w.out_h * w.out_w) * double(w.c * w.kh * w.kw);
-  if (s.in[0].kind == Kind::bf16)
-    return [w, ns](const Launch& l) {
-      l.exec.parallel(w.n * w.out_h, ns, [&](int64_t task, int worker) {
-        pool_stored_row<kMax>(l, worker, w, task / w.out_h, task % w.out_h);
-      });
-    };
-  return with_number(s.number, [&](auto zero) -> Kernel {
-    using N = decltype(zero);
-    return [w, ns](const Launch& l) {
-      const View<N> x(l.in[0]), y(l.out[0]);
-      l.exec.parallel(w.n * w.out_h, ns, [&](int64_t task, int worker) {
-        const int64_t image = task / w.out_h, p = task % w.out_h;
-        const View<N> from = x.at(image * w.h * w.w * w.c), to = y.at(image * w.out_h * w.out_w * w.c);
-        pool_row<N, kMax>(l.exec, worker, w, from, to, p);
-      });
-    };
-  });
+  if (s.in[0].kind == Kind::bf16) return kernel_of<Bf16, kMax>(w);
+  return with_number(s.number, [&](auto zero) -> Kernel { return kernel_of<decltype(zero), kMax>(w); });
 }
 
 // ---- rules ----

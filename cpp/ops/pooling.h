@@ -16,19 +16,22 @@ struct Window {
   bool all_inside() const { return top == 0 && left == 0 && (out_h - 1) * sh + kh <= h && (out_w - 1) * sw + kw <= w; }
 };
 
+// S: numbers, or Bf16, where operands and result are stored so. A maximum needs no rounding; sums and means are made of
+// floats in memory of a worker's.
+
 // With few channels of plain numbers, and windows that lie inside the image, vectors run along a whole row of outputs:
 // the window's pixel at each distance from its first is split off into a dense row.
-template <class N>
+template <class S>
 bool by_rows(const Window& w) {
-  return w.all_inside() && w.c * int64_t(sizeof(RealOf<N>)) <= kPixelBytes;
+  return w.all_inside() && w.c * int64_t(sizeof(S)) <= kPixelBytes;
 }
 // Dense rows of a worker: `count` of them, and the room that moving pixels needs behind them.
-template <class N>
-View<N> dense_rows(const Exec& exec, int worker, int64_t row, int64_t count) {
-  return View<N>(exec.scratch<N>(worker, Slot::local, row * count + kPixelBytes));
+template <class S>
+View<S> dense_rows(const Exec& exec, int worker, int64_t row, int64_t count) {
+  return View<S>(exec.scratch<S>(worker, Slot::local, row * count + kPixelBytes));
 }
-template <class N>
-void split_row(const Window& w, View<N> x, View<N> dense) {
+template <class S>
+void split_row(const Window& w, View<S> x, View<S> dense) {
   split_pixels(x.p, w.sw * w.c, w.out_w, w.c, dense.p);
 }
 // f(distance) for the pixels of such a window, in order.

@@ -1,6 +1,6 @@
 // pooling_backward.cpp: gradients of the pooling of pooling.cpp. The first pixel, in window order, that equals y
-// receives its gradient; a mean spreads it. Images that are stored as bf16 are floats in memory of a worker's, part by
-// part.
+// receives its gradient; a mean spreads it. Where gradients add up, images that are stored as bf16 are floats in memory
+// of a worker's, part by part.
 #include <utility>
 
 #include "pooling.h"
@@ -16,12 +16,22 @@ bool wins(N x, N y) {
   return (p == q) | ((p != p) & (q != q));
 }
 
+// Asks for a pixel's channels, which are read soon.
+template <class S>
+void ask([[maybe_unused]] const Window& w, [[maybe_unused]] View<S> pixel) {
+  if constexpr (!kIsDual<S>)
+    for (int64_t i = 0; i < w.c; i += kPixelBytes / int64_t(sizeof(S))) __builtin_prefetch(pixel.p + i, 0, 2);
+}
+
 // The usual window, in one pass: 2 x 2 pixels that lie in no other window.
-template <class N>
-void max_square_backward(const Window& w, const Span& s, View<N> d_y, View<N> x, View<N> y, View<N> d_x) {
+template <class S>
+void max_square_backward(const Window& w, const Span& s, View<S> d_y, View<S> x, View<S> y, View<S> d_x) {
+  using N = NumberOf<S>;
   const int64_t first = (s.h0 * w.w + s.w0) * w.c, next = w.c, below = w.w * w.c;
-  const View<N> a = x.at(first), b = a.at(next), c = a.at(below), to = d_x.at(first);
-  const View<N> to_b = to.at(next), to_c = to.at(below), to_e = to.at(below + next), e = a.at(below + next);
+  const View<S> a = x.at(first), b = a.at(next), c = a.at(below), to = d_x.at(first);
+  const View<S> to_b = to.at(next), to_c = to.at(below), to_e = to.at(below + next), e = a.at(below + next);
+  for (const View<S>& pixel : {a, b, c, e}) ask(w, pixel.at(2 * below));  // of the row of windows below
+  ask(w, y.at(w.out_w * w.c)), ask(w, d_y.at(w.out_w * w.c));
 #pragma omp simd
   for (int64_t i = 0; i < w.c; i++) {
     const N top = y[i], none = N(0), d0 = d_y[i];
@@ -36,17 +46,18 @@ void max_square_backward(const Window& w, const Span& s, View<N> d_y, View<N> x,
 
 // d_y waits until the first pixel that equals y takes it; `d` then holds zero. Pixels covered once are stored, not
 // added.
-template <class N, bool kAdd>
-void max_window_backward(const Window& w, const Span& s, View<N> d_y, View<N> x, View<N> y, View<N> d_x) {
-  if (!kAdd && s.h1 - s.h0 == 2 && s.w1 - s.w0 == 2) return max_square_backward<N>(w, s, d_y, x, y, d_x);
+template <class S, bool kAdd>
+void max_window_backward(const Window& w, const Span& s, View<S> d_y, View<S> x, View<S> y, View<S> d_x) {
+  using N = NumberOf<S>;
+  if (!kAdd && s.h1 - s.h0 == 2 && s.w1 - s.w0 == 2) return max_square_backward<S>(w, s, d_y, x, y, d_x);
   RealOf<N> waiting[kPlanes<N> * kStrip];
   const View<N> d = planar<N>(waiting, kStrip);
   for (int64_t c0 = 0; c0 < w.c; c0 += kStrip) {
     const int64_t c1 = std::min(kStrip, w.c - c0);
-    const View<N> top = y.at(c0), from = d_y.at(c0);
+    const View<S> top = y.at(c0), from = d_y.at(c0);
     for (int64_t i = 0; i < c1; i++) d.set(i, from[i]);
     each_pixel(w, s, [=, c = w.c](int64_t pixel) {
-      const View<N> a = x.at(pixel * c + c0), to = d_x.at(pixel * c + c0);
+      const View<S> a = x.at(pixel * c + c0), to = d_x.at(pixel * c + c0);
 #pragma omp simd
       for (int64_t i = 0; i < c1; i++) {
         const bool hit = wins(a[i], top[i]);
@@ -69,15 +80,16 @@ void mean_window_backward(const Window& w, const Span& s, View<N> d_y, View<N> d
 }
 
 // max_window_backward for a row of outputs whose windows cover each pixel of their rows once; d_x is stored.
-template <class N>
-void max_row_backward(const Window& w, View<N> d_y, View<N> x, View<N> y, View<N> d_x, View<N> dense) {
+template <class S>
+void max_row_backward(const Window& w, View<S> d_y, View<S> x, View<S> y, View<S> d_x, View<S> dense) {
+  using N = NumberOf<S>;
   const int64_t row = w.out_w * w.c;
-  const View<N> d = dense.at(0);  // what waits for its pixel
+  const View<S> d = dense.at(0);  // what waits for its pixel
   for (int64_t j = 0; j < row; j++) d.set(j, d_y[j]);
   int64_t k = 0;
   each_distance(w, [&](int64_t distance) {
-    const View<N> a = dense.at(++k * row);
-    split_row<N>(w, x.at(distance), a);
+    const View<S> a = dense.at(++k * row);
+    split_row<S>(w, x.at(distance), a);
 #pragma omp simd
     for (int64_t j = 0; j < row; j++) {
       const bool hit = wins(a[j], y[j]);
@@ -103,7 +115,7 @@ void each_image(const Launch& l, bool stored, const Window& w, const std::array<
   };
   auto run = [&](int worker, const std::array<View<N>, K>& in, View<N> d_x, int64_t p0, int64_t p1) {
 #pragma omp simd
-    for (int64_t i = 0; i < zeros; i++) d_x.set(i, N(0));
+    for (int64_t i = 0; i < zeros; i++) d_x.set(i, NumberOf<N>(0));
     f(worker, in, d_x, p0, p1);
   };
   // Part p of an image, in memory that is indexed as the image is.
@@ -131,9 +143,10 @@ void each_image(const Launch& l, bool stored, const Window& w, const std::array<
   });
 }
 
-template <class N, bool kAdd>
-Kernel max_kernel(const Window& w, bool stored) {
-  return [w, stored](const Launch& l) {
+template <class S, bool kAdd>
+Kernel max_kernel(const Window& w) {
+  using N = std::conditional_t<kAdd, NumberOf<S>, S>;
+  return [w](const Launch& l) {
     const int64_t in = w.h * w.w * w.c, row = w.out_w * w.c, out = w.out_h * row;
     auto rows = [&](int worker, const std::array<View<N>, 3>& image, View<N> d_x, int64_t p0, int64_t p1) {
       const View<N> d_y = image[0], x = image[1], y = image[2];
@@ -150,7 +163,7 @@ Kernel max_kernel(const Window& w, bool stored) {
         max_window_backward<N, kAdd>(w, s, d_y.at(at * w.c), x, y.at(at * w.c), d_x);
       });
     };
-    each_image<N, 3>(l, stored, w, {out, in, out}, rows);
+    each_image<N, 3>(l, !std::is_same_v<N, S>, w, {out, in, out}, rows);
   };
 }
 
@@ -169,10 +182,8 @@ Kernel mean_kernel(const Window& w, bool stored) {
 
 Kernel kernel_max_backward(const Site& s) {
   const Window w = window_of(s.in[1].shape, s.attrs);
-  return with_number(s.number, [&, stored = s.in[0].kind == Kind::bf16](auto zero) -> Kernel {
-    using N = decltype(zero);
-    return w.covers_once() ? max_kernel<N, false>(w, stored) : max_kernel<N, true>(w, stored);
-  });
+  auto kernel = [&]<class S>(S) { return w.covers_once() ? max_kernel<S, false>(w) : max_kernel<S, true>(w); };
+  return s.in[0].kind == Kind::bf16 ? kernel(Bf16{}) : with_number(s.number, kernel);
 }
 
 Kernel kernel_mean_backward(const Site& s) {

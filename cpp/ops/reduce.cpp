@@ -115,7 +115,7 @@ void run_lanes(const Exec& exec, const Stage& stage, const View<N>& x, const Vie
 // All of x as numbers, where it is stored as bf16: for folds of neighbours, which few networks have there.
 template <class N>
 View<N> loaded_whole(const Exec& exec, const Operands<N, 1>& x, int64_t n) {
-  if (!x.stored) return x.numbers()[0];
+  if (!x.stored) return View<N>(x.at[0]);
   float* memory = exec.scratch<float>(0, Slot::a_pack, n);
   for_parts(exec, n, 0.1,
             [&](const Block& b) { load_stored(x.at[0].template as<Bf16>() + b.begin, b.n, memory + b.begin); });
@@ -124,7 +124,7 @@ View<N> loaded_whole(const Exec& exec, const Operands<N, 1>& x, int64_t n) {
 
 template <class N, class Combine>
 void run_stage(const Exec& exec, const Stage& stage, const Operands<N, 1>& x, const View<N>& y, Combine combine) {
-  auto body = [](const std::array<View<N>, 1>& in) { return [v = in[0]](int64_t i) { return One<N>{v[i]}; }; };
+  auto body = [](const auto& in) { return [v = in[0]](int64_t i) { return One<N>{v[i]}; }; };
   switch (stage.form) {
     case Stage::Form::lanes: return run_lanes(exec, stage, loaded_whole(exec, x, stage.outer * stage.n), y, combine);
     case Stage::Form::groups: return sum_operands<N, 1, true, 1>(exec, stage.plan, 0.3, x, body, {y}, combine);
