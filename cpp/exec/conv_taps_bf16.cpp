@@ -4,7 +4,9 @@
 #include "conv_taps_bf16.h"
 
 #include "../tensor/arena.h"
+#include "conv_regions.h"
 #include "image_bf16.h"
+#include "stored.h"
 
 namespace thalweg {
 namespace {
@@ -12,6 +14,7 @@ namespace {
 constexpr int64_t kUnitCount = 128 << 10;  // numbers of a window
 constexpr int64_t kMinUnits = 16;          // enough for an even share on a few threads
 constexpr int64_t kChunk = 18;             // groups whose weights stay in L1 while the pixels pass
+constexpr int64_t kSkipGroups = 9;         // at least, where looking for zeros pays
 
 class TapRun {
  public:
@@ -32,7 +35,7 @@ class TapRun {
   }
 
   int64_t memory_bytes() const {
-    if (depthwise_) return lane_tables() * int64_t(sizeof(int64_t)) + v_.taps() * lanes() * int64_t(sizeof(Bf16));
+    if (depthwise_) return lane_tables() * int64_t(sizeof(int64_t)) + v_.taps() * lanes() * int64_t(sizeof(float));
     return table_bytes() + v_.groups * tiles_ * stride_ * int64_t(sizeof(Bf16)) +
            (copied() ? run_ * kSide * int64_t(sizeof(float)) : 0);
   }
@@ -46,11 +49,15 @@ class TapRun {
     }
     packed_ = reinterpret_cast<Bf16*>(memory + table_bytes());
     pack_weights(reinterpret_cast<float*>(packed_ + v_.groups * tiles_ * stride_));
+    skips_ = skips_groups() && groups_ >= kSkipGroups;
+    for (int64_t tile = 0; skips_ && tile < v_.groups * tiles_; tile++)
+      skips_ = finite(packed_ + tile * stride_, groups_ * kOperandTile);
   }
 
   int64_t units() const { return divide_up(v_.n, images_) * bands_; }
   int64_t sum_count() const {
-    return depthwise_ ? v_.cols * kSide : kBlockSums * (groups_ > kChunk ? divide_up(most_pixels(), kBlock) : 1);
+    return depthwise_ ? image_count() + v_.cols * kSide
+                      : kBlockSums * (groups_ > kChunk ? divide_up(most_pixels(), kBlock) : 1);
   }
   int64_t image_count() const { return ImageBf16(v_, band_rows(), own_runs_).count(); }
   void run(int64_t unit, Bf16* window, float* sums) const {
@@ -60,10 +67,10 @@ class TapRun {
     const TileScope scope;
     for (int64_t image = first; image < std::min(v_.n, first + images_); image++) {
       const NumbersBf16 source = source_.from(image * v_.in_h * v_.in_w * v_.in_c);
-      const Work work{layout, end - begin, image * v_.out_image + begin * v_.out_row, window, sums};
+      const Work work{layout, begin, end - begin, image * v_.out_image + begin * v_.out_row, window, sums};
       for (int64_t g = 0; g < (depthwise_ ? 1 : v_.groups); g++) {
         if (groups_ > 0) layout.build(source, begin, g, window, !depthwise_);
-        if (depthwise_) run_depthwise(work);
+        if (depthwise_) run_depthwise(work, sums + image_count());
         else
           for (int64_t tile = 0; tile < tiles_; tile += kBlockSide) run_columns(work, g, tile);
       }
@@ -74,7 +81,7 @@ class TapRun {
  private:
   struct Work {
     const ImageBf16& image;
-    int64_t rows, out;  // rows of outputs, and the first of them
+    int64_t first, rows, out;  // rows of outputs, and where they begin
     Bf16* window;
     float* sums;
   };
@@ -109,13 +116,14 @@ class TapRun {
     pack_bf16({copy, kSide, 1}, 0, run_, 0, n, PackForm::pairs, to);
   }
 
-  // Depthwise: for every tap where it is and its weights, channel by channel; the taps of a row are groups of K.
+  // Depthwise, by floats: for every tap where it is in the window, and its weights, channel by channel; the taps of a
+  // row are groups of K.
   int64_t lanes() const { return divide_up(v_.groups, kSide) * kSide; }
   int64_t lane_tables() const { return divide_up(v_.taps() + groups_ + 1, 8) * 8; }
   void prepare_lanes(const ImageBf16& image, int64_t* memory) {
     offset_ = memory;
     int64_t* start = offset_ + v_.taps();
-    packed_ = reinterpret_cast<Bf16*>(offset_ + lane_tables());
+    lane_weight_ = reinterpret_cast<float*>(offset_ + lane_tables());
     *start = 0;
     for (int64_t r = 0; r < v_.tap_h.count; r++) {
       for (int64_t s = 0; s < v_.tap_w.count; s++) {
@@ -123,25 +131,28 @@ class TapRun {
         if (s % kGroup == 0 && tap > 0) *++start = tap;
         offset_[tap] = image.tap(r) + s * v_.tap_w.offset_step * v_.in_c;
         for (int64_t g = 0; g < lanes(); g++)
-          packed_[tap * lanes() + g] = g < v_.groups ? to_bf16(weight_[g * v_.w_group + v_.weight_at(r, s)]) : Bf16{};
+          lane_weight_[tap * lanes() + g] =
+              g < v_.groups ? to_float(to_bf16(weight_[g * v_.w_group + v_.weight_at(r, s)])) : 0;
       }
     }
     *++start = v_.taps();
   }
-  void run_depthwise(const Work& work) const {
+  void run_depthwise(const Work& work, float* sums) const {
+    float* const window = work.sums;
+    load_stored(work.window, image_count(), window);
     for (int64_t row = 0; row < work.rows; row++)
       for (int64_t j = 0; j < v_.groups; j += kSide) {
-        run_lanes({.a = work.window + row * work.image.row_step() + j,
+        run_lanes({.a = window + row * work.image.row_step() + j,
                    .a_next = work.image.pixel_step(),
                    .a_at = offset_,
-                   .b = packed_ + j,
+                   .b = lane_weight_ + j,
                    .b_step = lanes(),
                    .start = offset_ + v_.taps(),
                    .groups = groups_,
                    .count = v_.cols,
-                   .sum = work.sums});
-        put_tile(work.sums, int(v_.cols), int(std::min<int64_t>(kSide, v_.groups - j)), bias_ ? bias_ + j : nullptr,
-                 false, out_.from(work.out + row * v_.out_row + j), v_.out_col);
+                   .sum = sums});
+        put_tile(sums, int(v_.cols), int(std::min<int64_t>(kSide, v_.groups - j)), bias_ ? bias_ + j : nullptr, false,
+                 out_.from(work.out + row * v_.out_row + j), v_.out_col);
       }
   }
 
@@ -170,6 +181,7 @@ class TapRun {
           block.a[t] = work.window + from, block.half[t] = halves.next() - from;
         }
         block.tall = pixel + kSide < pixels ? 2 : 1;
+        if (skips_) find_inside(work, pixel, block);
         if (chunk < groups_) block.sum = work.sums + pixel / kBlock * kBlockSums;
         run_block(block);
         if (!last) continue;
@@ -182,6 +194,29 @@ class TapRun {
   // Pixels from one row of outputs to the next.
   int64_t line(const ImageBf16& image) const {
     return v_.cols % (halves_may_part() ? kHalfSide : kSide) == 0 ? v_.cols : image.grid();
+  }
+  // The groups of a block whose tap rows are inside the image: elsewhere zeros meet weights, which are finite.
+  void find_inside(const Work& work, int64_t pixel, BlockBf16& block) const {
+    const int64_t first = block.group - group_;
+    block.skips = false;
+    for (int t = 0; t < block.tall; t++)
+      for (int h = 0; h < 2; h++) {
+        const Stretch taps = taps_inside(work, pixel + t * kSide + h * kHalfSide);
+        GroupRange& r = block.inside[t][h] = {std::max<int64_t>(0, taps.first * run_groups_ - first),
+                                              std::max<int64_t>(0, taps.last * run_groups_ - first)};
+        block.skips |= r.from > 0 || r.to < block.groups;
+      }
+  }
+  // Tap rows [first, last) that any of half a tile of pixels has in the image.
+  Stretch taps_inside(const Work& work, int64_t pixel) const {
+    const int64_t pitch = line(work.image), last = std::min(work.rows - 1, (pixel + kHalfSide - 1) / pitch);
+    Stretch all{0, 0, v_.tap_h.count, 0};
+    for (int64_t row = std::min(last, pixel / pitch); row <= last; row++) {
+      const Stretch taps = stretch_at(v_.tap_h, v_.step_h, v_.in_h, work.first + row);
+      if (taps.first == taps.last) continue;
+      all.first = std::min(all.first, taps.first), all.last = std::max(all.last, taps.last);
+    }
+    return all.last > 0 ? all : Stretch{};
   }
   // Where every kHalfSide-th pixel is in the window; without gaps between rows, or on its grid.
   struct Halves {
@@ -216,8 +251,9 @@ class TapRun {
   const OutBf16 out_;
   const Follow follow_;
   int64_t run_, run_groups_, groups_, stride_, tiles_, bands_, images_;
-  bool own_runs_, depthwise_;
+  bool own_runs_, depthwise_, skips_ = false;
   int64_t* offset_ = nullptr;  // depthwise
+  float* lane_weight_ = nullptr;
   GroupBf16* group_ = nullptr;
   Bf16* packed_ = nullptr;
 };

@@ -6,6 +6,7 @@
 #include "conv_bf16.h"
 #include "conv_taps_bf16.h"
 #include "image_bf16.h"
+#include "stored.h"
 
 namespace thalweg {
 namespace {
@@ -52,7 +53,7 @@ class WeightRun {
                       : v_.groups * blocks_out() * blocks_in();
   }
   int64_t tasks() const { return runs_; }
-  int64_t window_count() const { return image_.count(); }
+  int64_t window_count() const { return std::max(image_.count(), taps_.out_image); }
   int64_t packed_count() const { return together_ * image_count(); }
   int64_t sum_count() const { return (stacks() * slots_ + 1) * kBlockSums; }
   void run(int64_t task, Bf16* window, Bf16* packed, float* sums) const {
@@ -105,7 +106,10 @@ class WeightRun {
     return !taps.depthwise() && (taps.cols % pixels_of_unit() != 0 || !ImageBf16::runs_overlap(taps));
   }
   static int64_t odd_tiles(int64_t count) { return (divide_up(count, kOperandTile) | 1) * kOperandTile; }
-  int64_t image_count() const { return depthwise_ ? d_y_count() + image_.count() : operand_count(); }
+  int64_t image_count() const {
+    if (!depthwise_) return operand_count();
+    return (d_y_count() + image_.count()) * int64_t(sizeof(float) / sizeof(Bf16));
+  }
   int64_t operand_count() const { return v_.groups * (out_tiles_ * a_stride_ + run_tiles_ * b_stride_); }
   int64_t columns() const { return v_.kh * run_tiles_; }  // tiles of them: those of every kernel row
   int64_t blocks_out() const { return divide_up(out_tiles_, kBlockSide); }
@@ -137,17 +141,21 @@ class WeightRun {
   }
   void run_lanes_image(int64_t block, const Bf16* packed, float* sum) const {
     const int64_t chunks = divide_up(v_.groups, kSide), j = block % chunks * kSide, first = block / chunks * kBlockTaps;
+    const int64_t last = std::min(taps_.taps(), first + kBlockTaps);
+    const float *d_y = reinterpret_cast<const float*>(packed), *x = d_y + d_y_count();
     std::fill_n(sum, kBlockSums, 0.0f);
-    for (int64_t tap = first; tap < std::min(taps_.taps(), first + kBlockTaps); tap++, sum += kSide)
-      run_lanes({.a = packed + d_y_count() + image_.tap(tap / v_.kw) + tap % v_.kw * v_.dilation_w * v_.c + j,
-                 .a_next = 0,
+    for (int64_t tap = first, some; tap < last; tap += some, sum += some * kSide) {  // of one kernel row
+      some = std::min(v_.kw - tap % v_.kw, last - tap);
+      run_lanes({.a = x + image_.tap(tap / v_.kw) + tap % v_.kw * v_.dilation_w * v_.c + j,
+                 .a_next = v_.dilation_w * v_.c,
                  .a_at = offset_,
-                 .b = packed + j,
+                 .b = d_y + j,
                  .b_step = v_.out,
                  .start = offset_ + pixels_,
                  .groups = groups_,
-                 .count = 1,
+                 .count = some,
                  .sum = sum});
+    }
   }
   void put_lanes(int64_t block, const float* sum) const {
     const int64_t chunks = divide_up(v_.groups, kSide), j = block % chunks * kSide, first = block / chunks * kBlockTaps;
@@ -160,8 +168,11 @@ class WeightRun {
   void pack(int64_t image, Bf16* window, Bf16* to) const {
     const NumbersBf16 x = x_.from(image * v_.h * v_.w * v_.c);
     if (depthwise_) {
-      copy_bf16(d_y_.from(image * taps_.out_image), taps_.out_image, to);
-      return image_.build(x, 0, 0, to + d_y_count());
+      float* const numbers = reinterpret_cast<float*>(to);
+      copy_bf16(d_y_.from(image * taps_.out_image), taps_.out_image, window);
+      load_stored(window, taps_.out_image, numbers);
+      image_.build(x, 0, 0, window);
+      return load_stored(window, image_.count(), numbers + d_y_count());
     }
     for (int64_t g = 0; g < v_.groups; g++) {
       const OperandBf16 d_y{d_y_.from(image * taps_.out_image + g * v_.group_out()), v_.out, 1};

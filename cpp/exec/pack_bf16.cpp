@@ -327,6 +327,14 @@ void turn_bf16(Bf16* p, int64_t n) {
   if (turns_quads()) turn_all(p, n);
 }
 void pair_bf16(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to) { pair(from, k_step, pairs, n, to); }
+bool finite(const Bf16* p, int64_t n) {
+  constexpr int kExponent = 0x7f80;
+  int wild = 0;
+#pragma omp simd reduction(| : wild)
+  for (int64_t i = 0; i < n; i++) wild |= (p[i].bits & kExponent) == kExponent;
+  return !wild;
+}
+
 void put_tile(const float* sum, int rows, int n, const float* bias, bool accumulate, const OutBf16& to, int64_t step,
               bool far) {
   if (far && to.is_float && n % kSide == 0 && !accumulate)

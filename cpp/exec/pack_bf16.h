@@ -41,6 +41,8 @@ void turn_bf16(Bf16* p, int64_t n);
 // from[(2 i + h) k_step + j] for n <= kSide columns, zeros beyond.
 void pair_bf16(const Bf16* from, int64_t k_step, int64_t pairs, int n, Bf16* to);
 
+bool finite(const Bf16* p, int64_t n);
+
 // Rows of a block of sums on their way to C.
 struct OutBf16 {
   void* p;

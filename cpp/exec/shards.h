@@ -10,6 +10,8 @@
 
 namespace thalweg {
 
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // Row offsets of the consecutive shards that one rank holds: shard s has local rows [offset[s], offset[s + 1]).
 struct Shards {
   std::vector<int64_t> offset{0, 0};

@@ -8,11 +8,10 @@
 #include <bit>
 #include <cstddef>
 
+#include "shards.h"
 #include "vector.h"
 
 namespace thalweg {
-
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 template <class T>
 inline constexpr int kPanel = kTileVectors * kLanes<T>;  // columns of a packed panel of B

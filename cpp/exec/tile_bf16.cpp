@@ -11,6 +11,7 @@
 #include <iterator>
 #include <tuple>
 
+#include "flush.h"
 #include "vector.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -28,18 +29,6 @@
 
 namespace thalweg {
 namespace {
-
-// Denormals count as zeros while it lives (where the processor has such a mode).
-class FlushScope {
- public:
-#if defined(__x86_64__)
-  FlushScope() : old_(_mm_getcsr()) { _mm_setcsr(old_ | 0x8040); }
-  ~FlushScope() { _mm_setcsr(old_); }
-
- private:
-  unsigned old_;
-#endif
-};
 
 using Pairs = Vector<uint32_t>;
 TW_INLINE Vector<float> even(Pairs p) { return (Vector<float>)(p << 16); }
@@ -93,42 +82,6 @@ TW_NOINLINE void fma_block(const BlockBf16& c) {
           for (int v = 0; v < kSide; v += kLanes<float>) a.add(row, b + 2 * v, tile + row * kSide + v);
       }
     }
-}
-
-#if defined(__AVX512F__)
-TW_INLINE Vector<float> widen(const Bf16* p) {
-  return (Vector<float>)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
-}
-#elif defined(__AVX2__) && defined(__FMA__)
-TW_INLINE Vector<float> widen(const Bf16* p) {
-  return (Vector<float>)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16);
-}
-#else
-TW_INLINE Vector<float> widen(const Bf16* p) {
-  Vector<float> v;
-  for (int l = 0; l < kLanes<float>; l++) v[l] = to_float(p[l]);
-  return v;
-}
-#endif
-
-TW_NOINLINE void lanes(const LanesBf16& c) {
-  constexpr int W = kLanes<float>, V = kSide / W;
-  const Bf16* a = c.a;
-  for (int64_t i = 0; i < c.count; i++, a += c.a_next) {
-    Vector<float> sum[V] = {};
-    for (int64_t g = 0; g < c.groups; g++) {
-      Vector<float> low[V] = {}, high[V] = {};
-      auto add = [&](Vector<float>* chain, int64_t k) {
-        TW_UNROLL for (int v = 0; v < V; v++)
-            fma_to(chain[v], widen(a + c.a_at[k] + v * W), widen(c.b + k * c.b_step + v * W));
-      };
-      int64_t k = c.start[g];
-      for (; k + 1 < c.start[g + 1]; k += 2) add(low, k), add(high, k + 1);
-      if (k < c.start[g + 1]) add(low, k);
-      TW_UNROLL for (int v = 0; v < V; v++) sum[v] += low[v] + high[v];
-    }
-    TW_UNROLL for (int v = 0; v < V; v++) store(c.sum + i * kSide + v * W, sum[v]);
-  }
 }
 
 #if defined(TW_UNITS)
@@ -189,15 +142,18 @@ TW_INLINE int64_t quads(int64_t count, bool first) {
   return std::min<int64_t>(kGroup / 4, ((count + 1) / 2 + (first ? 1 : 2)) / 2);
 }
 
-// kHalfSide rows of a tile of sums.
-TW_INLINE void add_dots(const BlockBf16& c, const Bf16* a_rows, const Bf16* b, float* sum) {
+// kHalfSide rows of a tile of sums, some of the groups of a block.
+TW_INLINE void add_dots(const BlockBf16& c, GroupRange groups, const Bf16* a_rows, const Bf16* b, float* sum) {
   const int64_t step = c.a_step;
+  const bool fresh = c.fresh;
   Vector<float> all[kHalfSide] = {};
-  if (!c.fresh) TW_UNROLL for (int i = 0; i < kHalfSide; i++) all[i] = load(sum + i * kSide);
-  for (const GroupBf16 *g = c.group, *end = g + c.groups; g != end; g++, b += kOperandTile) {
+  if (!fresh) TW_UNROLL for (int i = 0; i < kHalfSide; i++) all[i] = load(sum + i * kSide);
+  const GroupBf16* const first = c.group + groups.from;
+  b += groups.from * kOperandTile;
+  for (const GroupBf16 *g = first, *end = c.group + groups.to; g != end; g++, b += kOperandTile) {
     const Bf16 *a = a_rows + g->at, *lower = a + 4 * step, *bq = b;
     Vector<float> even[kHalfSide] = {}, odd[kHalfSide] = {};
-    for (int64_t q = quads(g->count, c.fresh && g == c.group); q > 0; q--, a += 4, lower += 4, bq += 4 * kSide) {
+    for (int64_t q = quads(g->count, fresh && g == first); q > 0; q--, a += 4, lower += 4, bq += 4 * kSide) {
       const Pairs b_even = pairs_at(bq), b_odd = pairs_at(bq + 2 * kSide);
       TW_UNROLL for (int i = 0; i < kHalfSide; i++) {
         const Bf16* row = i < 4 ? a + i * step : lower + (i - 4) * step;
@@ -209,13 +165,33 @@ TW_INLINE void add_dots(const BlockBf16& c, const Bf16* a_rows, const Bf16* b, f
   }
   TW_UNROLL for (int i = 0; i < kHalfSide; i++) store(sum + i * kSide, all[i]);
 }
-TW_NOINLINE void dots_block(const BlockBf16& c) {
-  const FlushScope flush;
+// f(groups, a, b, sum) for the halves of the tiles of a block.
+template <class F>
+TW_INLINE void each_half(const BlockBf16& c, F f) {
   for (int i = 0; i < c.tall; i++)
     for (int half = 0; half < 2; half++)
       for (int j = 0; j < c.wide; j++)
-        add_dots(c, c.a[i] + half * c.half[i], c.b[j],
-                 c.sum + (kBlockSide * i + j) * kSumTile + half * kHalfSide * kSide);
+        f(c.inside[i][half], c.a[i] + half * c.half[i], c.b[j],
+          c.sum + (kBlockSide * i + j) * kSumTile + half * kHalfSide * kSide);
+}
+// A function of its own, whose sums stay in registers.
+TW_NOINLINE void add_part(const BlockBf16& c, GroupRange groups, const Bf16* a, const Bf16* b, float* sum) {
+  add_dots(c, groups, a, b, sum);
+}
+TW_NOINLINE void dots_inside(const BlockBf16& c) {
+  each_half(c, [&](GroupRange inside, const Bf16* a, const Bf16* b, float* sum) {
+    const int64_t to = std::min(inside.to, c.groups);
+    add_part(c, {std::min(inside.from, to), to}, a, b, sum);
+    // As the zeros of what is left out do: +0 of a sum that was flushed to -0.
+    for (int r = 0; r < kHalfSide && to < c.groups; r++)
+      store(sum + r * kSide, load(sum + r * kSide) + Vector<float>{});
+  });
+}
+TW_NOINLINE void dots_block(const BlockBf16& c) {
+  const FlushScope flush;
+  if (c.skips) return dots_inside(c);
+  each_half(c, [&](GroupRange, const Bf16* a, const Bf16* b, float* sum)
+                   __attribute__((always_inline)) { add_dots(c, {0, c.groups}, a, b, sum); });
 }
 
 bool processor_has_dots() {
@@ -363,11 +339,6 @@ double flops_per_ns_bf16() {
   constexpr double kFma = kVectorBytes / 4 * 2.5;
   static constexpr double kUnits[] = {kFma, 1.75 * kFma, 1000};
   return kUnits[int(unit_bf16())];
-}
-
-void run_lanes(const LanesBf16& c) {
-  const FlushScope flush;
-  lanes(c);
 }
 
 namespace {

@@ -20,6 +20,9 @@ struct GroupBf16 {
   int64_t count;  // k from here on are zeros in A and in B
 };
 
+struct GroupRange {
+  int64_t from, to;
+};
 // sum += A B over some groups. All rows of a tile of A are read, so they must be memory.
 struct BlockBf16 {
   const Bf16* a[kBlockSide];  // row i < 8, group g: a[t] + group[g].at + i a_step
@@ -28,20 +31,23 @@ struct BlockBf16 {
   const Bf16* b[kBlockSide];  // group g: b[t] + g kOperandTile
   const GroupBf16* group;
   int64_t groups;
-  int tall, wide;  // tiles of rows and of columns: 1 or 2
-  float* sum;      // tile (i, j): sum + (2 i + j) kSumTile
-  bool fresh;      // from +0, not from what sum holds
+  int tall, wide;      // tiles of rows and of columns: 1 or 2
+  float* sum;          // tile (i, j): sum + (2 i + j) kSumTile
+  bool fresh;          // from +0, not from what sum holds
+  bool skips = false;  // products outside these groups are zeros, for each half of a tile: they may be left out
+  GroupRange inside[kBlockSide][2] = {};
 };
 void run_block(const BlockBf16&);
 
-// For depthwise convolutions, where each channel is a product of its own: for i < count and kSide lanes j,
+// For depthwise convolutions, where each channel is a product of its own, of bf16 that were made floats: for i < count
+// and kSide lanes j,
 //   sum[i kSide + j] = the sum, in groups of k in [start[g], start[g + 1]), of a[i a_next + a_at[k] + j] b[k b_step +
 //   j]
 struct LanesBf16 {
-  const Bf16* a;
+  const float* a;
   int64_t a_next;
   const int64_t* a_at;
-  const Bf16* b;
+  const float* b;
   int64_t b_step;
   const int64_t* start;
   int64_t groups, count;
@@ -65,6 +71,7 @@ UnitBf16 unit_bf16();
 // What whoever lays out operands must observe: AMX reads 16 rows at one distance, dot products want turned quads.
 inline bool halves_may_part() { return unit_bf16() != UnitBf16::amx; }
 inline bool turns_quads() { return unit_bf16() == UnitBf16::dots; }
+inline bool skips_groups() { return unit_bf16() == UnitBf16::dots; }
 bool choose_bf16(UnitBf16);  // for tests; whether there is one
 // Estimates, on one thread.
 double flops_per_ns_bf16();

@@ -77,12 +77,12 @@ std::string text_of(const Conv& v) {
   return s;
 }
 template <class X>
-void check_conv(const Runner& run, const Conv& v, bool special = false) {
+void check_conv(const Runner& run, const Conv& v, bool special = false, bool finite = true) {
   const int64_t x_size = v.n * v.h * v.w * v.c, y_size = v.n * v.out_h() * v.out_w() * v.out;
   const int64_t w_size = v.out * v.kh * v.kw * v.group_in(), total = int64_t(1) << pick(0, 3);
   auto fill = [&](auto zero, int64_t n) {
     using T = decltype(zero);
-    return special ? special_numbers<T>(n, true) : numbers<T>(n);
+    return special ? special_numbers<T>(n, finite) : numbers<T>(n);
   };
   const auto x = fill(X{}, x_size), d_y = fill(X{}, y_size);
   const auto w = fill(0.0f, w_size), bias = values<float>(v.out);
@@ -119,12 +119,26 @@ void check_conv(const Runner& run, const Conv& v, bool special = false) {
   check_all(run, d_w, values<float>(w_size), "backward_weight " + text_of(v) + " shards " + std::to_string(total),
             [&](const Exec& exec, float* to) { conv_backward_weight_bf16(exec, v, shards, x.data(), d_y.data(), to); });
 }
-void check_conv(const Runner& run, const Conv& v, bool special = false) {
-  check_conv<float>(run, v, special);
-  check_conv<Bf16>(run, v, special);
+void check_conv(const Runner& run, const Conv& v, bool special = false, bool finite = true) {
+  check_conv<float>(run, v, special, finite);
+  check_conv<Bf16>(run, v, special, finite);
+}
+
+// A sum that is flushed to -0, then a tap row outside the image: its zeros make +0 of it, left out or not.
+void check_left_out(const Runner& run) {
+  const Conv v = same_conv(1, 8, 32, 1, 3);
+  std::vector<float> x(8 * 8 * 32), w(3 * 3 * 32), want(8 * 8);
+  for (int64_t q = 0; q < 8; q++) x[(6 * 8 + q) * 32] = 0x1.8p-63f, x[(7 * 8 + q) * 32] = -0x1.cp-63f;
+  w[2 * 32] = w[5 * 32] = 0x1p-63f;
+  for (int64_t p = 0, at = 0; p < 8; p++)
+    for (int64_t q = 0; q < 8; q++) want[at++] = ref_forward(v, x.data(), w.data(), 0, p, q, 0);
+  CHECK(want[56] == 0 && !std::signbit(want[56]), "the sum of taps inside is %g", want[56]);
+  check_all(run, want, values<float>(64), "a sum flushed to -0 beside padding",
+            [&](const Exec& exec, float* to) { conv_forward_bf16(exec, v, x.data(), w.data(), nullptr, to, {}); });
 }
 
 void check_convs(const Runner& run) {
+  check_left_out(run);
   for (int i = 0; i < 40;) {
     const Conv v = random_conv(4, 12, 4, 4, 20);
     if (v.h + v.pad_top + v.pad_bottom <= v.dilation_h * (v.kh - 1) ||
@@ -142,6 +156,13 @@ void check_convs(const Runner& run) {
   check_conv(run, same_conv(2, 24, 32, 20, 3));  // rows of one tile and a half
   check_conv(run, same_conv(2, 20, 2, 20, 16));  // whole groups, but runs that begin within a quad
   check_conv(run, same_conv(3, 6, 5, 40, 3), true);
+  for (int64_t size : {5, 8, 9, 16}) {  // tap rows outside the image, which may be left out where weights are finite
+    check_conv(run, same_conv(2, size, 64, 32, 3), true);
+    check_conv(run, same_conv(2, size, 32, 35, 3, 1 + size % 2), true, false);
+  }
+  Conv far = same_conv(2, 8, 32, 32, 3);  // rows without a tap inside
+  far.pad_top = far.pad_bottom = 5;
+  check_conv(run, far, true);
   Conv lanes = same_conv(2, 10, 18, 18, 9);  // depthwise: many taps, rows of more than a group of them
   lanes.groups = 18;
   check_conv(run, lanes);
