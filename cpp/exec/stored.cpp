@@ -10,22 +10,13 @@ namespace {
 
 constexpr int64_t kTileRun = 32;  // elements that a register tile makes of a row: loops of that length are written out
 
-TW_INLINE void load_numbers(const Bf16* from, int64_t n, float* __restrict__ to) {
+}  // namespace
+
+void load_stored(const Bf16* from, int64_t n, float* __restrict__ to) {
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) to[i] = to_float(from[i]);
 }
-
-}  // namespace
-
-void load_stored(const Bf16* from, int64_t n, float* to) { load_numbers(from, n, to); }
 void store_stored(const float* from, int64_t n, Bf16* to) { copy_bf16(from, n, to); }
-
-void load_runs(const Bf16* from, int64_t step, int64_t rows, int64_t n, float* to) {
-  if (n == kTileRun)
-    for (int64_t r = 0; r < rows; r++) load_numbers(from + r * step, kTileRun, to + r * kTileRun);
-  else
-    for (int64_t r = 0; r < rows; r++) load_stored(from + r * step, n, to + r * n);
-}
 
 void store_runs(const float* from, int64_t rows, int64_t n, Bf16* to, int64_t step) {
   if (rows == 1 || n != kTileRun) {

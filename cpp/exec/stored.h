@@ -1,5 +1,5 @@
-// stored.h: numbers that are stored as bf16, for loops over floats: operands are loaded part by part into memory where
-// the loop finds them, and what it makes there is rounded on its way out. The loops themselves are those of floats.
+// stored.h: numbers that are stored as bf16, for loops over floats: they are read where they lie, and what a loop makes
+// is rounded on its way out, part by part. The formulas are those of floats.
 #pragma once
 #include <array>
 
@@ -8,12 +8,11 @@
 
 namespace thalweg {
 
-inline constexpr int64_t kStoredPart = 1024;  // elements: three operands and a result stay in the first-level cache
+inline constexpr int64_t kStoredPart = 1024;  // elements that wait to be rounded: L1
 
 void load_stored(const Bf16* from, int64_t n, float* to);
 void store_stored(const float* from, int64_t n, Bf16* to);  // rounded to nearest
-// The same of `rows` runs of n, `step` apart there and dense here; at most kStoredPart in all are stored.
-void load_runs(const Bf16* from, int64_t step, int64_t rows, int64_t n, float* to);
+// The same of `rows` runs of n, `step` apart there and dense here; at most kStoredPart in all.
 void store_runs(const float* from, int64_t rows, int64_t n, Bf16* to, int64_t step);
 
 // Where they are read, or written, one by one.
@@ -52,20 +51,22 @@ struct Operands {
   }
 };
 
-// f(in, to, part) where `in` and `to` hold the elements of a block as floats, one after the other: parts of them, each
-// of kStoredPart at most. An elementwise operation on floats serves bf16 this way.
-template <int K, class F>
-void for_stored(const Buffer* in, const Buffer& out, const Block& b, const F& f) {
-  alignas(64) float memory[(K + 1) * kStoredPart];
-  std::array<Buffer, K + 1> at;
-  for (int k = 0; k <= K; k++) at[size_t(k)] = {reinterpret_cast<std::byte*>(memory + k * kStoredPart)};
+// to[i] = f(i), rounded, for the elements of a block.
+template <class F>
+TW_FLATTEN void fill_stored(Bf16* to, const Block& b, const F& f) {
+  alignas(64) float made[kStoredPart];
+  const F at = f;  // a copy: through a reference the compiler would reload pointers
   const int64_t width = std::min(b.n, kStoredPart), most = kStoredPart / std::max<int64_t>(1, width);
   for (int64_t r = 0; r < b.rows; r += most)
     for (int64_t j = 0; j < b.n; j += width) {
       const int64_t rows = std::min(most, b.rows - r), n = std::min(width, b.n - j), begin = b.begin + r * b.step + j;
-      for (int k = 0; k < K; k++) load_runs(in[k].as<Bf16>() + begin, b.step, rows, n, memory + k * kStoredPart);
-      f(at.data(), at[K], Block{0, 0, 1, rows * n});
-      store_runs(memory + K * kStoredPart, rows, n, out.as<Bf16>() + begin, b.step);
+      for (int64_t i = 0; i < rows; i++) {
+        const int64_t first = begin + i * b.step;
+        float* const row = made + i * n;
+#pragma omp simd
+        for (int64_t k = 0; k < n; k++) row[k] = at(first + k);
+      }
+      store_runs(made, rows, n, to + begin, b.step);
     }
 }
 

@@ -24,27 +24,13 @@ constexpr char kRelu[] = "relu_backward", kLeakyRelu[] = "leaky_relu_backward", 
 // ---- leaky_relu: a slope from the attributes ----
 
 BlockKernel leaky_relu_block(const Site& site) {
-  BlockKernel numbers = with_number(site.number, [&](auto zero) -> BlockKernel {
-    using N = decltype(zero);
-    const auto slope = RealOf<N>(site.attrs.real("slope", 0.01));
-    return [slope](const Launch& l, const Block& block) {
-      const View<N> x(l.in[0]), y(l.out[0]);
-      for_block<!kIsDual<N>>(block, [=](int64_t i) { y.set(i, leaky_relu(x[i], slope)); });
-    };
-  });
-  return site.out[0].kind == Kind::bf16 ? stored_block<1>(std::move(numbers)) : numbers;
+  return block_with<1>(
+      site, [slope = site.attrs.real("slope", 0.01)]<class N>(N x) { return leaky_relu(x, RealOf<N>(slope)); });
 }
-
 BlockKernel leaky_relu_backward_block(const Site& site) {
-  BlockKernel numbers = with_number(site.number, [&](auto zero) -> BlockKernel {
-    using N = decltype(zero);
-    const auto slope = RealOf<N>(site.attrs.real("slope", 0.01));
-    return [slope](const Launch& l, const Block& block) {
-      const View<N> d_y(l.in[0]), x(l.in[1]), d_x(l.out[0]);
-      for_block<!kIsDual<N>>(block, [=](int64_t i) { d_x.set(i, leaky_relu_backward(d_y[i], x[i], slope)); });
-    };
+  return block_with<2>(site, [slope = site.attrs.real("slope", 0.01)]<class N>(N d_y, N x) {
+    return leaky_relu_backward(d_y, x, RealOf<N>(slope));
   });
-  return site.out[0].kind == Kind::bf16 ? stored_block<2>(std::move(numbers)) : numbers;
 }
 
 template <BlockKernel (*kBlock)(const Site&)>

@@ -45,7 +45,7 @@ State<N, K> per_channel(const Exec& exec, int64_t channels, F constants) {
 
 // The rows of a part whose result is stored as bf16.
 template <class F>
-void fill_stored(Bf16* to, int64_t row, int64_t end, int64_t width, const F& f) {
+void fill_stored_rows(Bf16* to, int64_t row, int64_t end, int64_t width, const F& f) {
   alignas(64) float made[kStoredPart];
   const int64_t part = std::min(width, kStoredPart);
   for (; row < end; row++)
@@ -74,7 +74,7 @@ void fill_channels(const Launch& l, int64_t rows, int64_t channels, const Operan
       l.exec.parallel((whole + rows_per_task - 1) / rows_per_task, double(rows) * double(channels) * 0.4,
                       [&](int64_t task, int) {
                         const int64_t row = task * rows_per_task, end = std::min(whole, row + rows_per_task);
-                        fill_stored(to, row, end, width, f);
+                        fill_stored_rows(to, row, end, width, f);
                         after(row * width, (end - row) * width);
                       });
       for (int64_t j = 0; j < rest; j++) to[whole * width + j] = to_bf16(f(whole * width + j, j));

@@ -37,32 +37,34 @@ Kernel zip2(const Site& site) {
   });
 }
 
-// The block of floats, applied to what is stored as bf16.
-template <int K>
-BlockKernel stored_block(BlockKernel numbers) {
-  return [numbers = std::move(numbers)](const Launch& l, const Block& block) {
-    for_stored<K>(l.in, l.out[0], block, [&](const Buffer* in, const Buffer& out, const Block& part) {
-      numbers({l.exec, in, &out, l.step}, part);
-    });
-  };
+// A formula of one or two operands of the result's shape, on a block.
+template <int K, class F>
+BlockKernel block_with(const Site& site, const F& formula) {
+  if (site.out[0].kind == Kind::bf16)
+    return [formula](const Launch& l, const Block& block) {
+      const View<Bf16> a(l.in[0]), b(l.in[K - 1]);
+      fill_stored(l.out[0].as<Bf16>(), block, [=](int64_t i) -> float {
+        if constexpr (K == 1) return formula(a[i]);
+        else return formula(a[i], b[i]);
+      });
+    };
+  return with_number(site.number, [&](auto zero) -> BlockKernel {
+    using N = decltype(zero);
+    return [formula](const Launch& l, const Block& block) {
+      const View<N> a(l.in[0]), b(l.in[K - 1]), y(l.out[0]);
+      for_block<!kIsDual<N>>(block, [=](int64_t i) {  // what follows duals runs on all of them at once
+        if constexpr (K == 1) y.set(i, formula(a[i]));
+        else y.set(i, formula(a[i], b[i]));
+      });
+    };
+  });
 }
-
-// A kernel of one or two operands of the result's shape, on a block; null where an operand is broadcast.
+// The same of a formula without constants; null where an operand is broadcast.
 template <auto kFormula, int K>
 BlockKernel block_of(const Site& site) {
   for (int k = 0; k < K; k++)
     if (!(site.in[k].shape == site.out[0].shape)) return nullptr;
-  BlockKernel numbers = with_number(site.number, [&](auto zero) -> BlockKernel {
-    using N = decltype(zero);
-    return [](const Launch& l, const Block& block) {
-      const View<N> a(l.in[0]), b(l.in[K - 1]), y(l.out[0]);
-      for_block<!kIsDual<N>>(block, [=](int64_t i) {  // what follows duals runs on all of them at once
-        if constexpr (K == 1) y.set(i, kFormula(a[i]));
-        else y.set(i, kFormula(a[i], b[i]));
-      });
-    };
-  });
-  return site.out[0].kind == Kind::bf16 ? stored_block<K>(std::move(numbers)) : numbers;
+  return block_with<K>(site, kFormula);
 }
 inline Kernel on_all(BlockKernel block, int64_t n, double ns_per_element) {
   return [=](const Launch& l) { for_parts(l.exec, n, ns_per_element, [&](const Block& part) { block(l, part); }); };
