@@ -18,7 +18,7 @@ constexpr int64_t kWeightBytes = 384 << 10;     // that stay in L2 while pixels 
 constexpr int64_t kUnitPixels = 4 * kTileRows;  // at least, so that tiles are full
 constexpr int64_t kMinUnits = 16;               // enough for an even share on a few threads
 constexpr int64_t kFarUnitBytes = 1 << 20;      // of a unit through which more weights pass than stay
-constexpr int64_t kFewTiles = 8;                // of a short K that pass at a time
+constexpr int64_t kFewTiles = 8;                // of pixels that pass at a time
 
 template <class T>
 class TapRun {
@@ -151,7 +151,7 @@ class TapRun {
     call.b = packed_ + (group * panels_ + panel) * v_.k() * kPanel<T>;
     call.bias = bias_ ? bias_ + group * v_.group_out + j : nullptr;
     if (ask)
-      for (int i = 0; i < rows; i++)
+      for (int64_t i = 0; i < pixels; i++)
         for (int64_t c = 0; c < n; c += kLanes<T>) __builtin_prefetch(out[i] + c, 1);
     if (n % kLanes<T> == 0) {
       call.out = out;

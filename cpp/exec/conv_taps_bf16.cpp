@@ -1,6 +1,7 @@
 // conv_taps_bf16.cpp: pixels are the rows of the tiles; a block is kBlock pixels times kBlock outputs. Where rows of
 // outputs are whole tiles (or halves, where those may part) pixels follow each other without gaps, else on the grid of
-// the window (image_bf16.h). A unit is an image, or a band of its rows.
+// the window (image_bf16.h). A unit is an image, or a band of its rows. Tap rows in the padding are left out where that
+// shows in no bit. Depthwise, each channel is a product of its own, on floats.
 #include "conv_taps_bf16.h"
 
 #include "../tensor/arena.h"
@@ -49,7 +50,7 @@ class TapRun {
     }
     packed_ = reinterpret_cast<Bf16*>(memory + table_bytes());
     pack_weights(reinterpret_cast<float*>(packed_ + v_.groups * tiles_ * stride_));
-    skips_ = skips_groups() && groups_ >= kSkipGroups;
+    skips_ = skips_groups() && groups_ >= kSkipGroups && pads_rows();
     for (int64_t tile = 0; skips_ && tile < v_.groups * tiles_; tile++)
       skips_ = finite(packed_ + tile * stride_, groups_ * kOperandTile);
   }
@@ -70,7 +71,7 @@ class TapRun {
       const Work work{layout, begin, end - begin, image * v_.out_image + begin * v_.out_row, window, sums};
       for (int64_t g = 0; g < (depthwise_ ? 1 : v_.groups); g++) {
         if (groups_ > 0) layout.build(source, begin, g, window, !depthwise_);
-        if (depthwise_) run_depthwise(work, sums + image_count());
+        if (depthwise_) run_depthwise(work);
         else
           for (int64_t tile = 0; tile < tiles_; tile += kBlockSide) run_columns(work, g, tile);
       }
@@ -137,8 +138,8 @@ class TapRun {
     }
     *++start = v_.taps();
   }
-  void run_depthwise(const Work& work, float* sums) const {
-    float* const window = work.sums;
+  void run_depthwise(const Work& work) const {
+    float *const window = work.sums, *const sums = window + image_count();
     load_stored(work.window, image_count(), window);
     for (int64_t row = 0; row < work.rows; row++)
       for (int64_t j = 0; j < v_.groups; j += kSide) {
@@ -194,6 +195,13 @@ class TapRun {
   // Pixels from one row of outputs to the next.
   int64_t line(const ImageBf16& image) const {
     return v_.cols % (halves_may_part() ? kHalfSide : kSide) == 0 ? v_.cols : image.grid();
+  }
+  bool pads_rows() const {  // whether tap rows of the first or last outputs are outside the image
+    auto whole = [&](int64_t row) {
+      const Stretch taps = stretch_at(v_.tap_h, v_.step_h, v_.in_h, row);
+      return taps.last - taps.first == v_.tap_h.count;
+    };
+    return !whole(0) || !whole(v_.rows - 1);
   }
   // The groups of a block whose tap rows are inside the image: elsewhere zeros meet weights, which are finite.
   void find_inside(const Work& work, int64_t pixel, BlockBf16& block) const {

@@ -91,7 +91,7 @@ class DenseWeight {
   // d_y of the next images: their first tile reads a few channels of every pixel, which the processor does not foresee.
   // A step is a segment of a tile.
   Ahead ahead(const WeightBand& b, int64_t next, int64_t last, int64_t tiles) const {
-    if (patches_) return {};
+    if (patches_ || picked_) return {};
     const int64_t images = std::min(last, next + group) - next, segments = p_;
     return Ahead::of(d_y_ + next * p_ * q_ * v_.out, images * p_ * q_ * v_.out, tiles * b.images * segments);
   }
@@ -111,10 +111,10 @@ class DenseWeight {
                            .stack = stack,
                            .ahead = ahead.at,
                            .ahead_lines = ahead.lines};
+    if (picked_) return patch_tile(call, PatchTaps<T>::of(v_, window_.cols * v_.c), int(at.outs));
     const TileForm form = v_.kh * v_.kw == 1 ? TileForm::columns_ahead : TileForm::columns;  // no other tap brings it
     for (const Chain* s = call.first; s != call.last; s++) ahead.at += s->segments * ahead.lines * kLineBytes;
     const int64_t rows = x_first ? at.columns : at.outs, lanes = x_first ? at.outs : at.columns;
-    if (picked_) return patch_tile(call, PatchTaps<T>::of(v_, window_.cols * v_.c), int(rows));
     tile_function<T>(form, int(rows), int(divide_up(lanes, kLanes<T>)))(call);
   }
   void put(int64_t t, const T* sum) const {

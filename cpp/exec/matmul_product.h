@@ -277,8 +277,8 @@ class MatmulProduct {
     if (done && !edge) {
       for (int r = 0; r < rows; r++) out[r] = c + r * p_.c_row;
       call.far = stream_;
-      call.ask = far_ && !stream_;
       if (form_ == TileForm::rows) ask_ahead(panel, rows, call);
+      else call.ask = far_ && !stream_;
       call.out = out;
       call.bias = bias;
       call.accumulate = p_.accumulate;
@@ -298,14 +298,15 @@ class MatmulProduct {
     return call.a_ahead || call.b_ahead ? TileForm::columns_ahead : form_;
   }
 
-  // Tiles that pass the panels in turn ask for the outputs of the next panel or tile, and for a share of its rows.
+  // Tiles ask for the outputs of the next tile, or panel where they pass these in turn; then for a share of its rows
+  // too.
   void ask_ahead(int64_t panel, int rows, TileCall<T>& call) const {
-    if (!rows_first_) return;
+    const int64_t back = rows_first_ ? (panels_ - 1) * kPanel<T> : 0;
     if (far_ && !stream_) {
-      call.out_ahead = panel + 1 < panels_ ? kPanel<T> : rows * p_.c_row - (panels_ - 1) * kPanel<T>;
+      call.out_ahead = rows_first_ && panel + 1 < panels_ ? kPanel<T> : rows * p_.c_row - back;
       call.out_rows = out_rows_a_step(p_.k);
     }
-    if (far_a_) {
+    if (rows_first_ && far_a_) {
       const int64_t lines = divide_up(rows * p_.a_row * int64_t(sizeof(T)), kLineBytes * panels_);
       call.ahead = reinterpret_cast<const std::byte*>(call.a + rows * p_.a_row) + panel * lines * kLineBytes;
       call.ahead_lines = int(divide_up(lines, divide_up(p_.k, kStepK)));

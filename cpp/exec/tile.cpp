@@ -20,7 +20,7 @@ class Requests {
       TW_UNROLL for (int v = 0; v < kVectors; v++) __builtin_prefetch(out_[row_] + out_ahead_ + v * kLanes<T>, 1);
     for (int i = 0; i < lines_; i++, ahead_ += kLineBytes) __builtin_prefetch(ahead_, 0, 3);
   }
-  // At k, `passed` k after the first of a run: some of the next rows, so that every line is asked for once.
+  // At k, `passed` k after the first of a run: some of the next rows. Every line of a long run is asked for once.
   TW_INLINE void ask_rows(const T* const* row, int64_t k, int64_t passed) {
     constexpr int kParts = kLineBytes / int64_t(sizeof(T)) / kStepK, kPart = (kRows + kParts - 1) / kParts;
     if (!next_) return;

@@ -1,4 +1,5 @@
-// tile.h: the one register tile behind every product, dense or convolutional, forward or gradient.
+// tile.h: the register tile behind every product, dense or convolutional, forward or gradient (depthwise ones and
+// weight gradients of very few channels have their own, in the same order: tile_depthwise.h, tile_patches.h).
 //   acc(i, j) = fma(A(i, k), B(k, j), acc(i, j))   for kTileRows rows i and kPanel columns j
 // Which k follow each other, where a chain ends, and how finished chains are added is written down once per product in
 // a SumOrder, which all its tiles execute. It depends on the mathematics alone (shapes, shards), never on tiles,

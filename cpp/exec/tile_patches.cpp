@@ -100,10 +100,10 @@ void run_tile(const TileCall<T>& c, const PatchTaps<T>& taps, int index, std::in
 }  // namespace
 
 template <class T>
-void patch_tile(const TileCall<T>& c, const PatchTaps<T>& taps, int rows) {
+void patch_tile(const TileCall<T>& c, const PatchTaps<T>& taps, int outputs) {
   const int pairs0 = int(divide_up(taps.pieces(0), 2)), pairs1 = int(divide_up(taps.pieces(1), 2));
   if constexpr (kPicksFast)
-    run_tile<T>(c, taps, (rows - 1) * 6 + pairs1 * 2 + pairs0 - 1,
+    run_tile<T>(c, taps, (outputs - 1) * 6 + pairs1 * 2 + pairs0 - 1,
                 std::make_integer_sequence<int, 6 * PatchTaps<T>::kRows>());
 }
 template void patch_tile(const TileCall<float>&, const PatchTaps<float>&, int);

@@ -4,8 +4,8 @@
 //   .kernel = zip2<...>                                       y = f(a, b), operands of one shape: backward rules
 //   .block = block_of<..., K>                                 the same formula of K operands on a block, as a follower
 //   on_all(block, n, ns)                                      a kernel: the block of all n elements
-// The second parameter is the estimated cost in nanoseconds per element on one thread. kStored: operands may be stored
-// as bf16, all of them.
+// The second parameter is the estimated cost in nanoseconds per element on one thread. Blocks also
+// take operands that are stored as bf16, all of them.
 #pragma once
 #include "../exec/broadcast.h"
 #include "../exec/stored.h"

@@ -34,6 +34,7 @@ void max_window(const Window& w, const Span& s, View<S> x, View<S> y) {
 
 template <class N>
 void mean_window(const Window& w, const Span& s, View<N> x, View<N> y) {
+  static_assert(!std::is_same_v<N, Bf16>, "sums are floats");
   const int64_t c = w.c;
   const RealOf<N> count = RealOf<N>(w.count_pad ? w.kh * w.kw : s.pixels());
   for (int64_t i = 0; i < c; i++) y.set(i, N(0));

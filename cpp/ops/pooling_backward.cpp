@@ -1,6 +1,6 @@
 // pooling_backward.cpp: gradients of the pooling of pooling.cpp. The first pixel, in window order, that equals y
-// receives its gradient; a mean spreads it. Where gradients add up, images that are stored as bf16 are floats in memory
-// of a worker's, part by part.
+// receives its gradient; a mean spreads it. Where they add up or are divided, images that are stored as bf16 are floats
+// in memory of a worker's, part by part.
 #include <utility>
 
 #include "pooling.h"
@@ -30,7 +30,7 @@ void max_square_backward(const Window& w, const Span& s, View<S> d_y, View<S> x,
   const int64_t first = (s.h0 * w.w + s.w0) * w.c, next = w.c, below = w.w * w.c;
   const View<S> a = x.at(first), b = a.at(next), c = a.at(below), to = d_x.at(first);
   const View<S> to_b = to.at(next), to_c = to.at(below), to_e = to.at(below + next), e = a.at(below + next);
-  for (const View<S>& pixel : {a, b, c, e}) ask(w, pixel.at(2 * below));  // of the row of windows below
+  for (const View<S>& pixel : {a, b, c, e}) ask(w, pixel.at(2 * below));  // two rows of pixels below
   ask(w, y.at(w.out_w * w.c)), ask(w, d_y.at(w.out_w * w.c));
 #pragma omp simd
   for (int64_t i = 0; i < w.c; i++) {

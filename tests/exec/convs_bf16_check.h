@@ -77,15 +77,15 @@ std::string text_of(const Conv& v) {
   return s;
 }
 template <class X>
-void check_conv(const Runner& run, const Conv& v, bool special = false, bool finite = true) {
+void check_conv(const Runner& run, const Conv& v, bool special = false, bool finite_x = true, bool finite_w = true) {
   const int64_t x_size = v.n * v.h * v.w * v.c, y_size = v.n * v.out_h() * v.out_w() * v.out;
   const int64_t w_size = v.out * v.kh * v.kw * v.group_in(), total = int64_t(1) << pick(0, 3);
-  auto fill = [&](auto zero, int64_t n) {
+  auto fill = [&](auto zero, int64_t n, bool finite) {
     using T = decltype(zero);
     return special ? special_numbers<T>(n, finite) : numbers<T>(n);
   };
-  const auto x = fill(X{}, x_size), d_y = fill(X{}, y_size);
-  const auto w = fill(0.0f, w_size), bias = values<float>(v.out);
+  const auto x = fill(X{}, x_size, finite_x), d_y = fill(X{}, y_size, finite_x);
+  const auto w = fill(0.0f, w_size, finite_w), bias = values<float>(v.out);
   const float* bias_or_null = pick(0, 1) ? bias.data() : nullptr;
   const Shards shards = Shards::of(v.n, total, 0, total);
   std::vector<X> y(y_size), d_x(x_size);
@@ -119,17 +119,18 @@ void check_conv(const Runner& run, const Conv& v, bool special = false, bool fin
   check_all(run, d_w, values<float>(w_size), "backward_weight " + text_of(v) + " shards " + std::to_string(total),
             [&](const Exec& exec, float* to) { conv_backward_weight_bf16(exec, v, shards, x.data(), d_y.data(), to); });
 }
-void check_conv(const Runner& run, const Conv& v, bool special = false, bool finite = true) {
-  check_conv<float>(run, v, special, finite);
-  check_conv<Bf16>(run, v, special, finite);
+void check_conv(const Runner& run, const Conv& v, bool special = false, bool finite_x = true, bool finite_w = true) {
+  check_conv<float>(run, v, special, finite_x, finite_w);
+  check_conv<Bf16>(run, v, special, finite_x, finite_w);
 }
 
-// A sum that is flushed to -0, then a tap row outside the image: its zeros make +0 of it, left out or not.
-void check_left_out(const Runner& run) {
-  const Conv v = same_conv(1, 8, 32, 1, 3);
-  std::vector<float> x(8 * 8 * 32), w(3 * 3 * 32), want(8 * 8);
-  for (int64_t q = 0; q < 8; q++) x[(6 * 8 + q) * 32] = 0x1.8p-63f, x[(7 * 8 + q) * 32] = -0x1.cp-63f;
-  w[2 * 32] = w[5 * 32] = 0x1p-63f;
+// A sum that is flushed to -0, then a tap row outside the image, in the same chunk of groups or the next: its zeros
+// make +0 of it, left out or not.
+void check_left_out(const Runner& run, int64_t in) {
+  const Conv v = same_conv(1, 8, in, 1, 3);
+  std::vector<float> x(8 * 8 * in), w(3 * 3 * in), want(8 * 8);
+  for (int64_t q = 0; q < 8; q++) x[(6 * 8 + q + 1) * in - 1] = 0x1.8p-63f, x[(7 * 8 + q + 1) * in - 1] = -0x1.cp-63f;
+  w[3 * in - 1] = w[6 * in - 1] = 0x1p-63f;  // the last k of their rows
   for (int64_t p = 0, at = 0; p < 8; p++)
     for (int64_t q = 0; q < 8; q++) want[at++] = ref_forward(v, x.data(), w.data(), 0, p, q, 0);
   CHECK(want[56] == 0 && !std::signbit(want[56]), "the sum of taps inside is %g", want[56]);
@@ -138,7 +139,7 @@ void check_left_out(const Runner& run) {
 }
 
 void check_convs(const Runner& run) {
-  check_left_out(run);
+  for (int64_t in : {32, 64, 128, 192}) check_left_out(run, in);
   for (int i = 0; i < 40;) {
     const Conv v = random_conv(4, 12, 4, 4, 20);
     if (v.h + v.pad_top + v.pad_bottom <= v.dilation_h * (v.kh - 1) ||
@@ -158,8 +159,13 @@ void check_convs(const Runner& run) {
   check_conv(run, same_conv(3, 6, 5, 40, 3), true);
   for (int64_t size : {5, 8, 9, 16}) {  // tap rows outside the image, which may be left out where weights are finite
     check_conv(run, same_conv(2, size, 64, 32, 3), true);
-    check_conv(run, same_conv(2, size, 32, 35, 3, 1 + size % 2), true, false);
+    check_conv(run, same_conv(2, size, 32, 35, 3, 1 + size % 2), true, true, false);
+    check_conv(run, same_conv(2, size, 32, 35, 3, 1 + size % 2), true, false, true);
   }
+  check_conv(run, same_conv(2, 8, 128, 20, 3), true);  // several chunks of groups
+  Conv grouped = same_conv(2, 8, 64, 40, 3);
+  grouped.groups = 2;
+  check_conv(run, grouped, true);
   Conv far = same_conv(2, 8, 32, 32, 3);  // rows without a tap inside
   far.pad_top = far.pad_bottom = 5;
   check_conv(run, far, true);

@@ -59,8 +59,8 @@ void check_folds(const Exec& one, const Exec& two) {
   for (int64_t total : {4, 8, 12, 16})  // shards that are added in registers
     for (int64_t rows : {5, 32, 100, 128})
       check_fold<T>(one, two, pick(10, 70), pick(100, 200), Shards::of(rows, total, 0, total));
-  check_fold<T>(one, two, 50, 1040, Shards::of(100, 8, 0, 8));   // each row of B in its page
-  check_fold<T>(one, two, 7, 150, Shards::of(12, 4, 0, 4));      // fewer rows than the high tile
+  check_fold<T>(one, two, 50, 1040, Shards::of(100, 8, 0, 8));  // each row of B in its page
+  check_fold<T>(one, two, 7, 150, Shards::of(12, 4, 0, 4));     // fewer rows than the high tile
   check_fold<T>(one, two, 100, 200, Shards::of(5000, 8, 0, 8));
   check_fold<T>(one, two, 20, 1040, Shards::of(1700, 3, 0, 3));
   for (int64_t rows : {16, 37, 700, 4200}) check_fold_ranks<T>(one, rows, 8);
@@ -241,6 +241,8 @@ void check_convs(const Exec& one, const Exec& two) {
   check_conv<T>(one, two, same_conv(2, 33, 17, 16, 3));  // several bands; images of several blocks
   check_conv<T>(one, two, same_conv(3, 40, 64, 33, 1));
   check_conv<T>(one, two, same_conv(1, 70, 3, 20, 3));
+  check_conv<T>(one, two, same_conv(2, 9, 256, 100, 3));  // panels of weights that do not all stay near
+  check_conv<T>(one, two, same_conv(1, 5, 704, 70, 3));
   for (int64_t few = 1; few <= 8; few++) {  // short runs of k; several tiles at a time
     Conv v = same_conv(2, pick(13, 18), few, pick(9, 70), 2 * pick(0, 2) + 1);
     v.stride_w = pick(1, 2), v.pad_right = pick(0, 2);
@@ -270,6 +272,13 @@ void check_convs(const Exec& one, const Exec& two) {
       v.w = pick(3, 40), v.stride_h = pick(1, 2), v.stride_w = pick(1, 2), v.dilation_h = pick(1, 2);
       v.pad_top = pick(1, 9), v.pad_left = pick(0, v.w), v.pad_right = pick(2, 20);
       check_backward_weight<T>(one, two, v, int64_t(1) << pick(0, 3));
+    }
+  for (auto [kh, kw, c] :
+       {std::array<int64_t, 3>{5, 5, 1}, {3, 3, 2}, {5, 3, 2}, {3, 3, 1}, {2, 2, 4}, {3, 5, 2}, {5, 3, 1}})
+    for (int64_t out : {1, 8, 9, 17}) {  // taps that are picked in registers
+      Conv v = same_conv(3, 21, c, out, kh);
+      v.kw = kw, v.w = pick(8, 30), v.stride_h = pick(1, 2), v.stride_w = pick(1, 2), v.dilation_h = pick(1, 2);
+      check_backward_weight<T>(one, two, v, 2);
     }
   check_conv_ranks<T>(one, same_conv(8, 28, 1, 6, 5), 8);
   check_backward_input<T>(one, two, same_conv(9, 64, 16, 8, 3, 2));  // all phases of a few images at a time
