@@ -28,7 +28,8 @@ inline constexpr int64_t kSumBytes = 1 << 20;  // of those that it passes where 
 inline constexpr int64_t kWide = 8,
                          kWideK = 4;   // panels, and their k, that are packed at a time where each k has its page
 inline constexpr int64_t kAhead = 32;  // k of an A that is read where it lies
-inline constexpr int64_t kFoldK = 16;  // of a shard at most, for tiles that add shards in registers
+inline constexpr int64_t kFoldK = 64;  // of a shard at most, for tiles that add shards in registers
+inline constexpr int64_t kBesideBytes = 16 << 10;  // of the rows of tiles that pass a panel together
 inline constexpr int64_t kPackK = 32;  // packed at a time where the source runs along rows or columns
 
 // Whether operands are packed, for a C of so many tiles and panels.
@@ -63,9 +64,8 @@ class MatmulProduct {
     far_rows_ = p.b_col == 1 && p.b_row * int64_t(sizeof(T)) >= kPageBytes;
     form_ = !pack_a_ && p.a_col == 1 ? TileForm::rows : TileForm::columns;
     if (form_ == TileForm::columns && folds_in_registers()) form_ = TileForm::folded;
-    tiles_ = divide_up(p.m, folds() ? kFoldRows : kTileRows);
-    rows_ = folds() ? kFoldRows : p.m / tiles_, tall_ = folds() ? 0 : p.m % tiles_;
-    a_tiles_ = folds() ? divide_up(p.m, kRowsWidth<T>) : tiles_;
+    tiles_ = divide_up(p.m, kTileRows);
+    rows_ = p.m / tiles_, tall_ = p.m % tiles_;
     a_step_ = pack_a_ ? kRowsWidth<T> : p.a_col;
     b_step_ = pack_b_ ? kPanel<T> : p.b_row;
     rest_ = far_rows_ && !pack_b_ ? kRest : INT64_MAX;
@@ -79,13 +79,13 @@ class MatmulProduct {
 
   int64_t memory_bytes() const {
     return segment_bytes() + chain_bytes() +
-           ((pack_a_ ? a_tiles_ * a_tile_ : 0) + (pack_b_ && !own_b_ ? panels_ * b_panel_ : 0)) * int64_t(sizeof(T));
+           ((pack_a_ ? tiles_ * a_tile_ : 0) + (pack_b_ && !own_b_ ? panels_ * b_panel_ : 0)) * int64_t(sizeof(T));
   }
   void prepare(std::byte* memory) {
     auto* segment = reinterpret_cast<KSegment*>(memory);
     auto* chain = reinterpret_cast<Chain*>(memory + segment_bytes());
     a_packed_ = reinterpret_cast<T*>(memory + segment_bytes() + chain_bytes());
-    b_packed_ = a_packed_ + (pack_a_ ? a_tiles_ * a_tile_ : 0);
+    b_packed_ = a_packed_ + (pack_a_ ? tiles_ * a_tile_ : 0);
     SumOrderWriter w(segment, chain, a_step_, b_step_, kKBlock, false, rest_);
     for (int64_t s = 0; s < shards(); s++) {
       const int64_t k = shard_k_[s];
@@ -100,7 +100,7 @@ class MatmulProduct {
   int64_t pack_items() const { return a_items() + b_items(); }
   void pack(int64_t item) const {
     if (item < a_items())
-      return a_along_k() ? pack_a(item, item + 1, 0, p_.k) : pack_a(0, a_tiles_, k_at(item), k_at(item + 1));
+      return a_along_k() ? pack_a(item, item + 1, 0, p_.k) : pack_a(0, tiles_, k_at(item), k_at(item + 1));
     item -= a_items();
     const int64_t from = b_along_k() ? 0 : k_at(item), to = b_along_k() ? p_.k : k_at(item + 1);
     for (int64_t panel = b_along_k() ? item : 0; panel < (b_along_k() ? item + 1 : panels_); panel++)
@@ -154,28 +154,19 @@ class MatmulProduct {
   bool a_along_k() const { return p_.a_row != 1; }
   bool b_along_k() const { return p_.b_col != 1; }
   int64_t k_at(int64_t item) const { return std::min(p_.k, item * kPackK); }
-  int64_t a_items() const { return !pack_a_ ? 0 : a_along_k() ? a_tiles_ : divide_up(p_.k, kPackK); }
+  int64_t a_items() const { return !pack_a_ ? 0 : a_along_k() ? tiles_ : divide_up(p_.k, kPackK); }
   int64_t b_items() const { return !pack_b_ || own_b_ ? 0 : b_along_k() ? panels_ : divide_up(p_.k, kPackK); }
   int64_t tile_stack() const { return order_.slots * kTileSize<T>; }
   int64_t row_of(int64_t tile) const { return std::min(p_.m, tile * rows_ + std::min(tile, tall_)); }
-  // Shards of a few k each: their sums cost as much as their products where they pass through memory.
+  // Shards of a few k each: their sums cost as much as their products where they pass through memory. K must not pass
+  // in chunks.
   bool folds_in_registers() const {
-    if (!kFoldsInRegisters || shards() == 0 || shards() % kFoldLeaves != 0 || p_.k > kLeastChunk ||
-        (far_rows_ && !pack_b_))
+    if (!kFoldsInRegisters || shards() == 0 || shards() % kFoldLeaves != 0 || (far_rows_ && !pack_b_) ||
+        p_.k > (pack_a_ ? kFoldChunk : kLeastChunk))
       return false;
-    const int64_t most = p_.m > kTileRows ? kFoldK : kFoldK / 4;  // one high tile takes all rows of a small A
     for (int64_t s = 0; s < shards(); s++)
-      if (shard_k_[s + 1] - shard_k_[s] > most) return false;
+      if (shard_k_[s + 1] - shard_k_[s] > kFoldK) return false;
     return true;
-  }
-  bool folds() const { return form_ == TileForm::folded; }
-  // A is packed kRowsWidth rows at a time, those of several tiles where they are lower.
-  static constexpr int64_t kFoldTiles = kRowsWidth<T> / kFoldRows;
-  static constexpr int kMostRows = std::max(kTileRows, int(kFoldTiles) * kFoldRows);  // of a call
-  int64_t packed_row(int64_t tile) const { return folds() ? tile * kRowsWidth<T> : row_of(tile); }
-  const T* packed_a(int64_t tile) const {
-    return folds() ? a_packed_ + tile / kFoldTiles * a_tile_ + tile % kFoldTiles * kFoldRows
-                   : a_packed_ + tile * a_tile_;
   }
   bool chunks() const { return p_.k > chunk_k_; }
 
@@ -183,7 +174,7 @@ class MatmulProduct {
   // it lies is read once.
   void cut(int threads) {
     auto shared = [threads](int64_t n) { return divide_up(n, threads) * threads; };
-    const int64_t k_bytes = (folds() ? kFoldRows : kRowsWidth<T>)*int64_t(sizeof(T));  // of one k of a tile
+    const int64_t k_bytes = kRowsWidth<T> * int64_t(sizeof(T));  // of one k of a tile
     const bool far_a = p_.a_col == 1 && p_.m * p_.k * int64_t(sizeof(T)) > kFarBytesOfA;
     const int64_t least = std::max<int64_t>(1, std::min(p_.k, pack_a_ && shards() > 1 ? kFoldChunk : kLeastChunk));
     parts_ = divide_up(tiles_, std::max<int64_t>(1, kPartBytes / (least * k_bytes)));
@@ -207,7 +198,7 @@ class MatmulProduct {
   // K in [from, to) of tiles [begin, end).
   void pack_a(int64_t begin, int64_t end, int64_t from, int64_t to) const {
     for (int64_t t = begin; t < end; t++) {
-      const int64_t i = packed_row(t);
+      const int64_t i = row_of(t);
       const int n = int(std::min<int64_t>(kRowsWidth<T>, p_.m - i));  // whole vectors: rows of the next tile do no harm
       pack_panel(a_ + i * p_.a_row + from * p_.a_col, p_.a_col, p_.a_row, to - from, n, kRowsWidth<T>,
                  a_packed_ + t * a_tile_ + from * kRowsWidth<T>);
@@ -236,16 +227,19 @@ class MatmulProduct {
     if (form_ == TileForm::rows || across_) return 1;
     return std::clamp<int64_t>(p_.n / kPanel<T> - panel, 1, kStrip);
   }
-  // Tiles from this one on that pass a panel in one call: those that are low, up to the end of what is packed together.
+  // Tiles from this one on that pass a panel in one call: of one height, with few K, so that their A lies in L1.
   int64_t tiles_beside(int64_t tile, int64_t end) const {
-    if (!folds()) return 1;
-    const int64_t whole = std::min(end, p_.m / kFoldRows) - tile;
-    return std::clamp<int64_t>(whole, 1, kFoldTiles - tile % kFoldTiles);
+    if (form_ != TileForm::rows || chunks()) return 1;
+    const int64_t height = row_of(tile + 1) - row_of(tile), same = height > rows_ ? tall_ : end,
+                  fit = kBesideBytes / (height * std::max<int64_t>(1, p_.k) * int64_t(sizeof(T)));
+    return std::max<int64_t>(1, std::min({same - tile, end - tile, fit, kMostRows / height}));
   }
-  bool is_edge(int64_t panel) const { return across_ || columns(panel) % kLanes<T> != 0; }
+  static constexpr int64_t kMostRows = 4 * kTileRows;  // of a call
+  // Columns that the tile itself can't write: their sums go to its slot, and from there to C.
+  bool is_edge(int64_t panel) const { return !across_ && columns(panel) % kLanes<T> != 0; }
   void run_tiles(int64_t tile, int64_t tiles, int64_t panel, int64_t count, const T* b, int64_t first, int64_t last,
                  T* stack) const {
-    const int64_t at_once = is_edge(panel) ? 1 : tiles;  // at an edge a tile's sums pass through the stack
+    const int64_t at_once = is_edge(panel) ? 1 : tiles;
     for (const int64_t end = tile + tiles; tile < end; tile += at_once)
       run_tile(tile, at_once, panel, count, b, first, last, stack);
   }
@@ -255,7 +249,7 @@ class MatmulProduct {
     const int height = int(row_of(tile + 1) - i), rows = height * int(tiles), n = columns(panel),
               width = count > 1 ? int(count * kPanel<T>) : n;
     TileCall<T> call{.tiles = tiles,
-                     .a = pack_a_ ? packed_a(tile) : a_ + i * p_.a_row,
+                     .a = pack_a_ ? a_packed_ + tile * a_tile_ : a_ + i * p_.a_row,
                      .a_step = a_step_,
                      .b = b,
                      .b_step = b_step_,
@@ -270,21 +264,22 @@ class MatmulProduct {
       for (int r = 0; r < rows; r++) row[r] = call.a + r * p_.a_row;
       call.row = row;
     }
-    T* c = across_ ? c_ + j * p_.c_row + i : c_ + i * p_.c_row + j;
-    const T* bias = bias_ ? bias_ + (across_ ? i : j) : nullptr;
     const bool done = last == order_.chains, edge = is_edge(panel);
+    T* const c = across_ ? c_ + j * p_.c_row + i : c_ + i * p_.c_row + j;
+    const T* const bias = bias_ ? bias_ + (across_ ? i : j) : nullptr;
     T* out[kMostRows];
+    alignas(kVectorBytes) T sums[kMostRows * kPanel<T>];  // of what lies across
     if (done && !edge) {
-      for (int r = 0; r < rows; r++) out[r] = c + r * p_.c_row;
-      call.far = stream_;
-      if (form_ == TileForm::rows) ask_ahead(panel, rows, call);
-      else call.ask = far_ && !stream_;
       call.out = out;
-      call.bias = bias;
-      call.accumulate = p_.accumulate;
+      for (int r = 0; r < rows; r++) out[r] = across_ ? sums + r * kPanel<T> : c + r * p_.c_row;
+      if (!across_) {
+        call.bias = bias, call.accumulate = p_.accumulate, call.far = stream_;
+        if (form_ == TileForm::rows) ask_ahead(panel, rows, call);
+        else call.ask = far_ && !stream_;
+      }
     }
     tile_function<T>(form_of(tile, call), height, int(divide_up(n, kLanes<T>)))(call);
-    if (done && across_) put_across(stack, rows, n, bias, p_.accumulate, c, p_.c_row);
+    if (done && across_) put_across(sums, rows, n, bias, p_.accumulate, c, p_.c_row);
     else if (done && edge)
       for (int r = 0; r < rows; r++) put_row(stack + r * kPanel<T>, n, bias, p_.accumulate, c + r * p_.c_row);
     if (done && follow_) follow_(across_ ? Block{c - c_, p_.c_row, n, rows} : Block{c - c_, p_.c_row, rows, width});
@@ -309,7 +304,7 @@ class MatmulProduct {
     if (rows_first_ && far_a_) {
       const int64_t lines = divide_up(rows * p_.a_row * int64_t(sizeof(T)), kLineBytes * panels_);
       call.ahead = reinterpret_cast<const std::byte*>(call.a + rows * p_.a_row) + panel * lines * kLineBytes;
-      call.ahead_lines = int(divide_up(lines, divide_up(p_.k, kStepK)));
+      call.ahead_lines = int(divide_up(lines, call.tiles * divide_up(p_.k, kStepK)));
     }
   }
 
@@ -319,7 +314,7 @@ class MatmulProduct {
   T* c_;
   const Follow follow_;
   int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, rest_, wide_, a_step_, b_step_, max_chains_,
-      a_tiles_, a_tile_, b_panel_, chunk_ = 0;
+      a_tile_, b_panel_, chunk_ = 0;
   bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, far_a_, stream_, far_rows_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;

@@ -66,8 +66,7 @@ inline void unpack_panel(const T* src, int64_t count, int n, T* dst, int64_t j_s
     for (int j = 0; j < n; j++) put(dst + j * j_step + k, src[k * W + j]);
 }
 
-// The sums of a tile, kTileRows x n at most, on their way from a slot to a C that lies across: c[j * c_row + i].
-// bias(i).
+// The sums of some tiles, rows x n, kPanel apart, on their way to a C that lies across: c[j * c_row + i]. bias(i).
 template <class T>
 inline void put_across(const T* sum, int rows, int n, const T* bias, bool accumulate, T* c, int64_t c_row) {
   constexpr int W = kLanes<T>;

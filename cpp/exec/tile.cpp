@@ -102,29 +102,27 @@ struct Tile {
         acc[i][v] + newer.acc[i][v];
   }
   static constexpr int kShort = 4;
-  TW_INLINE void leaf(const TileCall<T>& c, const Chain& s, const T* b) {
+  TW_INLINE void leaf(const TileCall<T>& c, const Chain& s, const T* a, const T* b) {
     zero();
     const KSegment& g = c.segment[s.segment];
+    a += g.a, b += g.b;
     if (s.segments == 1 && g.count == kShort) {  // the loop would take as long as its steps
-      const T *a = c.a + g.a, *b_k = b + g.b;
-      TW_UNROLL for (int k = 0; k < kShort; k++)
-          multiply([=](int i) { return a + k * c.a_step + i; }, b_k + k * c.b_step);
-      return;
+      TW_UNROLL for (int k = 0; k < kShort; k++, a += c.a_step, b += c.b_step) multiply([=](int i) { return a + i; }, b);
+    } else if (s.segments == 1) {
+      for (int64_t k = 0; k < g.count; k++, a += c.a_step, b += c.b_step) multiply([=](int i) { return a + i; }, b);
     }
-    const std::byte* ahead = c.ahead;
-    sum_columns<false>(c, s, b, ahead);
   }
-  // The sum of the leaves [s, s + 4): (0 + 1) + (2 + 3).
-  static_assert(kFoldLeaves == 4);
-  TW_INLINE void four(const TileCall<T>& c, const Chain* s, const T* b) {
-    Tile second, third;
-    leaf(c, s[0], b);
-    second.leaf(c, s[1], b);
-    add(second);
-    second.leaf(c, s[2], b);
-    third.leaf(c, s[3], b);
-    second.add(third);
-    add(second);
+  // The sum of the leaves [s, s + kLeaves), in their tree.
+  template <int kLeaves>
+  TW_INLINE void fold(const TileCall<T>& c, const Chain* s, const T* a, const T* b) {
+    if constexpr (kLeaves == 1) {
+      leaf(c, *s, a, b);
+    } else {
+      fold<kLeaves / 2>(c, s, a, b);
+      Tile newer;
+      newer.template fold<kLeaves / 2>(c, s + kLeaves / 2, a, b);
+      add(newer);
+    }
   }
   TW_INLINE void sum_rows(const TileCall<T>& c, const Chain& s, const T* const* row,
                           Requests<T, kRows, kVectors>& soon) {
@@ -179,20 +177,15 @@ TW_INLINE void run_one(const TileCall<T>& c) {
       TW_UNROLL for (int i = 0; i < kRows; i++) TW_UNROLL for (int v = 0; v < kVectors; v++)
           __builtin_prefetch(out[i] + j + v * kLanes<T>, 1);
     if constexpr (form == TileForm::rows) soon.begin(out, left > 1 || c.follows);
-    constexpr bool folded = form == TileForm::folded;
     for (const Chain* s = c.first; s != c.last; s++) {
       Tile<T, kRows, kVectors> t;
-      if constexpr (folded) t.four(c, s, b), s += kFoldLeaves - 1;
       T* slot = c.stack + s->slot * kTileSize<T>;
       const auto sum = [=](int m) { return [at = slot + m * kTileSize<T>](int i) { return at + i * kPanel<T>; }; };
-      if constexpr (!folded) {
-        if (s->resumes) t.take(sum(s->adds));
-        else t.zero();
-      }
+      if (s->resumes) t.take(sum(s->adds));
+      else t.zero();
       if constexpr (form == TileForm::rows) t.sum_rows(c, *s, row, soon);
-      else if constexpr (!folded) t.template sum_columns<form == TileForm::columns_ahead>(c, *s, b, ahead);
-      constexpr int kAdded = folded ? std::bit_width(unsigned(kFoldLeaves)) - 1 : 0;
-      for (int m = s->adds - kAdded; m-- > 0;) t.add(sum(m));
+      else t.template sum_columns<form == TileForm::columns_ahead>(c, *s, b, ahead);
+      for (int m = s->adds; m-- > 0;) t.add(sum(m));
       if (s + 1 == c.last && out) {
         const auto to = [=](int i) { return out[i] + j; };
         if (c.bias) t.add([b = c.bias + j](int) { return b; });
@@ -208,12 +201,45 @@ TW_INLINE void run_one(const TileCall<T>& c) {
   }
 }
 
+// Chains are leaves of a fold_tree: eight, or four, at a time are added in registers, of a vector of columns and kRows
+// rows from `row` on.
+template <class T, int kRows>
+void fold_rows(const TileCall<T>& c, int row, int vectors) {
+  constexpr int W = kLanes<T>;
+  const T* const a = c.a + row;
+  for (int64_t panel = 0; panel < c.panels; panel++)
+    for (int v = 0; v < vectors; v++) {
+      const T* const b = c.b + panel * c.b_panel + v * W;
+      const int64_t j = panel * kPanel<T> + v * W;
+      if (c.ask) TW_UNROLL for (int i = 0; i < kRows; i++) __builtin_prefetch(c.out[row + i] + j, 1);
+      for (const Chain *s = c.first, *next; s != c.last; s = next) {
+        Tile<T, kRows, 1> t;
+        const bool eight = c.last - s >= 2 * kFoldLeaves;
+        if (eight) t.template fold<2 * kFoldLeaves>(c, s, a, b);
+        else t.template fold<kFoldLeaves>(c, s, a, b);
+        next = s + (eight ? 2 : 1) * kFoldLeaves;
+        const Chain& last = next[-1];
+        T* slot = c.stack + last.slot * kTileSize<T> + row * kPanel<T> + v * W;
+        const auto sum = [=](int m) { return [at = slot + m * kTileSize<T>](int i) { return at + i * kPanel<T>; }; };
+        for (int m = last.adds - (eight ? 3 : 2); m-- > 0;) t.add(sum(m));
+        if (next == c.last && c.out) {
+          const auto to = [=](int i) { return c.out[row + i] + j; };
+          if (c.accumulate) t.add(to);
+          if (c.far) t.put_far(to);
+          else t.put(to);
+        } else {
+          t.put(sum(0));
+        }
+      }
+    }
+}
+
 template <class T, TileForm form, int kRows, int kVectors>
 void run_tile(const TileCall<T>& c) {
   if constexpr (form == TileForm::folded) {
-    TileCall<T> one = c;
-    for (int64_t left = c.tiles; left > 0; left--, one.a += kRows, one.out += one.out ? kRows : 0)
-      run_one<T, form, kRows, kVectors>(one);
+    constexpr int kUpper = (kRows + 1) / 2, kLower = kRows - kUpper;
+    fold_rows<T, kUpper>(c, 0, kVectors);
+    if constexpr (kLower > 0) fold_rows<T, kLower>(c, kUpper, kVectors);
   } else {
     run_one<T, form, kRows, kVectors>(c);
   }
@@ -226,7 +252,7 @@ TileFunction<T> pick(int rows, std::integer_sequence<int, kIndex...>) {
 }
 template <class T, TileForm form>
 TileFunction<T> pick(int rows, int vectors) {
-  constexpr std::make_integer_sequence<int, form == TileForm::folded ? kFoldRows : kTileRows> heights{};
+  constexpr std::make_integer_sequence<int, kTileRows> heights{};
   constexpr TileForm narrow = form == TileForm::columns_ahead ? TileForm::columns : form;
   return vectors == 1 ? pick<T, narrow, 1>(rows, heights) : pick<T, form, 2>(rows, heights);
 }

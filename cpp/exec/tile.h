@@ -162,11 +162,11 @@ inline int out_rows_a_step(int64_t k) { return int(divide_up(kTileRows, std::max
 // folded: columns, whose chains are all the leaves of a fold_tree, each of one chain, a multiple of kFoldLeaves: so
 // many of them at a time are added in registers, which fewer rows leave room for.
 enum class TileForm { rows, columns, columns_ahead, folded };
-inline constexpr int kFoldLeaves = 4, kFoldRows = 4;
+inline constexpr int kFoldLeaves = 4;
 inline constexpr bool kFoldsInRegisters = kVectorBytes == 64;  // of which there are 32
 template <class T>
 using TileFunction = void (*)(const TileCall<T>&);
-// The tile of `rows` rows (1 to kTileRows, or kFoldRows) and `vectors` vectors of columns (1 to kTileVectors).
+// The tile of `rows` rows (1 to kTileRows) and `vectors` vectors of columns (1 to kTileVectors).
 template <class T>
 TileFunction<T> tile_function(TileForm form, int rows, int vectors);
 
