@@ -2,9 +2,43 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from .waits import Waits
+
+
+class Steps(Mapping[str, list[float]]):
+    """The values of every step by name. They come in arrays, and become lists when they are looked at."""
+
+    def __init__(self, *names: str) -> None:
+        self._lists: dict[str, list[float]] = {name: [] for name in names}
+        self._new: dict[str, array[float]] = {name: array("d") for name in names}
+
+    def add(self, columns: dict[str, np.ndarray]) -> None:
+        """Append the values of some steps."""
+        for name, values in columns.items():
+            if name not in self._lists:
+                self._lists[name], self._new[name] = [], array("d")
+            self._new[name].frombytes(np.asarray(values, np.float64).tobytes())
+
+    def __getitem__(self, name: str) -> list[float]:
+        values = self._lists[name]
+        values.extend(self._new[name])
+        del self._new[name][:]
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lists)
+
+    def __len__(self) -> int:
+        return len(self._lists)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 class History:
@@ -19,7 +53,7 @@ class History:
     def __init__(self) -> None:
         self.epoch: list[int] = []
         self.history: dict[str, list[float]] = {}
-        self.steps: dict[str, list[float]] = {"loss": [], "grad_norm": [], "lr": []}
+        self.steps = Steps("loss", "grad_norm", "lr")
         self.waits: Waits | None = None
 
     def add(self, epoch: int, logs: dict[str, Any]) -> None:

@@ -1,11 +1,16 @@
-"""The rates of steps that are made one call at a time: as Optimizer.table, but most of it is kept from call to call."""
+"""The rates of steps: as Optimizer.table, but what doesn't change is kept from call to call."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import _core, schedules
 from ..optim import Optimizer
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 _AHEAD = 64  # steps whose rates are computed at once
 _LR = _core.RATE_FIELDS.index("lr")
@@ -20,6 +25,7 @@ class StepRates:
         self._rates = dict(optimizer.rates)
         self._groups = [dict(g["rates"]) for g in optimizer.groups]
         self._fixed = all(map(schedules.fixed, self._schedules))
+        self._constant = all(type(s) is schedules.Constant for s in self._schedules)
         self._first, self._rows = 0, np.empty((0, 0, 0))
 
     def of(self, optimizer: Optimizer) -> bool:
@@ -40,6 +46,14 @@ class StepRates:
             ahead, self._first, self._rows = 0, step, self._table(step)
         return self._rows[ahead]
 
+    def rows(self, first: int, steps: int) -> np.ndarray:
+        """Return the rates of `steps` updates from update number `first` on: (steps, groups, fields)."""
+        if not self._constant:
+            return self._optimizer.table(first, steps)
+        if len(self._rows) < steps:
+            self._first, self._rows = first, self._optimizer.table(first, steps)
+        return self._rows[:steps]
+
     def _table(self, step: int) -> np.ndarray:
         try:
             return self._optimizer.table(step, _AHEAD)
@@ -55,3 +69,10 @@ class StepRates:
         for g in range(len(row)):
             row[g, _LR] = self._optimizer.lr_at(step, g)
         return row
+
+
+def current_rates(trainer: Trainer) -> StepRates:
+    """Return the rates of the trainer's optimizer as it is now."""
+    if not trainer._step_rates.of(trainer.optimizer):
+        trainer._step_rates = StepRates(trainer.optimizer)
+    return trainer._step_rates

@@ -19,6 +19,7 @@ from .. import _core
 from ..callbacks import Callback, TerminateOnNaN
 from ..parallel import together
 from ..waits import TIMES, Waits
+from .rates import current_rates
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -33,25 +34,34 @@ class Sums:
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
-        self.totals = dict.fromkeys(["loss", *names, "count", "grad_norm", "steps"], 0.0)
+        self._fields = ["loss", *names, "count", "grad_norm", "steps"]
+        self._totals = np.zeros(len(self._fields))
 
     def add(self, columns: dict[str, np.ndarray]) -> None:
         """Add the steps of one chunk; skipped steps don't count."""
-        kept = columns["skipped"] == 0
-        count = columns["count"][kept]
-        terms = np.empty((len(self.totals), len(count) + 1))  # in the order of the totals, which come first
-        terms[:, 0] = list(self.totals.values())
-        terms[0, 1:] = columns["loss"][kept] * count
-        terms[1:-3, 1:] = (columns["metrics"][kept] * count[:, None]).T
-        terms[-3, 1:], terms[-2, 1:], terms[-1, 1:] = count, columns["grad_norm"][kept], 1.0
+        if columns["skipped"].any():
+            kept = columns["skipped"] == 0
+            columns = {name: values[kept] for name, values in columns.items()}
+        count = columns["count"]
+        terms = np.empty((len(self._fields), len(count) + 1))  # in the order of the totals, which come first
+        terms[:, 0] = self._totals
+        np.multiply(columns["loss"], count, out=terms[0, 1:])
+        np.multiply(columns["metrics"].T, count, out=terms[1:-3, 1:])
+        terms[-3, 1:], terms[-2, 1:], terms[-1, 1:] = count, columns["grad_norm"], 1.0
         # accumulate adds one after the other: the sum doesn't depend on how the steps were cut into chunks
-        self.totals = dict(zip(self.totals, np.add.accumulate(terms, axis=1)[:, -1].tolist(), strict=True))
+        self._totals = np.add.accumulate(terms, axis=1)[:, -1].copy()
 
     def means(self) -> dict[str, float]:
         """Return loss, metrics and grad_norm averaged over the epoch; NaN if every step was skipped."""
-        count, steps = self.totals["count"] or math.nan, self.totals["steps"] or math.nan
-        means = {name: self.totals[name] / count for name in ("loss", *self.names)}
-        return {**means, "grad_norm": self.totals["grad_norm"] / steps}
+        *sums, count, grad_norm, steps = self._totals.tolist()
+        means = {name: total / (count or math.nan) for name, total in zip(self._fields, sums, strict=False)}
+        return {**means, "grad_norm": grad_norm / (steps or math.nan)}
+
+    def state_dict(self) -> dict[str, float]:
+        return dict(zip(self._fields, self._totals.tolist(), strict=True))
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self._totals = np.array([float(state.get(name, 0.0)) for name in self._fields])
 
 
 class Preempted(SystemExit):
@@ -181,7 +191,7 @@ class EpochRunner:
         part = slice(position.row, position.row + steps * self.batch_size)
         arrays = [a[part] for a in self.arrays] if order is None else self.arrays
         rows = None if order is None else order[part]
-        rates = trainer.optimizer.table(trainer.t, steps)
+        rates = current_rates(trainer).rows(trainer.t, steps)
 
         def done(columns: dict[str, np.ndarray]) -> None:
             position.row = min(position.row + len(columns["loss"]) * self.batch_size, self.rows)
@@ -203,14 +213,13 @@ class EpochRunner:
         return steps
 
     def _record(self, columns: dict[str, np.ndarray], rates: np.ndarray) -> None:
-        steps = self.trainer.history.steps
-        steps["loss"] += columns["loss"].tolist()
-        steps["grad_norm"] += columns["grad_norm"].tolist()
-        steps["lr"] += rates[: len(columns["loss"]), 0, 0].tolist()
+        lrs = rates[: len(columns["loss"]), 0, 0]
+        self.trainer.history.steps.add({"loss": columns["loss"], "grad_norm": columns["grad_norm"], "lr": lrs})
 
     def _after(self, done: int, columns: dict[str, np.ndarray], rates: np.ndarray) -> None:
         now = time.perf_counter()
-        if self.stop_every or now - self._shown >= _PROGRESS_SECONDS or done == self.steps:
+        due = self.stop_every or now - self._shown >= _PROGRESS_SECONDS or done == self.steps
+        if self.callbacks and due:
             logs = self._last(columns, rates)
             if self.stop_every and (self.trainer.t % self.stop_every == 0 or done == self.steps):
                 self._call("on_train_batch_end", done - 1, logs)
@@ -221,6 +230,8 @@ class EpochRunner:
 
     def _share_waits(self, columns: dict[str, np.ndarray]) -> None:
         trainer = self.trainer
+        if trainer.world == 1 and trainer.peers is None:
+            return
         found = self.interrupt.agree(trainer, np.stack([columns["waited_for"], columns["seconds_waited_for"]]))
         if trainer.world == 1:
             return
@@ -228,8 +239,7 @@ class EpochRunner:
         history.waits = history.waits or Waits(trainer.world)
         ranks, seconds = history.waits.add(columns, found)
         times = {name: columns[name] for name in TIMES}
-        for name, values in {**times, "waited_for": ranks, "seconds_waited_for": seconds}.items():
-            history.steps.setdefault(name, []).extend(values.tolist())
+        history.steps.add({**times, "waited_for": ranks, "seconds_waited_for": seconds})
 
     def _last(self, columns: dict[str, np.ndarray], rates: np.ndarray) -> dict[str, Any]:
         metrics = dict(zip(self.trainer._position.sums.names, columns["metrics"][-1].tolist(), strict=True))
@@ -280,15 +290,13 @@ class Position:
 
     def state_dict(self) -> dict[str, Any]:
         data = {"rows": self.rows, "batch_size": self.batch_size, "shuffle": self.shuffle}
-        return {"epoch": self.epoch, "position": self.row, "sums": dict(self.sums.totals), **data}
+        return {"epoch": self.epoch, "position": self.row, "sums": self.sums.state_dict(), **data}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.epoch, self.row = int(state["epoch"]), int(state["position"])
         self.rows, self.batch_size, self.shuffle = (state.get(name) for name in ("rows", "batch_size", "shuffle"))
         self.sums = Sums(self.sums.names)
-        for name, value in state["sums"].items():
-            if name in self.sums.totals:
-                self.sums.totals[name] = float(value)
+        self.sums.load_state_dict(state["sums"])
 
 
 def survives(error: BaseException, callbacks: Sequence[Callback]) -> bool:

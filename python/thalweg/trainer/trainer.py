@@ -23,7 +23,7 @@ from .batch import Door, data_spec
 from .batch_loss import mean_loss
 from .build import Built, check_optimizer
 from .build import build as build_for
-from .rates import StepRates
+from .rates import StepRates, current_rates
 from .record import DataSpec, Recorded
 from .report import StepReport
 from .run import EpochRunner, Position
@@ -177,9 +177,7 @@ class Trainer:
         built = self._shapes_known
         session, door = built.session, built.door
         data = door.step(x, y)
-        if not self._step_rates.of(self._optimizer):
-            self._step_rates = StepRates(self._optimizer)
-        rates = self._step_rates.row(session.t)
+        rates = current_rates(self).row(session.t)
         try:
             raw = session.step(data, rates)
         except _core.DivergedError:
