@@ -54,11 +54,14 @@ struct Job {
 
 // Where both operands run along K, the one that becomes panels is turned while it is packed. That is cheaper for A when
 // it has fewer rows than B has columns: B' A' then gives C across, and B is read where it lies. Its rows at multiples
-// of a page share one set of L1, which few panels outweigh.
+// of a page share one set of L1, which few panels outweigh. And few columns would leave most lanes of a vector empty.
 template <class T>
 bool better_across(const Matmul& p) {
+  if (p.a_col != 1 || p.b_row != 1) return false;
+  const bool few = 2 * p.n <= kLanes<T> || (8 * p.n <= 5 * kLanes<T> && p.k <= kKBlock);
+  if (few && p.m >= p.n) return true;
   const bool pages = p.b_col * int64_t(sizeof(T)) % 4096 == 0;
-  return p.a_col == 1 && p.b_row == 1 && p.m < p.n && p.m <= (pages ? kAcrossPages : kAcross) * kPanel<T>;
+  return p.m < p.n && p.m <= (pages ? kAcrossPages : kAcross) * kPanel<T>;
 }
 Matmul across(const Matmul& p) {
   Matmul q = p;

@@ -75,6 +75,7 @@ class MatmulProduct {
     cut(threads);
     own_b_ = pack_b_ && parts_ == 1 && !rows_first_;
     wide_ = own_b_ && far_rows_ ? kWide : 1;
+    beside_ = most_beside();
   }
 
   int64_t memory_bytes() const {
@@ -229,10 +230,12 @@ class MatmulProduct {
   }
   // Tiles from this one on that pass a panel in one call: of one height, with few K, so that their A lies in L1.
   int64_t tiles_beside(int64_t tile, int64_t end) const {
+    return std::min(beside_, (tile < tall_ ? std::min(tall_, end) : end) - tile);
+  }
+  int64_t most_beside() const {
     if (form_ != TileForm::rows || chunks()) return 1;
-    const int64_t height = row_of(tile + 1) - row_of(tile), same = height > rows_ ? tall_ : end,
-                  fit = kBesideBytes / (height * std::max<int64_t>(1, p_.k) * int64_t(sizeof(T)));
-    return std::max<int64_t>(1, std::min({same - tile, end - tile, fit, kMostRows / height}));
+    const int64_t height = rows_ + (tall_ > 0), row_bytes = std::max<int64_t>(1, p_.k) * int64_t(sizeof(T));
+    return std::clamp<int64_t>(kBesideBytes / (height * row_bytes), 1, kMostRows / height);
   }
   static constexpr int64_t kMostRows = 4 * kTileRows;  // of a call
   // Columns that the tile itself can't write: their sums go to its slot, and from there to C.
@@ -313,7 +316,7 @@ class MatmulProduct {
   const T *a_, *b_, *bias_;
   T* c_;
   const Follow follow_;
-  int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, rest_, wide_, a_step_, b_step_, max_chains_,
+  int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, rest_, wide_, beside_, a_step_, b_step_, max_chains_,
       a_tile_, b_panel_, chunk_ = 0;
   bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, far_a_, stream_, far_rows_;
   TileForm form_;

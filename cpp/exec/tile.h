@@ -174,12 +174,13 @@ TileFunction<T> tile_function(TileForm form, int rows, int vectors);
 // or rows at uneven distances.
 template <class T>
 inline void put_row(const T* sum, int64_t n, const T* bias, bool accumulate, T* out) {
-  if (accumulate)
-    for (int64_t j = 0; j < n; j++) out[j] += bias ? bias[j] + sum[j] : sum[j];
-  else if (bias)
-    for (int64_t j = 0; j < n; j++) out[j] = bias[j] + sum[j];
-  else
-    for (int64_t j = 0; j < n; j++) out[j] = sum[j];
+  for (int64_t j = 0; j < n; j += kLanes<T>) {
+    const int part = int(std::min<int64_t>(kLanes<T>, n - j));
+    Vector<T> v = load_first(sum + j, part);
+    if (bias) v = load_first(bias + j, part) + v;
+    if (accumulate) v = load_first(out + j, part) + v;
+    store_first(out + j, v, part);
+  }
 }
 
 }  // namespace thalweg
