@@ -8,39 +8,51 @@
 
 namespace thalweg {
 
+// A square turned: dst[k * width + j] = src[j * j_step + k]. Of its edge n columns and `part` k exist; zero is what
+// other columns give.
+template <class T>
+TW_INLINE void turn_square(const T* src, int64_t j_step, int64_t width, T* dst) {
+  constexpr int W = kLanes<T>;
+  Vector<T> v[W];
+#pragma GCC unroll 16
+  for (int j = 0; j < W; j++) v[j] = load(src + j * j_step);
+  transpose<T>(v);
+#pragma GCC unroll 16
+  for (int k = 0; k < W; k++) store(dst + k * width, v[k]);
+}
+template <class T>
+TW_NOINLINE inline void turn_edge(const T* src, int64_t j_step, int n, int part, int64_t width, T* dst) {
+  constexpr int W = kLanes<T>;
+  Vector<T> v[W];
+#pragma GCC unroll 16
+  for (int j = 0; j < W; j++) v[j] = j < n ? load_first(src + j * j_step, part) : Vector<T>{};
+  transpose<T>(v);
+#pragma GCC unroll 16
+  for (int k = 0; k < W; k++)
+    if (k < part) store(dst + k * width, v[k]);
+}
+
 // src(k, j) = src[k * k_step + j * j_step]; n <= width columns; width is a multiple of kLanes.
 template <class T>
 inline void pack_panel(const T* src, int64_t k_step, int64_t j_step, int64_t count, int n, int width, T* dst) {
   constexpr int W = kLanes<T>;
-  constexpr int kAhead = 3;  // the source jumps from row to row, which the processor does not foresee
   const int used = (n + W - 1) / W * W;
-  int64_t k = 0;
   if (k_step == 1 && j_step != 1) {
-    auto turn = [=](int64_t k, int part) {
+    for (int64_t k = 0; k < count; k += W)
       for (int j = 0; j < used; j += W) {
-        Vector<T> v[W];
-#pragma GCC unroll 16
-        for (int i = 0; i < W; i++) {
-          const T* p = src + (j + i) * j_step + k;
-          __builtin_prefetch(p + kAhead * W);
-          v[i] = j + i >= n ? Vector<T>{} : part == W ? load(p) : load_first(p, part);
-        }
-        transpose<T>(v);
-#pragma GCC unroll 16
-        for (int i = 0; i < W; i++) {
-          if (i >= part) break;
-          store(dst + (k + i) * width + j, v[i]);
-        }
+        const T* const from = src + j * j_step + k;
+        T* const to = dst + k * width + j;
+        if (k + W <= count && j + W <= n) turn_square(from, j_step, width, to);
+        else turn_edge(from, j_step, n - j, int(std::min<int64_t>(W, count - k)), width, to);
       }
-    };
-    for (; k + W <= count; k += W) turn(k, W);
-    if (k < count) turn(k, int(count - k));
     return;
-  } else if (j_step == 1 && n == used) {
-    for (; k < count; k++)
-      for (int j = 0; j < used; j += W) store(dst + k * width + j, load(src + k * k_step + j));
   }
-  for (; k < count; k++)
+  if (j_step == 1 && n == used) {
+    for (int64_t k = 0; k < count; k++)
+      for (int j = 0; j < used; j += W) store(dst + k * width + j, load(src + k * k_step + j));
+    return;
+  }
+  for (int64_t k = 0; k < count; k++)
     for (int j = 0; j < used; j++) dst[k * width + j] = j < n ? src[k * k_step + j * j_step] : T(0);
 }
 
