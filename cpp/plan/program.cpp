@@ -34,26 +34,40 @@ void Program::bind(const Memory& m) {
 void Program::bind_external(Value v, Buffer b) {
   if (block_of_[v] < 0 || blocks_[block_of_[v]].data == b.data) return;
   blocks_[block_of_[v]].data = b.data;
-  moved_ = true;
+  external_moved_ = true;
 }
 
+// Every batch lies elsewhere: only what reads it is told.
 void Program::resolve() {
-  if (!std::exchange(moved_, false)) return;
-  for (Instruction& i : code_) {
-    const Node* n = i.node >= 0 ? &nodes_[i.node] : nullptr;
-    resolve(i.in_block, n ? &n->in : nullptr, i.in);
-    resolve(i.out_block, n ? &n->out : nullptr, i.out);
-    for (size_t k = 0; k < i.then.size(); k++) {
-      resolve(i.then[k].in_block, &nodes_[i.then[k].node].in, i.followers[k].in);
-      resolve(i.then[k].out_block, &nodes_[i.then[k].node].out, i.followers[k].out);
-    }
+  if (std::exchange(moved_, false)) {
+    reads_external_.clear();
+    for (int k = 0; k < instructions(); k++)
+      if (resolve(code_[k])) reads_external_.push_back(k);
+  } else if (external_moved_) {
+    for (int k : reads_external_) resolve(code_[k]);
   }
+  external_moved_ = false;
 }
 
-void Program::resolve(const std::vector<int>& block, const std::vector<Value>* value, std::vector<Buffer>& to) const {
+bool Program::resolve(Instruction& i) const {
+  const Node* n = i.node >= 0 ? &nodes_[i.node] : nullptr;
+  bool external = resolve(i.in_block, n ? &n->in : nullptr, i.in);
+  external |= resolve(i.out_block, n ? &n->out : nullptr, i.out);
+  for (size_t k = 0; k < i.then.size(); k++) {
+    external |= resolve(i.then[k].in_block, &nodes_[i.then[k].node].in, i.followers[k].in);
+    external |= resolve(i.then[k].out_block, &nodes_[i.then[k].node].out, i.followers[k].out);
+  }
+  return external;
+}
+
+bool Program::resolve(const std::vector<int>& block, const std::vector<Value>* value, std::vector<Buffer>& to) const {
+  bool external = false;
   to.resize(block.size());
-  for (size_t k = 0; k < block.size(); k++)
+  for (size_t k = 0; k < block.size(); k++) {
     to[k] = {block[k] < 0 ? nullptr : blocks_[block[k]].data, value ? plane((*value)[k]) : 0};
+    external |= block[k] >= 0 && blocks_[block[k]].home == Home::external;
+  }
+  return external;
 }
 
 std::string Program::what_is(Value v) const {

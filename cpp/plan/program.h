@@ -111,7 +111,9 @@ class Program {
   };
   friend class ProgramBuilder;
   void collective(Instruction& i, Communicator& comm);
-  void resolve(const std::vector<int>& block, const std::vector<Value>* value, std::vector<Buffer>& to) const;
+  // Whether an external value is among what it reads or writes.
+  bool resolve(Instruction& i) const;
+  bool resolve(const std::vector<int>& block, const std::vector<Value>* value, std::vector<Buffer>& to) const;
   // The first output of a node that is not finite, or an empty text.
   std::string bad_output(const Exec&, int node, const std::vector<Buffer>& out) const;
   std::string out_of_memory() const;
@@ -129,7 +131,8 @@ class Program {
   std::vector<Instruction> code_;
   Arena constants_;
   std::byte* gradients_ = nullptr;
-  bool moved_ = true;  // some memory, since resolve()
+  bool moved_ = true, external_moved_ = false;  // since resolve(): some memory; external values alone
+  std::vector<int> reads_external_;             // instructions
   int64_t activation_bytes_ = 0;
   double seconds_comm_ = 0;
   Stripes stripes_;
