@@ -10,10 +10,12 @@ namespace thalweg {
 class FlushScope {
  public:
 #if defined(__x86_64__)
-  FlushScope() : old_(_mm_getcsr()) { _mm_setcsr(old_ | 0x8040); }
+  FlushScope() : old_(_mm_getcsr()) { _mm_setcsr((old_ | kFlush) & ~kUnderflow); }
   ~FlushScope() { _mm_setcsr(old_); }
+  bool flushed() const { return _mm_getcsr() & kUnderflow; }  // some result, since
 
  private:
+  static constexpr unsigned kFlush = 0x8040, kUnderflow = 0x10;
   unsigned old_;
 #endif
 };

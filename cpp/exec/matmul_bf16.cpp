@@ -39,7 +39,11 @@ class Product {
   // K of shard s is [shard_k[s], shard_k[s + 1]).
   Product(const Matmul& p, std::span<const int64_t> shard_k, int threads, const Operands& o, const Follow& follow)
       : p_(p), shard_k_(shard_k), o_(o), follow_(follow) {
-    for (int64_t s = 0; s < shards(); s++) groups_ += shard_groups(s);
+    for (int64_t s = 0; s < shards(); s++) {
+      groups_ += shard_groups(s);
+      folds_ &= shard_groups(s) <= kFoldGroups;
+    }
+    folds_ &= shards() <= kMostLeaves;
     stride_ = (groups_ | 1) * kOperandTile;  // odd: tiles spread over the sets of the caches
     slots_ = shards() > 1 ? tree_slots(shards()) + 1 : 1;
     a_tiles_ = divide_up(p.m, kSide), b_tiles_ = divide_up(p.n, kSide);
@@ -58,11 +62,13 @@ class Product {
     group_ = reinterpret_cast<GroupBf16*>(memory + align_up(groups_ * int64_t(sizeof(int64_t))));
     packed_ = reinterpret_cast<Bf16*>(memory + table_bytes());
     int64_t g = 0;
-    for (int64_t s = 0; s < shards(); s++)
+    for (int64_t s = 0; s < shards(); s++) {
+      if (folds_) start_[s + 1] = start_[s] + shard_groups(s);
       for (int64_t k = shard_k_[s]; k < shard_k_[s + 1]; k += kGroup, g++) {
         k_of_[g] = k;
         group_[g] = {g * kOperandTile, std::min<int64_t>(kGroup, shard_k_[s + 1] - k)};
       }
+    }
   }
   int64_t pack_items() const { return divide_up(own_a_ ? b_tiles_ : a_tiles_, kPackTiles); }
   void pack(int64_t item) const {
@@ -90,6 +96,7 @@ class Product {
   }
 
  private:
+  static constexpr int64_t kMostLeaves = 8, kFoldGroups = 2;  // of shards that fold in registers, and of each
   static constexpr int64_t kPackTiles = 4;
   static constexpr int64_t kBeside = 16;  // tiles of B that take their parts of a row one after the other
 
@@ -103,6 +110,7 @@ class Product {
     return align_up(groups_ * int64_t(sizeof(int64_t))) + align_up(groups_ * int64_t(sizeof(GroupBf16)));
   }
   int64_t most_panels() const { return divide_up(panels_, panel_groups_); }
+  int rows_of(int64_t block) const { return int(std::min<int64_t>(kBlock, p_.m - block * kBlock)); }
   int tall(int64_t block) const { return int(std::min<int64_t>(kBlockSide, a_tiles_ - kBlockSide * block)); }
   int wide(int64_t panel) const { return int(std::min<int64_t>(kBlockSide, b_tiles_ - kBlockSide * panel)); }
 
@@ -160,14 +168,15 @@ class Product {
       block.b[0] = b, block.b[1] = b + stride_;
       block.wide = wide(panel);
       if (shards() == 1) run_block(block);
-      else run_shards(block, sums);
+      else run_shards(block, rows_of(row.block), sums);
       put(row.block, panel, sums);
     }
   }
   // The sums of a block, shard by shard, folded. The result is the stack's first slot.
-  void run_shards(BlockBf16& block, float* stack) const {
+  void run_shards(BlockBf16& block, int rows, float* stack) const {
+    block.group = group_, block.sum = stack;
+    if (folds_ && run_folded(block, rows, start_, shards())) return;
     float* sum = stack + (slots_ - 1) * kBlockSums;
-    block.group = group_;
     for (int64_t s = 0; s < shards(); s++) {
       const LeafBf16 leaf = leaf_at(s, shards());
       block.groups = shard_groups(s);
@@ -180,7 +189,7 @@ class Product {
   }
   void put(int64_t block, int64_t panel, const float* sum) const {
     const int64_t i = block * kBlock, j = panel * kBlock;
-    const int rows = int(std::min<int64_t>(kBlock, p_.m - i)), n = int(std::min<int64_t>(kBlock, p_.n - j));
+    const int rows = rows_of(block), n = int(std::min<int64_t>(kBlock, p_.n - j));
     for (int r = 0; r < rows; r += kSide)
       put_tile(sum + kBlockSide * (r / kSide) * kSumTile, std::min(kSide, rows - r), n, o_.bias ? o_.bias + j : nullptr,
                p_.accumulate, o_.c.from((i + r) * p_.c_row + j), p_.c_row, far_);
@@ -193,7 +202,8 @@ class Product {
   const Follow follow_;
   int64_t groups_ = 0, stride_, a_tiles_, b_tiles_, blocks_, panels_, parts_ = 1, panel_groups_ = 1;
   int slots_;
-  bool own_a_ = false, far_;
+  bool own_a_ = false, far_, folds_ = true;
+  int64_t start_[kMostLeaves + 1] = {};  // the first group of every shard that folds in registers
   int64_t* k_of_ = nullptr;  // first k of every group
   GroupBf16* group_ = nullptr;
   Bf16* packed_ = nullptr;

@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "flush.h"
+#include "tile_dots.h"
 #include "vector.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -20,20 +21,17 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
-#if defined(__linux__) && defined(__AVX512F__)
+#if defined(TW_UNITS)
 #include <sys/syscall.h>
 #include <unistd.h>
-#define TW_UNITS 1
 #endif
 #endif
 
 namespace thalweg {
 namespace {
 
-using Pairs = Vector<uint32_t>;
 TW_INLINE Vector<float> even(Pairs p) { return (Vector<float>)(p << 16); }
 TW_INLINE Vector<float> odd(Pairs p) { return (Vector<float>)(p & 0xffff0000u); }
-TW_INLINE Pairs pairs_at(const Bf16* p) { return (Pairs)load(reinterpret_cast<const float*>(p)); }
 
 constexpr int kRows = kVectorBytes == 64 ? 8 : 4;  // of sums that are made at a time
 
@@ -129,69 +127,6 @@ TW_NOINLINE void amx_block(const BlockBf16& c) {
   if constexpr (kWide > 1) _tile_stored(1, tile(1), kRowBytes);
   if constexpr (kTall > 1) _tile_stored(2, tile(2), kRowBytes);
   if constexpr (kTall > 1 && kWide > 1) _tile_stored(3, tile(3), kRowBytes);
-}
-
-// VDPBF16PS adds its upper product before its lower one and counts denormals as zeros: two links of a chain of fma.
-TW_INLINE void dot(Vector<float>& sum, const Bf16* a, Pairs b) {
-  using Pair [[gnu::may_alias]] = uint32_t;
-  asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(*reinterpret_cast<const Pair*>(a)));
-}
-// How many quads of a group there are to add. One zero link more than there are others, which makes +0 of -0, where the
-// sum that they are added to may be -0.
-TW_INLINE int64_t quads(int64_t count, bool first) {
-  return std::min<int64_t>(kGroup / 4, ((count + 1) / 2 + (first ? 1 : 2)) / 2);
-}
-
-// kHalfSide rows of a tile of sums, some of the groups of a block.
-TW_INLINE void add_dots(const BlockBf16& c, GroupRange groups, const Bf16* a_rows, const Bf16* b, float* sum) {
-  const int64_t step = c.a_step;
-  const bool fresh = c.fresh;
-  Vector<float> all[kHalfSide] = {};
-  if (!fresh) TW_UNROLL for (int i = 0; i < kHalfSide; i++) all[i] = load(sum + i * kSide);
-  const GroupBf16* const first = c.group + groups.from;
-  b += groups.from * kOperandTile;
-  for (const GroupBf16 *g = first, *end = c.group + groups.to; g != end; g++, b += kOperandTile) {
-    const Bf16 *a = a_rows + g->at, *lower = a + 4 * step, *bq = b;
-    Vector<float> even[kHalfSide] = {}, odd[kHalfSide] = {};
-    for (int64_t q = quads(g->count, fresh && g == first); q > 0; q--, a += 4, lower += 4, bq += 4 * kSide) {
-      const Pairs b_even = pairs_at(bq), b_odd = pairs_at(bq + 2 * kSide);
-      TW_UNROLL for (int i = 0; i < kHalfSide; i++) {
-        const Bf16* row = i < 4 ? a + i * step : lower + (i - 4) * step;
-        dot(even[i], row, b_even);
-        dot(odd[i], row + 2, b_odd);
-      }
-    }
-    TW_UNROLL for (int i = 0; i < kHalfSide; i++) all[i] += even[i] + odd[i];
-  }
-  TW_UNROLL for (int i = 0; i < kHalfSide; i++) store(sum + i * kSide, all[i]);
-}
-// f(groups, a, b, sum) for the halves of the tiles of a block.
-template <class F>
-TW_INLINE void each_half(const BlockBf16& c, F f) {
-  for (int i = 0; i < c.tall; i++)
-    for (int half = 0; half < 2; half++)
-      for (int j = 0; j < c.wide; j++)
-        f(c.inside[i][half], c.a[i] + half * c.half[i], c.b[j],
-          c.sum + (kBlockSide * i + j) * kSumTile + half * kHalfSide * kSide);
-}
-// A function of its own, whose sums stay in registers.
-TW_NOINLINE void add_part(const BlockBf16& c, GroupRange groups, const Bf16* a, const Bf16* b, float* sum) {
-  add_dots(c, groups, a, b, sum);
-}
-TW_NOINLINE void dots_inside(const BlockBf16& c) {
-  each_half(c, [&](GroupRange inside, const Bf16* a, const Bf16* b, float* sum) {
-    const int64_t to = std::min(inside.to, c.groups);
-    add_part(c, {std::min(inside.from, to), to}, a, b, sum);
-    // As the zeros of what is left out do: +0 of a sum that was flushed to -0.
-    for (int r = 0; r < kHalfSide && to < c.groups; r++)
-      store(sum + r * kSide, load(sum + r * kSide) + Vector<float>{});
-  });
-}
-TW_NOINLINE void dots_block(const BlockBf16& c) {
-  const FlushScope flush;
-  if (c.skips) return dots_inside(c);
-  each_half(c, [&](GroupRange, const Bf16* a, const Bf16* b, float* sum)
-                   __attribute__((always_inline)) { add_dots(c, {0, c.groups}, a, b, sum); });
 }
 
 bool processor_has_dots() {
@@ -324,6 +259,10 @@ void run_block(const BlockBf16& c) {
   return c.wide > 1 ? amx_block<1, 2>(c) : amx_block<1, 1>(c);
 }
 
+bool run_folded(const BlockBf16& c, int rows, const int64_t* start, int64_t leaves) {
+  return unit_bf16() == UnitBf16::dots && dots_folded(c, rows, start, leaves);
+}
+
 #else
 
 UnitBf16 unit_bf16() { return UnitBf16::fma; }
@@ -332,6 +271,7 @@ bool bf16_conversion() { return false; }
 TileScope::TileScope() {}
 TileScope::~TileScope() {}
 void run_block(const BlockBf16& c) { fma_block(c); }
+bool run_folded(const BlockBf16&, int, const int64_t*, int64_t) { return false; }
 
 #endif
 

@@ -5,7 +5,7 @@ such."""
 from .conftest import ROOT
 
 EXEC = ROOT / "cpp/exec"
-SOURCES = [*sorted(EXEC.glob("*bf16*.cpp")), *(EXEC / f"{name}.cpp" for name in ("pool", "shards", "stored", "stream"))]
+SOURCES = [*sorted(EXEC.glob("*bf16*.cpp")), *(EXEC / f"{name}.cpp" for name in ("pool", "shards", "stored", "stream", "tile_dots"))]
 
 
 def test_order_of_every_addition(tw, programs):
