@@ -2,6 +2,8 @@
 // are kSide outputs of d_y, turned; tiles of B are kSide of the kw * in neighbours of a pixel. A task is a run of
 // images (an aligned subtree of a shard), which pass in groups that stay in L2; the results of the runs fold in the
 // same tree at the end.
+#include <bit>
+
 #include "../tensor/arena.h"
 #include "conv_bf16.h"
 #include "conv_taps_bf16.h"
@@ -36,7 +38,9 @@ class WeightRun {
     while (v.n / (2 * run_images_) >= kRuns) run_images_ *= 2;
     for (int s = 0; s < shards.count(); s++) runs_ += shard_runs(s);
     const int64_t image_bytes = image_count() * int64_t(sizeof(Bf16));
-    together_ = std::clamp<int64_t>(kGroupBytes / std::max<int64_t>(1, image_bytes), 1, run_images_);
+    const int64_t fit = std::clamp<int64_t>(kGroupBytes / std::max<int64_t>(1, image_bytes), 1, run_images_);
+    together_ = int64_t(std::bit_floor(uint64_t(fit)));
+    most_leaves_ = depthwise_ || groups_ > kLeafGroupsBf16 ? 1 : std::min(kMostLeavesBf16, together_);
     slots_ = tree_slots(run_images_);
   }
 
@@ -45,7 +49,12 @@ class WeightRun {
     partial_ = reinterpret_cast<float*>(memory + table_bytes());
     if (depthwise_) return prepare_lanes(reinterpret_cast<int64_t*>(memory));
     group_ = reinterpret_cast<GroupBf16*>(memory);
-    for (int64_t g = 0; g < groups_; g++) group_[g] = {g * kOperandTile, std::min(kGroup, pixels_ - g * kGroup)};
+    const int64_t step = image_count() / kOperandTile;
+    for (int64_t i = 0; i < most_leaves_; i++) {
+      image_groups_[i] = {i * step, i * step + groups_};
+      for (int64_t g = 0; g < groups_; g++)
+        group_[i * step + g] = {(i * step + g) * kOperandTile, std::min(kGroup, pixels_ - g * kGroup)};
+    }
   }
 
   int64_t blocks() const {
@@ -67,10 +76,9 @@ class WeightRun {
       for (int64_t at = i; at < end; at++) pack(first + at, window, packed + (at - i) * image_count());
       for (int64_t block = 0; block < blocks(); block++) {
         float* stack = sums + (stacks() > 1 ? block * slots_ * kBlockSums : 0);
-        for (int64_t at = i; at < end; at++) {
-          const LeafBf16 leaf = leaf_at(at, count);
-          run_image(block, packed + (at - i) * image_count(), leaf_sum(leaf, stack, sum));
-          fold_leaf(leaf, stack, sum);
+        for (int64_t at = i, some; at < end; at += some) {
+          some = leaves_at(at, end);
+          run_images(block, packed + (at - i) * image_count(), at, some, count, stack, sum);
         }
         if (end == count) std::copy_n(stack, kBlockSums, partial(task, block));
       }
@@ -117,6 +125,27 @@ class WeightRun {
   int64_t stacks() const { return together_ < run_images_ ? blocks() : 1; }
   float* partial(int64_t run, int64_t block) const { return partial_ + (run * blocks() + block) * kBlockSums; }
 
+  // Images from this one on that are a subtree and fold in registers.
+  int64_t leaves_at(int64_t image, int64_t end) const {
+    int64_t n = most_leaves_;
+    while (n > 1 && (image % n != 0 || image + n > end)) n /= 2;
+    return n;
+  }
+  // Images [at, at + some) of the `count` of a run: leaves of its tree.
+  void run_images(int64_t block, const Bf16* packed, int64_t at, int64_t some, int64_t count, float* stack,
+                  float* sum) const {
+    LeafBf16 leaf = leaf_at(at + some - 1, count);
+    leaf.adds -= std::countr_zero(uint64_t(some));
+    if (some > 1 &&
+        run_folded(block_of(block, packed, leaf_sum(leaf, stack, sum)), rows_of(block), image_groups_, some))
+      return fold_leaf(leaf, stack, sum);
+    for (int64_t i = 0; i < some; i++) {
+      leaf = leaf_at(at + i, count);
+      run_image(block, packed + i * image_count(), leaf_sum(leaf, stack, sum));
+      fold_leaf(leaf, stack, sum);
+    }
+  }
+
   int64_t shard_images(int64_t s) const { return shards_.offset[s + 1] - shards_.offset[s]; }
   int64_t shard_runs(int64_t s) const { return std::max<int64_t>(1, divide_up(shard_images(s), run_images_)); }
   void images_of(int64_t run, int64_t* first, int64_t* count) const {
@@ -130,7 +159,7 @@ class WeightRun {
   static constexpr int64_t kBlockTaps = kBlockSums / kSide;
   int64_t table_bytes() const {
     if (depthwise_) return align_up((pixels_ + groups_ + 1) * int64_t(sizeof(int64_t)));
-    return align_up(groups_ * int64_t(sizeof(GroupBf16)));
+    return align_up(((most_leaves_ - 1) * (image_count() / kOperandTile) + groups_) * int64_t(sizeof(GroupBf16)));
   }
   int64_t d_y_count() const { return divide_up(pixels_ * v_.out + kSide, kGroup) * kGroup; }
   void prepare_lanes(int64_t* memory) {
@@ -212,20 +241,27 @@ class WeightRun {
   }
   void run_image(int64_t block, const Bf16* packed, float* sum) const {
     if (depthwise_) return run_lanes_image(block, packed, sum);
+    run_block(block_of(block, packed, sum));
+  }
+  int rows_of(int64_t block) const {
+    const int64_t out = block / blocks_in() % blocks_out() * kBlock;
+    return int(std::min<int64_t>(kBlock, v_.group_out() - out));
+  }
+  BlockBf16 block_of(int64_t block, const Bf16* packed, float* sum) const {
     const int64_t in = block % blocks_in() * kBlockSide, out = block / blocks_in() % blocks_out() * kBlockSide;
     const Bf16* a = packed + block / blocks_in() / blocks_out() * (operand_count() / v_.groups);
     const Bf16* b = a + out_tiles_ * a_stride_;
     const int wide = int(std::min<int64_t>(kBlockSide, columns() - in));
-    run_block({.a = {a + out * a_stride_, a + (out + 1) * a_stride_},
-               .a_step = kGroup,
-               .half = {kHalfSide * kGroup, kHalfSide * kGroup},
-               .b = {b + column_at(in), wide > 1 ? b + column_at(in + 1) : nullptr},
-               .group = group_,
-               .groups = groups_,
-               .tall = int(std::min<int64_t>(kBlockSide, out_tiles_ - out)),
-               .wide = wide,
-               .sum = sum,
-               .fresh = true});
+    return {.a = {a + out * a_stride_, a + (out + 1) * a_stride_},
+            .a_step = kGroup,
+            .half = {kHalfSide * kGroup, kHalfSide * kGroup},
+            .b = {b + column_at(in), wide > 1 ? b + column_at(in + 1) : nullptr},
+            .group = group_,
+            .groups = groups_,
+            .tall = int(std::min<int64_t>(kBlockSide, out_tiles_ - out)),
+            .wide = wide,
+            .sum = sum,
+            .fresh = true};
   }
   void put(int64_t block, const float* sum) const {
     if (depthwise_) return put_lanes(block, sum);
@@ -246,11 +282,12 @@ class WeightRun {
   float* d_w_;
   const ImageBf16 image_;
   int64_t pixels_, run_, groups_, out_tiles_, run_tiles_, a_stride_, b_stride_, together_;
-  int64_t run_images_ = 1, runs_ = 0;
+  int64_t run_images_ = 1, runs_ = 0, most_leaves_ = 1;
   int slots_;
   bool rows_overlap_, depthwise_;
   int64_t* offset_ = nullptr;  // depthwise
   GroupBf16* group_ = nullptr;
+  GroupRange image_groups_[kMostLeavesBf16] = {};
   float* partial_ = nullptr;
 };
 

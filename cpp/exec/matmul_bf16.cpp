@@ -41,9 +41,9 @@ class Product {
       : p_(p), shard_k_(shard_k), o_(o), follow_(follow) {
     for (int64_t s = 0; s < shards(); s++) {
       groups_ += shard_groups(s);
-      folds_ &= shard_groups(s) <= kFoldGroups;
+      folds_ &= shard_groups(s) <= kLeafGroupsBf16;
     }
-    folds_ &= shards() <= kMostLeaves;
+    folds_ &= shards() <= kMostLeavesBf16;
     stride_ = (groups_ | 1) * kOperandTile;  // odd: tiles spread over the sets of the caches
     slots_ = shards() > 1 ? tree_slots(shards()) + 1 : 1;
     a_tiles_ = divide_up(p.m, kSide), b_tiles_ = divide_up(p.n, kSide);
@@ -63,7 +63,7 @@ class Product {
     packed_ = reinterpret_cast<Bf16*>(memory + table_bytes());
     int64_t g = 0;
     for (int64_t s = 0; s < shards(); s++) {
-      if (folds_) start_[s + 1] = start_[s] + shard_groups(s);
+      if (folds_) leaf_[s] = {g, g + shard_groups(s)};
       for (int64_t k = shard_k_[s]; k < shard_k_[s + 1]; k += kGroup, g++) {
         k_of_[g] = k;
         group_[g] = {g * kOperandTile, std::min<int64_t>(kGroup, shard_k_[s + 1] - k)};
@@ -96,7 +96,6 @@ class Product {
   }
 
  private:
-  static constexpr int64_t kMostLeaves = 8, kFoldGroups = 2;  // of shards that fold in registers, and of each
   static constexpr int64_t kPackTiles = 4;
   static constexpr int64_t kBeside = 16;  // tiles of B that take their parts of a row one after the other
 
@@ -175,7 +174,7 @@ class Product {
   // The sums of a block, shard by shard, folded. The result is the stack's first slot.
   void run_shards(BlockBf16& block, int rows, float* stack) const {
     block.group = group_, block.sum = stack;
-    if (folds_ && run_folded(block, rows, start_, shards())) return;
+    if (folds_ && run_folded(block, rows, leaf_, shards())) return;
     float* sum = stack + (slots_ - 1) * kBlockSums;
     for (int64_t s = 0; s < shards(); s++) {
       const LeafBf16 leaf = leaf_at(s, shards());
@@ -203,8 +202,8 @@ class Product {
   int64_t groups_ = 0, stride_, a_tiles_, b_tiles_, blocks_, panels_, parts_ = 1, panel_groups_ = 1;
   int slots_;
   bool own_a_ = false, far_, folds_ = true;
-  int64_t start_[kMostLeaves + 1] = {};  // the first group of every shard that folds in registers
-  int64_t* k_of_ = nullptr;  // first k of every group
+  GroupRange leaf_[kMostLeavesBf16] = {};  // shards that fold in registers
+  int64_t* k_of_ = nullptr;                // first k of every group
   GroupBf16* group_ = nullptr;
   Bf16* packed_ = nullptr;
 };

@@ -259,8 +259,8 @@ void run_block(const BlockBf16& c) {
   return c.wide > 1 ? amx_block<1, 2>(c) : amx_block<1, 1>(c);
 }
 
-bool run_folded(const BlockBf16& c, int rows, const int64_t* start, int64_t leaves) {
-  return unit_bf16() == UnitBf16::dots && dots_folded(c, rows, start, leaves);
+bool run_folded(const BlockBf16& c, int rows, const GroupRange* leaf, int64_t leaves) {
+  return unit_bf16() == UnitBf16::dots && dots_folded(c, rows, leaf, leaves);
 }
 
 #else
@@ -271,7 +271,7 @@ bool bf16_conversion() { return false; }
 TileScope::TileScope() {}
 TileScope::~TileScope() {}
 void run_block(const BlockBf16& c) { fma_block(c); }
-bool run_folded(const BlockBf16&, int, const int64_t*, int64_t) { return false; }
+bool run_folded(const BlockBf16&, int, const GroupRange*, int64_t) { return false; }
 
 #endif
 

@@ -38,9 +38,10 @@ struct BlockBf16 {
   GroupRange inside[kBlockSide][2] = {};
 };
 void run_block(const BlockBf16&);
-// A fold_tree (shards.h) over the sums of its leaves, each from +0 over groups [start[i], start[i + 1]), made in
-// registers, of the first `rows` rows. False where that can't be done: leaf by leaf then.
-bool run_folded(const BlockBf16&, int rows, const int64_t* start, int64_t leaves);
+// A fold_tree (shards.h) over leaves, each the sum of some groups from +0, made in registers, of the first `rows` rows
+// of a block. False where that can't be done: leaf by leaf then.
+inline constexpr int64_t kMostLeavesBf16 = 8, kLeafGroupsBf16 = 8;  // what it is for
+bool run_folded(const BlockBf16&, int rows, const GroupRange* leaf, int64_t leaves);
 
 // For depthwise convolutions, where each channel is a product of its own, of bf16 that were made floats: for i < count
 // and kSide lanes j,

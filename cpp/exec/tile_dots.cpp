@@ -77,30 +77,30 @@ TW_NOINLINE void dots_inside(const BlockBf16& c) {
 }
 
 template <int kLeaves>
-TW_INLINE void fold(const BlockBf16& c, const int64_t* start, const Bf16* a, const Bf16* b,
+TW_INLINE void fold(const BlockBf16& c, const GroupRange* leaf, const Bf16* a, const Bf16* b,
                     Vector<float> (&all)[kQuarter]) {
   if constexpr (kLeaves == 1) {
     TW_UNROLL for (int i = 0; i < kQuarter; i++) all[i] = Vector<float>{};
-    add_groups(c, {start[0], start[1]}, true, a, b, all);
+    add_groups(c, *leaf, true, a, b, all);
   } else {
-    fold<kLeaves / 2>(c, start, a, b, all);
+    fold<kLeaves / 2>(c, leaf, a, b, all);
     Vector<float> newer[kQuarter];
-    fold<kLeaves / 2>(c, start + kLeaves / 2, a, b, newer);
+    fold<kLeaves / 2>(c, leaf + kLeaves / 2, a, b, newer);
     TW_UNROLL for (int i = 0; i < kQuarter; i++) all[i] += newer[i];
   }
 }
 template <int kLeaves>
-TW_NOINLINE void fold_part(const BlockBf16& c, const int64_t* start, const Bf16* a, const Bf16* b, float* sum) {
+TW_NOINLINE void fold_part(const BlockBf16& c, const GroupRange* leaf, const Bf16* a, const Bf16* b, float* sum) {
   Vector<float> all[kQuarter];
-  fold<kLeaves>(c, start, a, b, all);
+  fold<kLeaves>(c, leaf, a, b, all);
   TW_UNROLL for (int i = 0; i < kQuarter; i++) store(sum + i * kSide, all[i]);
 }
 template <int kLeaves>
-void fold_block(const BlockBf16& c, int rows, const int64_t* start) {
+void fold_block(const BlockBf16& c, int rows, const GroupRange* leaf) {
   for (int row = 0; row < rows; row += kQuarter)
     for (int j = 0; j < c.wide; j++) {
       const int i = row / kSide, half = row % kSide / kHalfSide;
-      fold_part<kLeaves>(c, start, c.a[i] + half * c.half[i] + row % kHalfSide * c.a_step, c.b[j],
+      fold_part<kLeaves>(c, leaf, c.a[i] + half * c.half[i] + row % kHalfSide * c.a_step, c.b[j],
                          c.sum + (kBlockSide * i + j) * kSumTile + row % kSide * kSide);
     }
 }
@@ -114,11 +114,11 @@ void dots_block(const BlockBf16& c) {
                    __attribute__((always_inline)) { add_dots(c, {0, c.groups}, a, b, sum); });
 }
 
-bool dots_folded(const BlockBf16& c, int rows, const int64_t* start, int64_t leaves) {
+bool dots_folded(const BlockBf16& c, int rows, const GroupRange* leaf, int64_t leaves) {
   const FlushScope flush;
-  if (leaves == 2) fold_block<2>(c, rows, start);
-  else if (leaves == 4) fold_block<4>(c, rows, start);
-  else if (leaves == 8) fold_block<8>(c, rows, start);
+  if (leaves == 2) fold_block<2>(c, rows, leaf);
+  else if (leaves == 4) fold_block<4>(c, rows, leaf);
+  else if (leaves == 8) fold_block<8>(c, rows, leaf);
   else return false;
   return !flush.flushed();  // the folds themselves keep denormals
 }

@@ -13,6 +13,6 @@ using Pairs = Vector<uint32_t>;
 TW_INLINE Pairs pairs_at(const Bf16* p) { return (Pairs)load(reinterpret_cast<const float*>(p)); }
 
 void dots_block(const BlockBf16&);
-bool dots_folded(const BlockBf16&, int rows, const int64_t* start, int64_t leaves);  // see run_folded
+bool dots_folded(const BlockBf16&, int rows, const GroupRange* leaf, int64_t leaves);  // see run_folded
 
 }  // namespace thalweg
