@@ -93,7 +93,9 @@ class DenseWeight {
   Ahead ahead(const WeightBand& b, int64_t next, int64_t last, int64_t tiles) const {
     if (patches_ || picked_) return {};
     const int64_t images = std::min(last, next + group) - next, segments = p_;
-    return Ahead::of(d_y_ + next * p_ * q_ * v_.out, images * p_ * q_ * v_.out, tiles * b.images * segments);
+    const int64_t in_image = v_.h * v_.w * v_.c, out_image = p_ * q_ * v_.out, steps = tiles * b.images * segments;
+    return Ahead::of(d_y_ + next * out_image, images * out_image, x_ + next * in_image,
+                     copy_ && !panels_ ? images * in_image : 0, steps);
   }
 
   void run(int64_t t, const SumOrder& order, const T* x, T* stack, Ahead& ahead) const {
@@ -113,7 +115,7 @@ class DenseWeight {
                            .ahead_lines = ahead.lines};
     if (picked_) return patch_tile(call, PatchTaps<T>::of(v_, window_.cols * v_.c), int(at.outs));
     const TileForm form = v_.kh * v_.kw == 1 ? TileForm::columns_ahead : TileForm::columns;  // no other tap brings it
-    for (const Chain* s = call.first; s != call.last; s++) ahead.at += s->segments * ahead.lines * kLineBytes;
+    for (const Chain* s = call.first; s != call.last; s++) ahead.pass(s->segments);
     const int64_t rows = x_first ? at.columns : at.outs, lanes = x_first ? at.outs : at.columns;
     tile_function<T>(form, int(rows), int(divide_up(lanes, kLanes<T>)))(call);
   }

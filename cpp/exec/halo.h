@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "tile.h"
 
@@ -22,12 +23,25 @@ struct Window {
 // Memory that is read soon after, asked for in steps.
 struct Ahead {
   const std::byte* at = nullptr;
-  int lines = 0;  // of a step
+  int lines = 0;                                      // of a step
+  const std::byte *end = nullptr, *after = nullptr;  // past `end`, what lies at `after` follows
   template <class T>
   static Ahead of(const T* from, int64_t count, int64_t steps) {
     if (count <= 0 || steps <= 0) return {};
     const int64_t bytes = count * int64_t(sizeof(T)), step = steps * kLineBytes;
     return {reinterpret_cast<const std::byte*>(from), int((bytes + step - 1) / step)};
+  }
+  // Two stretches of memory, one after the other.
+  template <class T>
+  static Ahead of(const T* from, int64_t count, const T* after, int64_t more, int64_t steps) {
+    Ahead ahead = of(from, count + more, steps);
+    ahead.end = reinterpret_cast<const std::byte*>(from + count);
+    ahead.after = reinterpret_cast<const std::byte*>(after);
+    return ahead;
+  }
+  void pass(int64_t steps) {
+    at += steps * lines * kLineBytes;
+    if (after && at >= end) at = std::exchange(after, nullptr);
   }
   TW_INLINE void ask() {
     for (int i = 0; i < lines; i++, at += kLineBytes) __builtin_prefetch(at, 0, 2);
