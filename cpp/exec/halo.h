@@ -23,7 +23,7 @@ struct Window {
 // Memory that is read soon after, asked for in steps.
 struct Ahead {
   const std::byte* at = nullptr;
-  int lines = 0;                                      // of a step
+  int lines = 0;                                     // of a step
   const std::byte *end = nullptr, *after = nullptr;  // past `end`, what lies at `after` follows
   template <class T>
   static Ahead of(const T* from, int64_t count, int64_t steps) {

@@ -30,7 +30,7 @@ inline constexpr int64_t kWide = 8,
 inline constexpr int64_t kAhead = 32;  // k of an A that is read where it lies
 inline constexpr int64_t kFoldK = 64;  // of a shard at most, for tiles that add shards in registers
 inline constexpr int64_t kBesideBytes = 16 << 10;  // of the rows of tiles that pass a panel together
-inline constexpr int64_t kPackK = 32;  // packed at a time where the source runs along rows or columns
+inline constexpr int64_t kPackK = 32;              // packed at a time where the source runs along rows or columns
 
 // Whether operands are packed, for a C of so many tiles and panels.
 struct Packing {
@@ -316,8 +316,8 @@ class MatmulProduct {
   const T *a_, *b_, *bias_;
   T* c_;
   const Follow follow_;
-  int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, rest_, wide_, beside_, a_step_, b_step_, max_chains_,
-      a_tile_, b_panel_, chunk_ = 0;
+  int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, rest_, wide_, beside_, a_step_, b_step_,
+      max_chains_, a_tile_, b_panel_, chunk_ = 0;
   bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, far_a_, stream_, far_rows_;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;

@@ -104,12 +104,14 @@ struct Tile {
   static constexpr int kShort = 4;
   TW_INLINE void leaf(const TileCall<T>& c, const Chain& s, const T* a, const T* b) {
     zero();
-    const KSegment& g = c.segment[s.segment];
-    a += g.a, b += g.b;
-    if (s.segments == 1 && g.count == kShort) {  // the loop would take as long as its steps
-      TW_UNROLL for (int k = 0; k < kShort; k++, a += c.a_step, b += c.b_step) multiply([=](int i) { return a + i; }, b);
+    const KSegment* const g = c.segment + s.segment;
+    if (s.segments == 1 && g->count == kShort) {  // the loop would take as long as its steps
+      a += g->a, b += g->b;
+      TW_UNROLL for (int k = 0; k < kShort; k++, a += c.a_step, b += c.b_step)
+          multiply([=](int i) { return a + i; }, b);
     } else if (s.segments == 1) {
-      for (int64_t k = 0; k < g.count; k++, a += c.a_step, b += c.b_step) multiply([=](int i) { return a + i; }, b);
+      a += g->a, b += g->b;
+      for (int64_t k = 0; k < g->count; k++, a += c.a_step, b += c.b_step) multiply([=](int i) { return a + i; }, b);
     }
   }
   // The sum of the leaves [s, s + kLeaves), in their tree.
@@ -201,11 +203,10 @@ TW_INLINE void run_one(const TileCall<T>& c) {
   }
 }
 
-// Chains are leaves of a fold_tree: eight, or four, at a time are added in registers, of a vector of columns and kRows
-// rows from `row` on.
+// Form folded, for kRows rows from `row` on: leaves are added kMost, or half as many, at a time.
 template <class T, int kRows>
 void fold_rows(const TileCall<T>& c, int row, int vectors) {
-  constexpr int W = kLanes<T>;
+  constexpr int W = kLanes<T>, kMost = 2 * kFoldLeaves, kMerges = std::bit_width(unsigned(kFoldLeaves)) - 1;
   const T* const a = c.a + row;
   for (int64_t panel = 0; panel < c.panels; panel++)
     for (int v = 0; v < vectors; v++) {
@@ -213,15 +214,14 @@ void fold_rows(const TileCall<T>& c, int row, int vectors) {
       const int64_t j = panel * kPanel<T> + v * W;
       if (c.ask) TW_UNROLL for (int i = 0; i < kRows; i++) __builtin_prefetch(c.out[row + i] + j, 1);
       for (const Chain *s = c.first, *next; s != c.last; s = next) {
+        const bool most = c.last - s >= kMost;
+        next = s + (most ? kMost : kFoldLeaves);
         Tile<T, kRows, 1> t;
-        const bool eight = c.last - s >= 2 * kFoldLeaves;
-        if (eight) t.template fold<2 * kFoldLeaves>(c, s, a, b);
+        if (most) t.template fold<kMost>(c, s, a, b);
         else t.template fold<kFoldLeaves>(c, s, a, b);
-        next = s + (eight ? 2 : 1) * kFoldLeaves;
-        const Chain& last = next[-1];
-        T* slot = c.stack + last.slot * kTileSize<T> + row * kPanel<T> + v * W;
+        T* slot = c.stack + next[-1].slot * kTileSize<T> + row * kPanel<T> + v * W;
         const auto sum = [=](int m) { return [at = slot + m * kTileSize<T>](int i) { return at + i * kPanel<T>; }; };
-        for (int m = last.adds - (eight ? 3 : 2); m-- > 0;) t.add(sum(m));
+        for (int m = next[-1].adds - (most ? kMerges + 1 : kMerges); m-- > 0;) t.add(sum(m));
         if (next == c.last && c.out) {
           const auto to = [=](int i) { return c.out[row + i] + j; };
           if (c.accumulate) t.add(to);
@@ -236,7 +236,7 @@ void fold_rows(const TileCall<T>& c, int row, int vectors) {
 
 template <class T, TileForm form, int kRows, int kVectors>
 void run_tile(const TileCall<T>& c) {
-  if constexpr (form == TileForm::folded) {
+  if constexpr (form == TileForm::folded) {  // half of the rows leave room for all the sums of a tree
     constexpr int kUpper = (kRows + 1) / 2, kLower = kRows - kUpper;
     fold_rows<T, kUpper>(c, 0, kVectors);
     if constexpr (kLower > 0) fold_rows<T, kLower>(c, kUpper, kVectors);

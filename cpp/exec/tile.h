@@ -132,7 +132,7 @@ class SumOrderWriter {
 template <class T>
 struct TileCall {
   const T* const* row = nullptr;  // form rows:     A(i, k) = row[i][segment.a + k]
-  int64_t tiles = 1;              // forms rows, folded: so many tiles, whose rows follow each other
+  int64_t tiles = 1;              // form rows:     so many tiles, whose rows follow each other
   const T* a = nullptr;           // forms columns: A(i, k) = a[segment.a + k a_step + i]
   int64_t a_step = 0;
   const T* b = nullptr;  // B(k, j) = b[segment.b + k b_step + j]
@@ -159,8 +159,8 @@ inline constexpr int64_t kLineBytes = 64;
 inline constexpr int kStepK = 4;  // of a step of form rows
 inline int out_rows_a_step(int64_t k) { return int(divide_up(kTileRows, std::max<int64_t>(1, k / kStepK))); }
 
-// folded: columns, whose chains are all the leaves of a fold_tree, each of one chain, a multiple of kFoldLeaves: so
-// many of them at a time are added in registers, which fewer rows leave room for.
+// folded: columns, whose chains are all the leaves of a fold_tree, a multiple of kFoldLeaves, each of one chain of one
+// segment at most. They are added in registers, which hold that many for half the rows of a tile and one vector.
 enum class TileForm { rows, columns, columns_ahead, folded };
 inline constexpr int kFoldLeaves = 4;
 inline constexpr bool kFoldsInRegisters = kVectorBytes == 64;  // of which there are 32
