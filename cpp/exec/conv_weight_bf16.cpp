@@ -129,7 +129,7 @@ class WeightRun {
   int64_t stacks() const { return together_ < run_images_ ? blocks() : 1; }
   float* partial(int64_t run, int64_t block) const { return partial_ + (run * blocks() + block) * kBlockSums; }
 
-  // For the share of a block of the next `count` images, each of so many numbers.
+  // Asks for a block's share of the next `count` images, each of `size` numbers.
   void ask(const NumbersBf16& images, int64_t image, int64_t count, int64_t size, int64_t block) const {
     const NumbersBf16 from = images.from(image * size), to = from.from(count * size);
     const auto *at = static_cast<const std::byte*>(from.p), *end = static_cast<const std::byte*>(to.p);

@@ -89,7 +89,7 @@ class DenseWeight {
     return halo;
   }
   // d_y of the next images: their first tile reads a few channels of every pixel, which the processor does not foresee.
-  // A step is a segment of a tile.
+  // Then x, where it is copied. A step is a segment of a tile.
   Ahead ahead(const WeightBand& b, int64_t next, int64_t last, int64_t tiles) const {
     if (patches_ || picked_) return {};
     const int64_t images = std::min(last, next + group) - next, segments = p_;

@@ -35,8 +35,10 @@ struct Ahead {
   template <class T>
   static Ahead of(const T* from, int64_t count, const T* after, int64_t more, int64_t steps) {
     Ahead ahead = of(from, count + more, steps);
-    ahead.end = reinterpret_cast<const std::byte*>(from + count);
-    ahead.after = reinterpret_cast<const std::byte*>(after);
+    if (more > 0) {
+      ahead.end = reinterpret_cast<const std::byte*>(from + count);
+      ahead.after = reinterpret_cast<const std::byte*>(after);
+    }
     return ahead;
   }
   void pass(int64_t steps) {

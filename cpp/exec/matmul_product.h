@@ -238,6 +238,7 @@ class MatmulProduct {
     return std::clamp<int64_t>(kBesideBytes / (height * row_bytes), 1, kMostRows / height);
   }
   static constexpr int64_t kMostRows = 4 * kTileRows;  // of a call
+  static constexpr int kAskedRows = 3;                 // behind the last row, which a tile may ask for
   // Columns that the tile itself can't write: their sums go to its slot, and from there to C.
   bool is_edge(int64_t panel) const { return !across_ && columns(panel) % kLanes<T> != 0; }
   void run_tiles(int64_t tile, int64_t tiles, int64_t panel, int64_t count, const T* b, int64_t first, int64_t last,
@@ -262,9 +263,10 @@ class MatmulProduct {
                      .first = order_.chain + first,
                      .last = order_.chain + last,
                      .stack = stack};
-    const T* row[kMostRows];
+    const T* row[kMostRows + kAskedRows];
     if (form_ == TileForm::rows) {
       for (int r = 0; r < rows; r++) row[r] = call.a + r * p_.a_row;
+      if (tiles > 1) std::fill_n(row + rows, kAskedRows, call.a);
       call.row = row;
     }
     const bool done = last == order_.chains, edge = is_edge(panel);

@@ -8,8 +8,8 @@
 
 namespace thalweg {
 
-// A square turned: dst[k * width + j] = src[j * j_step + k]. Of its edge n columns and `part` k exist; zero is what
-// other columns give.
+// A square turned: dst[k * width + j] = src[j * j_step + k]. turn_edge: of one that has n columns and `part` k only;
+// other columns are zeros.
 template <class T>
 TW_INLINE void turn_square(const T* src, int64_t j_step, int64_t width, T* dst) {
   constexpr int W = kLanes<T>;

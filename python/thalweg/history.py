@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,50 +10,50 @@ import numpy as np
 from .waits import Waits
 
 
-class Steps(Mapping[str, list[float]]):
-    """The values of every step by name. They come in arrays, and become lists when they are looked at."""
+class _Steps:
+    """The values of every step by name: they come in arrays, and become lists when they are looked at."""
 
     def __init__(self, *names: str) -> None:
-        self._lists: dict[str, list[float]] = {name: [] for name in names}
-        self._new: dict[str, array[float]] = {name: array("d") for name in names}
+        self._lists: dict[str, list[Any]] = {name: [] for name in names}
+        self._new: dict[str, array[Any]] = {}
 
     def add(self, columns: dict[str, np.ndarray]) -> None:
-        """Append the values of some steps."""
         for name, values in columns.items():
-            if name not in self._lists:
-                self._lists[name], self._new[name] = [], array("d")
-            self._new[name].frombytes(np.asarray(values, np.float64).tobytes())
+            if name not in self._new:
+                self._new[name] = array(values.dtype.char)
+            self._new[name].frombytes(values.tobytes())
 
-    def __getitem__(self, name: str) -> list[float]:
-        values = self._lists[name]
-        values.extend(self._new[name])
-        del self._new[name][:]
-        return values
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._lists)
-
-    def __len__(self) -> int:
-        return len(self._lists)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
+    def lists(self) -> dict[str, list[Any]]:
+        for name, new in list(self._new.items()):
+            count = len(new)  # another thread may add meanwhile
+            self._lists.setdefault(name, []).extend(new[:count])
+            del new[:count]
+        return self._lists
 
 
 class History:
     """The course of a training, in Keras's form: one for the trainer's life, which all calls of fit add to.
 
     epoch: the numbers of the finished epochs, from 0. history: for each logged quantity its values, one an epoch.
-    steps: loss, grad_norm and lr of every update of fit since the trainer was made or loaded (a checkpoint keeps the
-    epochs only); on several ranks also seconds, seconds_comm, seconds_wait, waited_for and seconds_waited_for. waits:
-    where the time of several ranks went, to be printed; None on one rank.
+    waits: where the time of several ranks went, to be printed; None on one rank.
     """
 
     def __init__(self) -> None:
         self.epoch: list[int] = []
         self.history: dict[str, list[float]] = {}
-        self.steps = Steps("loss", "grad_norm", "lr")
         self.waits: Waits | None = None
+        self._steps = _Steps("loss", "grad_norm", "lr")
+
+    @property
+    def steps(self) -> dict[str, list[Any]]:
+        """loss, grad_norm and lr of every update of fit since the trainer was made or loaded (a checkpoint keeps the
+        epochs only); on several ranks also seconds, seconds_comm, seconds_wait, waited_for and seconds_waited_for.
+        The lists hold what was done when `steps` was asked for."""
+        return self._steps.lists()
+
+    def add_steps(self, columns: dict[str, np.ndarray]) -> None:
+        """Append the values of some updates, an array a name."""
+        self._steps.add(columns)
 
     def add(self, epoch: int, logs: dict[str, Any]) -> None:
         """Append one epoch."""

@@ -174,8 +174,9 @@ void check_convs(const Runner& run) {
   check_conv(run, lanes);
   lanes.h = 2, lanes.w = 40, lanes.kh = 1, lanes.kw = 35;
   check_conv(run, lanes);
-  check_conv(run, same_conv(20, 8, 3, 6, 5));   // runs of images
-  check_conv(run, same_conv(1, 70, 32, 3, 3));  // bands of rows
+  for (bool special : {false, true}) check_conv(run, same_conv(70, 4, 3, 20, 3), special);  // images that fold together
+  check_conv(run, same_conv(20, 8, 3, 6, 5));                                               // runs of images
+  check_conv(run, same_conv(1, 70, 32, 3, 3));                                              // bands of rows
 }
 
 }  // namespace

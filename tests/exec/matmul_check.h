@@ -87,10 +87,14 @@ void check_matmuls(const Exec& one, const Exec& two) {
   for (int64_t n = 1; n <= 67; n++) check_strides<T>(one, two, pick(1, 70), n, pick(1, 40));
   for (int64_t k : {0, 1, 255, 256, 257, 511, 513, 2048, 2049, 4200})
     check_strides<T>(one, two, pick(1, 60), pick(1, 300), k);
+  for (int64_t n : {1, 2, 4, 5, 8, 10})  // made across
+    for (int64_t k : {64, 300}) check_strides<T>(one, two, pick(16, 150), n, k);
   constexpr int64_t shapes[][3] = {
       {0, 5, 300},    {7, 0, 5},      {1, 300, 300},   {200, 300, 300},
       {5, 1104, 600}, {16, 1100, 33}, {33, 1104, 700}, {90, 1100, 600},  // rows of B a page apart
       {90, 600, 9},   {90, 608, 9},                                      // many panels of few K
+      {56, 64, 64},   {70, 60, 40},                                      // tiles that pass together
+      {300, 4, 600},  {70, 1, 300},                                      // few columns, several blocks of K
       {500, 40, 300}, {50, 20, 4300},                                    // large A
   };
   for (const auto& [m, n, k] : shapes) check_strides<T>(one, two, m, n, k);

@@ -59,6 +59,11 @@ void check_folds(const Exec& one, const Exec& two) {
   for (int64_t total : {4, 8, 12, 16})  // shards that are added in registers
     for (int64_t rows : {5, 32, 100, 128})
       check_fold<T>(one, two, pick(10, 70), pick(100, 200), Shards::of(rows, total, 0, total));
+  for (int64_t total : {8, 28, 32})  // the same with more rows, and of fewer columns, whose rows are not packed
+    for (int64_t rows : {129, 500, 512, 520}) {
+      check_fold<T>(one, two, pick(10, 30), pick(129, 180), Shards::of(rows, total, 0, total));
+      check_fold<T>(one, two, pick(1, 30), pick(1, 120), Shards::of(rows, total, 0, total));
+    }
   check_fold<T>(one, two, 50, 1040, Shards::of(100, 8, 0, 8));  // each row of B in its page
   check_fold<T>(one, two, 7, 150, Shards::of(12, 4, 0, 4));     // fewer rows than the high tile
   check_fold<T>(one, two, 100, 200, Shards::of(5000, 8, 0, 8));

@@ -5,7 +5,8 @@ such."""
 from .conftest import ROOT
 
 EXEC = ROOT / "cpp/exec"
-SOURCES = [*sorted(EXEC.glob("*bf16*.cpp")), *(EXEC / f"{name}.cpp" for name in ("pool", "shards", "stored", "stream", "tile_dots"))]
+OTHERS = ("pool", "shards", "stored", "stream", "tile_dots")
+SOURCES = [*sorted(EXEC.glob("*bf16*.cpp")), *(EXEC / f"{name}.cpp" for name in OTHERS)]
 
 
 def test_order_of_every_addition(tw, programs):

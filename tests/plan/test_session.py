@@ -281,3 +281,26 @@ def test_memory_is_reported_and_reused(core):
     for rows in (1, 5, 64, 33):
         s.step(list(data(rows)), rates(core))
     assert s.memory()["bytes_activations"] == first["bytes_activations"]  # smaller batches run in the same arena
+
+
+def test_batches_that_lie_elsewhere_are_read_there(tw):
+    """In place, gathered, of another size in between (whose plan moves the memory), and in place again."""
+    s, twin = session(tw._core), session(tw._core)
+    x, y = data(96)
+    far = [np.concatenate([a[::-1], a]).copy() for a in (x, y)]  # the same rows at other addresses
+    order = np.arange(32, 64)
+    for inputs, wanted in (
+        ([x[:32], y[:32]], None),
+        ([a[96:128] for a in far], None),
+        ([x, y], order),
+        ([x, y], None),  # 96 rows
+        ([a[128:160] for a in far], None),
+        ([x[:32], y[:32]], None),
+    ):
+        size = 32 if wanted is not None or len(inputs[0]) == 32 else 96
+        got = s.run_epoch(inputs, wanted, size, rates(tw._core, 1))
+        same = [np.array(a[wanted] if wanted is not None else a) for a in inputs]
+        want = twin.step(same, rates(tw._core))
+        assert got["loss"][0] == want["loss"]
+    assert all(np.array_equal(s.parameters()[n], twin.parameters()[n]) for n in ("w", "b"))
+    assert np.array_equal(s.buffers()["seen"], twin.buffers()["seen"])

@@ -31,6 +31,37 @@ def test_rates_of_single_steps_are_those_of_the_table(tw, name):
     assert rates.of(optimizer)
 
 
+@pytest.mark.parametrize("name", optimizers(thalweg))
+def test_rates_of_some_steps_are_those_of_the_table(tw, name):
+    optimizer = optimizers(tw)[name]
+    rates = StepRates(optimizer)
+    for first, steps in ((1, 5), (6, 100), (106, 3), (109, 70), (500, 1)):
+        assert np.array_equal(rates.rows(first, steps), optimizer.table(first, steps)), (first, steps)
+        assert np.array_equal(rates.row(first + steps), optimizer.table(first + steps, 1)[0])
+
+
+def test_a_table_of_ones_own_is_asked_for_every_step(tw):
+    class Own(tw.optim.SGD):
+        def table(self, first, steps):
+            return super().table(first, steps) * np.arange(first, first + steps)[:, None, None]
+
+    rates = StepRates(Own(0.1, 0.9))
+    for first in (1, 20):
+        assert np.array_equal(rates.rows(first, 3), Own(0.1, 0.9).table(first, 3))
+
+
+def test_a_rate_that_a_callback_sets_holds_from_the_next_epoch_on(tw):
+    class Halves(tw.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs):
+            self.trainer.optimizer.lr = 0.1 / 2 ** (epoch + 1)
+
+    net = tw.nn.Sequential(tw.nn.Linear(3))
+    trainer = tw.Trainer(net, tw.losses.CrossEntropy(), tw.optim.SGD(0.1), threads=1)
+    x, y = np.random.default_rng(0).standard_normal((12, 4)).astype("f4"), np.arange(12) % 3
+    history = trainer.fit(x, y, epochs=3, batch_size=4, callbacks=[Halves()], verbose=0)
+    assert history.steps["lr"] == [0.1] * 3 + [0.05] * 3 + [0.025] * 3
+
+
 def test_a_change_of_the_optimizer_takes_effect_at_once(tw):
     def change_lr():
         optimizer.lr = 0.5

@@ -25,7 +25,8 @@ class StepRates:
         self._rates = dict(optimizer.rates)
         self._groups = [dict(g["rates"]) for g in optimizer.groups]
         self._fixed = all(map(schedules.fixed, self._schedules))
-        self._constant = all(type(s) is schedules.Constant for s in self._schedules)
+        own_table = type(optimizer).table is not Optimizer.table  # it may give each step another momentum
+        self._constant = not own_table and all(type(s) is schedules.Constant for s in self._schedules)
         self._first, self._rows = 0, np.empty((0, 0, 0))
 
     def of(self, optimizer: Optimizer) -> bool:

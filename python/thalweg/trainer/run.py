@@ -214,7 +214,7 @@ class EpochRunner:
 
     def _record(self, columns: dict[str, np.ndarray], rates: np.ndarray) -> None:
         lrs = rates[: len(columns["loss"]), 0, 0]
-        self.trainer.history.steps.add({"loss": columns["loss"], "grad_norm": columns["grad_norm"], "lr": lrs})
+        self.trainer.history.add_steps({"loss": columns["loss"], "grad_norm": columns["grad_norm"], "lr": lrs})
 
     def _after(self, done: int, columns: dict[str, np.ndarray], rates: np.ndarray) -> None:
         now = time.perf_counter()
@@ -239,7 +239,7 @@ class EpochRunner:
         history.waits = history.waits or Waits(trainer.world)
         ranks, seconds = history.waits.add(columns, found)
         times = {name: columns[name] for name in TIMES}
-        history.steps.add({**times, "waited_for": ranks, "seconds_waited_for": seconds})
+        history.add_steps({**times, "waited_for": ranks, "seconds_waited_for": seconds})
 
     def _last(self, columns: dict[str, np.ndarray], rates: np.ndarray) -> dict[str, Any]:
         metrics = dict(zip(self.trainer._position.sums.names, columns["metrics"][-1].tolist(), strict=True))
