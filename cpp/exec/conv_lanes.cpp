@@ -114,8 +114,8 @@ class LaneRun {
                              .out = nullptr};
       run_region(call, region, scratch - first * kImages<T>, to - begin * v_.out_row * kImages<T>);
     });
-    unpack_panel(to, (end - begin) * v_.out_row, lanes, out_ + image * v_.out_image + begin * v_.out_row, v_.out_image,
-                 accumulate_);
+    unpack_panel(to, kLanes<T>, (end - begin) * v_.out_row, lanes, out_ + image * v_.out_image + begin * v_.out_row,
+                 v_.out_image, accumulate_);
   }
 
  private:

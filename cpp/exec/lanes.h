@@ -5,7 +5,7 @@
 
 namespace thalweg {
 
-inline constexpr int64_t kLanes = 16, kLaneBlock = 1024;
+inline constexpr int64_t kFoldLanes = 16, kLaneBlock = 1024;
 
 namespace lanes_detail {
 
@@ -18,21 +18,21 @@ TW_HD void take_lane(int64_t i, int64_t l, const At& at, const State<N, K>& lane
 
 template <class N, int K, class Element, class Combine, class Between>
 std::array<N, K> lane_block(int64_t begin, int64_t end, const Element& element, Combine combine, Between between) {
-  alignas(64) RealOf<N> memory[K * kPlanes<N> * kLanes];
-  const State<N, K> lanes = state_at<N, K>(memory, kLanes);
-  fill_state<N, K>(lanes, 0, kLanes, Combine::template identity<N>());
+  alignas(64) RealOf<N> memory[K * kPlanes<N> * kFoldLanes];
+  const State<N, K> lanes = state_at<N, K>(memory, kFoldLanes);
+  fill_state<N, K>(lanes, 0, kFoldLanes, Combine::template identity<N>());
   const Element at = element;  // a copy, as in take_rows
   auto take = [=](int64_t i, int64_t count) {
 #pragma omp simd
     for (int64_t l = 0; l < count; l++) take_lane<N, K>(i, l, at, lanes, combine);
   };
   int64_t i = begin;
-  for (; i + kLanes <= end; i += kLanes) {
+  for (; i + kFoldLanes <= end; i += kFoldLanes) {
     between();
-    take(i, kLanes);
+    take(i, kFoldLanes);
   }
   if (i < end) take(i, end - i);
-  for (int64_t half = kLanes / 2; half >= 1; half /= 2)
+  for (int64_t half = kFoldLanes / 2; half >= 1; half /= 2)
     for (int k = 0; k < K; k++)
       for (int64_t l = 0; l < half; l++) lanes[k].set(l, combine(lanes[k][l], lanes[k][l + half]));
   std::array<N, K> out;
@@ -59,7 +59,7 @@ std::array<N, K> short_chain(int64_t n, const Element& element, Combine combine)
 template <class N, int K, class Element, class Combine = Add, class Between = Nothing>
 std::array<N, K> fold_lanes(int64_t n, const Element& element, Combine combine = {}, Between between = {}) {
   using namespace lanes_detail;
-  if (n <= kLanes) return short_chain<N, K>(n, element, combine);
+  if (n <= kFoldLanes) return short_chain<N, K>(n, element, combine);
   if (n <= kLaneBlock) return lane_block<N, K>(0, n, element, combine, between);
   std::array<N, K> slot[40];
   fold_tree((n + kLaneBlock - 1) / kLaneBlock,

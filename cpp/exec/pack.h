@@ -56,26 +56,24 @@ inline void pack_panel(const T* src, int64_t k_step, int64_t j_step, int64_t cou
     for (int j = 0; j < used; j++) dst[k * width + j] = j < n ? src[k * k_step + j * j_step] : T(0);
 }
 
-// The way back of a panel of kLanes columns: dst[j * j_step + k] = src[k * kLanes + j] for the n columns, or added.
+// The way back: dst[j * j_step + k] = src[k * width + j] for the n columns, or added. Whole vectors are read.
 template <class T>
-inline void unpack_panel(const T* src, int64_t count, int n, T* dst, int64_t j_step, bool accumulate) {
+inline void unpack_panel(const T* src, int64_t width, int64_t count, int n, T* dst, int64_t j_step, bool accumulate) {
   constexpr int W = kLanes<T>;
-  auto put = [accumulate](T* to, auto v) { *to = accumulate ? *to + v : v; };
-  int64_t k = 0;
-  for (; k + W <= count; k += W) {
-    Vector<T> v[W];
+  for (int64_t k = 0; k < count; k += W)
+    for (int j = 0; j < n; j += W) {
+      const int part = int(std::min<int64_t>(W, count - k)), columns = std::min(W, n - j);
+      Vector<T> v[W];
 #pragma GCC unroll 16
-    for (int i = 0; i < W; i++) v[i] = load(src + (k + i) * W);
-    transpose<T>(v);
+      for (int i = 0; i < W; i++) v[i] = i < part ? load(src + (k + i) * width + j) : Vector<T>{};
+      transpose<T>(v);
 #pragma GCC unroll 16
-    for (int j = 0; j < W; j++) {
-      if (j >= n) break;
-      T* to = dst + j * j_step + k;
-      store(to, accumulate ? load(to) + v[j] : v[j]);
+      for (int i = 0; i < W; i++) {
+        if (i >= columns) break;
+        T* to = dst + (j + i) * j_step + k;
+        store_first(to, accumulate ? load_first(to, part) + v[i] : v[i], part);
+      }
     }
-  }
-  for (; k < count; k++)
-    for (int j = 0; j < n; j++) put(dst + j * j_step + k, src[k * W + j]);
 }
 
 // The sums of some tiles, rows x n, kPanel apart, on their way to a C that lies across: c[j * c_row + i]. bias(i).

@@ -245,6 +245,25 @@ void fold_items(int64_t count, const RowsOf& rows_of, const MergeItems& merge) {
       });
 }
 
+// Shards of one run each, by one thread: their states are slots of the stack of their tree.
+template <class N, int K, class Leaf, class Merge>
+void fold_alone(const Exec& exec, const Columns& plan, const Leaf& leaf, const Merge& merge, const State<N, K>& out) {
+  const int64_t shards = plan.blocks.shards(), channels = plan.channels, size = K * kPlanes<N> * channels;
+  auto* stack = exec.scratch<RealOf<N>>(0, Slot::shared, size * (tree_slots(shards) - 1));
+  auto slot = [&](int s) { return s == 0 ? out : state_at<N, K>(stack + (s - 1) * size, channels); };
+  int64_t rows[64];
+  fold_tree(
+      shards,
+      [&](int64_t i, int s) {
+        rows[s] = plan.rows_of_shard(i);
+        fold_run<N, K>(exec, 0, plan, plan.runs[i], 0, channels, leaf, merge, slot(s));
+      },
+      [&](int a, int b) {
+        merge(slot(a), slot(b), rows[a], rows[b], 0, channels);
+        rows[a] += rows[b];
+      });
+}
+
 template <class N, int K, bool kGroups, class Leaf, class Merge>
 void fold_columns(const Exec& exec, const Columns& plan, double ns_per_element, const Leaf& leaf, const Merge& merge,
                   const State<N, K>& out) {
@@ -264,6 +283,9 @@ void fold_columns(const Exec& exec, const Columns& plan, double ns_per_element, 
     }
   };
   const double work_ns = double(plan.blocks.rows()) * double(channels) * ns_per_element;
+  if constexpr (!kGroups)
+    if (tiles == 1 && runs == shards && exec.threads_for(work_ns) == 1)
+      return fold_alone<N, K>(exec, plan, leaf, merge, out);
   exec.parallel(runs * tiles, work_ns, [&](int64_t task, int worker) {
     const int64_t c0 = task % tiles * plan.tile, c1 = std::min(channels, c0 + plan.tile), i = task / tiles;
     fold_run<N, K>(exec, worker, plan, plan.runs[i], c0, c1, leaf, merge, state_of(i));

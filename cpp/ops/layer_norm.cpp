@@ -98,7 +98,7 @@ std::array<RowStats<N>, R> row_stats(const Rows<N, R>& x, int64_t width, RealOf<
       TW_UNROLL for (int r = 0; r < R; r++) v[r] = element(r, i);
       return v;
     };
-    std::array<N, R> mean = fold_lanes<N, R>(width, elements, Add{}, [&] { next.ask(kLanes); });
+    std::array<N, R> mean = fold_lanes<N, R>(width, elements, Add{}, [&] { next.ask(kFoldLanes); });
     for (N& m : mean) m = m / count;
     return mean;
   };
@@ -179,7 +179,7 @@ void rows_backward(int64_t width, const std::array<RowStats<N>, R>& s, const Row
     }
     return v;
   };
-  std::array<N, 2 * R> mean = fold_lanes<N, 2 * R>(width, products, Add{}, [&] { next.ask(kLanes); });
+  std::array<N, 2 * R> mean = fold_lanes<N, 2 * R>(width, products, Add{}, [&] { next.ask(kFoldLanes); });
   for (N& m : mean) m = m / N(RealOf<N>(width));
   for (int r = 0; r < R; r++)
     fill_one<N, R>(Result<N>{d_x[r], far}, width, next,

@@ -7,6 +7,7 @@
 // A fold adds in 16 lanes, lane k taking elements k, k + 16, ..., then the lanes fold in halves.
 #pragma once
 #include "../exec/lanes.h"
+#include "../exec/pack.h"
 #include "common.h"
 
 namespace thalweg {
@@ -56,11 +57,11 @@ struct TileRows {
   }
   template <class N, class Element, class Combine = Add>
   void fold(Element element, View<N> out, Combine combine = {}) const {
-    alignas(64) RealOf<N> memory[kPlanes<N> * kLanes * kRowTile];
-    const View<N> lanes = planar<N>(memory, kLanes * kRowTile);
+    alignas(64) RealOf<N> memory[kPlanes<N> * kFoldLanes * kRowTile];
+    const View<N> lanes = planar<N>(memory, kFoldLanes * kRowTile);
     for (int64_t j = 0; j < n; j++) {
-      const View<N> lane = lanes.at(j % kLanes * kRowTile);
-      if (j < kLanes) {
+      const View<N> lane = lanes.at(j % kFoldLanes * kRowTile);
+      if (j < kFoldLanes) {
 #pragma omp simd
         for (int64_t l = 0; l < kRowTile; l++) lane.set(l, element(j * kRowTile + l, l, j));
       } else {
@@ -68,8 +69,8 @@ struct TileRows {
         for (int64_t l = 0; l < kRowTile; l++) lane.set(l, combine(lane[l], element(j * kRowTile + l, l, j)));
       }
     }
-    int64_t width = std::min(n, kLanes);  // lanes in use; the others are the identity
-    for (int64_t half = kLanes / 2; half >= 1; half /= 2) {
+    int64_t width = std::min(n, kFoldLanes);  // lanes in use; the others are the identity
+    for (int64_t half = kFoldLanes / 2; half >= 1; half /= 2) {
       for (int64_t k = half; k < width; k++) {
         const View<N> a = lanes.at((k - half) * kRowTile), b = lanes.at(k * kRowTile);
 #pragma omp simd
@@ -97,9 +98,18 @@ struct OneRow {
   }
 };
 
+// f(x, tile) for the planes of both.
+template <class N, class F>
+void each_plane(View<N> x, View<N> tile, F f) {
+  if constexpr (kIsDual<N>) f(x.v, tile.v), f(x.t, tile.t);
+  else f(x.p, tile.p);
+}
 // Rows into a tile; lanes without a row get zeros, so that every loop over lanes has sixteen.
 template <class N>
 void load_rows(const AxisRows& a, const AxisRows::Tile& t, View<N> x, View<N> tile) {
+  if (a.inner == 1 && t.count == kRowTile)
+    return each_plane(x.at(t.base), tile,
+                      [&](auto* from, auto* to) { pack_panel(from, 1, a.n, a.n, kRowTile, kRowTile, to); });
   const int64_t stride = a.row_stride();
   for (int64_t j = 0; j < a.n; j++) {
     const View<N> from = x.at(t.base + j * a.inner), to = tile.at(j * kRowTile);
@@ -109,6 +119,9 @@ void load_rows(const AxisRows& a, const AxisRows::Tile& t, View<N> x, View<N> ti
 }
 template <class N>
 void store_rows(const AxisRows& a, const AxisRows::Tile& t, View<N> tile, View<N> y) {
+  if (a.inner == 1)
+    return each_plane(y.at(t.base), tile,
+                      [&](auto* to, auto* from) { unpack_panel(from, kRowTile, a.n, int(t.count), to, a.n, false); });
   const int64_t stride = a.row_stride();
   for (int64_t j = 0; j < a.n; j++) {
     const View<N> from = tile.at(j * kRowTile), to = y.at(t.base + j * a.inner);
