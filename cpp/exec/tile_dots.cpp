@@ -18,10 +18,10 @@ TW_INLINE void dot(Vector<float>& sum, const Bf16* a, Pairs b) {
   using Pair [[gnu::may_alias]] = uint32_t;
   asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(*reinterpret_cast<const Pair*>(a)));
 }
-// How many quads of a group there are to add. One zero link more than there are others, which makes +0 of -0, where the
-// sum that they are added to may be -0.
+// How many quads of a group there are to add: those of its k, and where the sum that they are added to may be -0, one
+// zero link more in each chain, which makes +0 of -0. Short leaves notice how long this takes.
 TW_INLINE int64_t quads(int64_t count, bool first) {
-  return std::min<int64_t>(kGroup / 4, ((count + 1) / 2 + (first ? 1 : 2)) / 2);
+  return std::min<int64_t>(kGroup / 4, int64_t(uint64_t(count + (first ? 3 : 5)) >> 2));
 }
 
 // all[i] += the sums of some groups; fresh: all is +0.
