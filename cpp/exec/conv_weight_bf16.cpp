@@ -7,9 +7,9 @@
 #include "../tensor/arena.h"
 #include "conv_bf16.h"
 #include "conv_taps_bf16.h"
+#include "halo.h"
 #include "image_bf16.h"
 #include "stored.h"
-#include "tile.h"
 
 namespace thalweg {
 namespace {
@@ -76,9 +76,10 @@ class WeightRun {
       const int64_t end = std::min(count, i + together_);
       for (int64_t at = i; at < end; at++) pack(first + at, window, packed + (at - i) * image_count());
       const int64_t next = std::min(count, end + together_) - end;
+      Ahead next_x = ahead(x_, first + end, next, v_.h * v_.w * v_.c),
+            next_y = ahead(d_y_, first + end, next, taps_.out_image);
       for (int64_t block = 0; block < blocks(); block++) {
-        ask(x_, first + end, next, v_.h * v_.w * v_.c, block);
-        ask(d_y_, first + end, next, taps_.out_image, block);
+        next_x.ask(), next_y.ask();
         float* stack = sums + (stacks() > 1 ? block * slots_ * kBlockSums : 0);
         for (int64_t at = i, some; at < end; at += some) {
           some = leaves_at(at, end);
@@ -129,13 +130,11 @@ class WeightRun {
   int64_t stacks() const { return together_ < run_images_ ? blocks() : 1; }
   float* partial(int64_t run, int64_t block) const { return partial_ + (run * blocks() + block) * kBlockSums; }
 
-  // Asks for a block's share of the next `count` images, each of `size` numbers.
-  void ask(const NumbersBf16& images, int64_t image, int64_t count, int64_t size, int64_t block) const {
+  // What blocks ask for while the next `count` images, each of `size` numbers, are yet to come. A step is a block.
+  Ahead ahead(const NumbersBf16& images, int64_t image, int64_t count, int64_t size) const {
     const NumbersBf16 from = images.from(image * size), to = from.from(count * size);
-    const auto *at = static_cast<const std::byte*>(from.p), *end = static_cast<const std::byte*>(to.p);
-    const int64_t share = divide_up(end - at, blocks() * kLineBytes) * kLineBytes;
-    end = std::min(end, at + (block + 1) * share);
-    for (at += block * share; at < end; at += kLineBytes) __builtin_prefetch(at, 0, 2);
+    const auto* at = static_cast<const std::byte*>(from.p);
+    return Ahead::of(at, static_cast<const std::byte*>(to.p) - at, blocks());
   }
   // Images from this one on that are a subtree and fold in registers.
   int64_t leaves_at(int64_t image, int64_t end) const {
