@@ -49,7 +49,11 @@ struct Job {
       return work_ns(m, n, p.k, m * (1 + pack.a) + n * (1 + pack.b));
     });
   }
-  MatmulProduct<T> product(int threads) const { return {p, across, shard_k, threads, a, b, bias, c, follow}; }
+  MatmulProduct<T> product(int threads) const {
+    MatmulProduct<T> made(p, across, shard_k, threads);
+    made.bind(a, b, bias, c, follow, p.accumulate);
+    return made;
+  }
 };
 
 // Where both operands run along K, the one that becomes panels is turned while it is packed. That is cheaper for A when
@@ -74,17 +78,62 @@ Matmul across(const Matmul& p) {
 }  // namespace
 
 template <class T>
-void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const T* bias, T* c, const Follow& follow) {
+struct MatmulMemo<T>::Decided {
+  explicit Decided(const Job<T>& j)
+      : across(j.across), ns(j.ns()), product(j.p, j.across, j.shard_k, 1), order(size_t(product.order_bytes())) {
+    product.write_order(order.data());
+  }
+  // On one thread. In `accumulate` alone one run of a memo may differ from another.
+  void run(const Exec& exec, bool accumulate, const T* a, const T* b, const T* bias, T* c, const Follow& follow) {
+    if (across) std::swap(a, b);
+    product.bind(a, b, bias, c, follow, accumulate);
+    product.place_packed(exec.scratch<std::byte>(0, Slot::a_pack, product.packed_bytes()));
+    run_prepared(exec, 0, product);
+  }
+  const bool across;
+  const double ns;
+  MatmulProduct<T> product;
+  std::vector<std::byte> order;
+};
+template <class T>
+MatmulMemo<T>::MatmulMemo() = default;
+template <class T>
+MatmulMemo<T>::~MatmulMemo() = default;
+
+namespace {
+
+// Runs what was decided before; else decides it, if one thread is to run it in one round.
+template <class T>
+bool run_decided(const Exec& exec, MatmulMemo<T>* memo, bool accumulate, const T* a, const T* b, const T* bias, T* c,
+                 const Follow& follow) {
+  if (!memo || !memo->decided || exec.threads_for(memo->decided->ns) > 1) return false;
+  memo->decided->run(exec, accumulate, a, b, bias, c, follow);
+  return true;
+}
+template <class T>
+void run_and_keep(const Exec& exec, MatmulMemo<T>* memo, const Job<T>& j) {
+  const bool alone = exec.threads_for(j.ns()) == 1 && j.round() >= j.p.m;
+  if (memo && alone) memo->decided = std::make_unique<typename MatmulMemo<T>::Decided>(j);
+  run_job(exec, j);
+}
+
+}  // namespace
+
+template <class T>
+void matmul(const Exec& exec, const Matmul& whole, const T* a, const T* b, const T* bias, T* c, const Follow& follow,
+            MatmulMemo<T>* memo) {
   if (whole.m == 0 || whole.n == 0 || whole.batch == 0) return;
   const Matmul p = merge_batch(whole);
   const int64_t size = p.batch * p.m * p.n;
   if (follow && size * int64_t(sizeof(T)) <= kSmallBytes && p.c_row == p.n && p.c_batch == p.m * p.n * (p.batch > 1)) {
-    matmul(exec, p, a, b, bias, c);
+    matmul(exec, p, a, b, bias, c, {}, memo);
     return follow_all(exec, size, follow);
   }
+  if (run_decided(exec, memo, p.accumulate, a, b, bias, c, follow)) return;
   const int64_t one_shard[] = {0, p.k};
   if (p.batch == 1 && better_across<T>(p))
-    return run_job(exec, Job<T>{across(p), true, one_shard, b, a, bias, c, follow});
+    return run_and_keep(exec, memo, Job<T>{across(p), true, one_shard, b, a, bias, c, follow});
+  if (p.batch == 1) return run_and_keep(exec, memo, Job<T>{p, false, one_shard, a, b, bias, c, follow});
   Matmul one = p;
   one.batch = 1;
   auto nth = [&](int64_t i) {
@@ -117,21 +166,26 @@ void fold_products(const Exec& exec, const Matmul& p, const Shards& shards, cons
 }
 
 template <class T>
-void matmul_fold(const Exec& exec, const Matmul& p, const Shards& shards, const T* a, const T* b, T* c) {
+void matmul_fold(const Exec& exec, const Matmul& p, const Shards& shards, const T* a, const T* b, T* c,
+                 MatmulMemo<T>* memo) {
   if (p.m == 0 || p.n == 0) return;
+  if (run_decided<T>(exec, memo, p.accumulate, a, b, nullptr, c, {})) return;
   const int64_t count = shards.count(), partial_bytes = count * p.m * p.n * int64_t(sizeof(T));
   if (count > 1 && count >= exec.pool.threads() && p.k >= kShardRows * count && partial_bytes <= kShardBytes)
     return fold_products(exec, p, shards, a, b, c);
-  run_job(exec, Job<T>{p, false, shards.offset, a, b, nullptr, c, {}});
+  run_and_keep(exec, memo, Job<T>{p, false, shards.offset, a, b, nullptr, c, {}});
 }
 
 double matmul_ns(const Matmul& p, bool is_double) {
   return double(p.batch) * (kStartNs + work_ns(p.m, p.n, p.k, p.m + p.n) * (is_double ? 2 : 1));
 }
 
-template void matmul(const Exec&, const Matmul&, const float*, const float*, const float*, float*, const Follow&);
-template void matmul(const Exec&, const Matmul&, const double*, const double*, const double*, double*, const Follow&);
-template void matmul_fold(const Exec&, const Matmul&, const Shards&, const float*, const float*, float*);
-template void matmul_fold(const Exec&, const Matmul&, const Shards&, const double*, const double*, double*);
+#define TW_MATMUL(T)                                                                                                 \
+  template void matmul(const Exec&, const Matmul&, const T*, const T*, const T*, T*, const Follow&, MatmulMemo<T>*); \
+  template void matmul_fold(const Exec&, const Matmul&, const Shards&, const T*, const T*, T*, MatmulMemo<T>*);      \
+  template class MatmulMemo<T>;
+TW_MATMUL(float)
+TW_MATMUL(double)
+#undef TW_MATMUL
 
 }  // namespace thalweg

@@ -4,6 +4,7 @@
 // Weight gradients (fold): K is the batch; each shard is such a sum over its own rows (an empty shard is +0), and the
 // shards fold in the tree of shards.h, inside the register tile.
 #pragma once
+#include <memory>
 #include <span>
 
 #include "follow.h"
@@ -30,12 +31,27 @@ inline Matmul merge_batch(Matmul p) {
   return p;
 }
 
+// How one product is run by one thread, kept by who runs it again and again, always with the same Matmul and shards: of
+// a small one deciding takes a tenth of its time. A copy decides anew.
 template <class T>
-void matmul(const Exec&, const Matmul&, const T* a, const T* b, const T* bias, T* c, const Follow& follow = {});
+class MatmulMemo {
+ public:
+  MatmulMemo();
+  ~MatmulMemo();
+  MatmulMemo(const MatmulMemo&) : MatmulMemo() {}
+  MatmulMemo& operator=(const MatmulMemo&) = delete;
+  struct Decided;  // matmul.cpp
+  std::unique_ptr<Decided> decided;
+};
+
+template <class T>
+void matmul(const Exec&, const Matmul&, const T* a, const T* b, const T* bias, T* c, const Follow& follow = {},
+            MatmulMemo<T>* memo = nullptr);
 
 // C(i, j) = fold over the shards of sum_{k in shard} A(i, k) B(k, j). shards.rows() == k; batch == 1; no bias.
 template <class T>
-void matmul_fold(const Exec&, const Matmul&, const Shards&, const T* a, const T* b, T* c);
+void matmul_fold(const Exec&, const Matmul&, const Shards&, const T* a, const T* b, T* c,
+                 MatmulMemo<T>* memo = nullptr);
 
 double matmul_ns(const Matmul&, bool is_double);  // estimated cost on one thread
 

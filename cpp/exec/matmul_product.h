@@ -50,14 +50,10 @@ class MatmulProduct {
   using Own = T;
   using Sum = T;
   // shard_k: K of shard s is [shard_k[s], shard_k[s + 1]). across: C(i, j) is c[j * c_row + i], and its bias bias(i).
-  MatmulProduct(const Matmul& p, bool across, std::span<const int64_t> shard_k, int threads, const T* a, const T* b,
-                const T* bias, T* c, const Follow& follow)
-      : p_(p), shard_k_(shard_k), a_(a), b_(b), bias_(bias), c_(c), follow_(follow), across_(across) {
-    const int64_t c_bytes = p.m * p.n * int64_t(sizeof(T));
-    const bool aligned = reinterpret_cast<uintptr_t>(c) % kVectorBytes == 0 && p.c_row % kLanes<T> == 0;
-    far_ = c_bytes > kNearBytes;
+  MatmulProduct(const Matmul& p, bool across, std::span<const int64_t> shard_k, int threads)
+      : p_(p), shard_k_(shard_k), across_(across) {
+    far_ = p.m * p.n * int64_t(sizeof(T)) > kNearBytes;
     far_a_ = p.a_row == p.k && p.m * p.k * int64_t(sizeof(T)) > kNearBytes;
-    stream_ = c_bytes >= kFarBytes && aligned && !follow && !p.accumulate && !across;
     panels_ = divide_up(p.n, kPanel<T>);
     const Packing pack = packing<T>(p, across, divide_up(p.m, kTileRows), panels_);
     pack_a_ = pack.a, pack_b_ = pack.b;
@@ -78,15 +74,31 @@ class MatmulProduct {
     beside_ = most_beside();
   }
 
-  int64_t memory_bytes() const {
-    return segment_bytes() + chain_bytes() +
-           ((pack_a_ ? tiles_ * a_tile_ : 0) + (pack_b_ && !own_b_ ? panels_ * b_panel_ : 0)) * int64_t(sizeof(T));
+  // Where operands and C lie, for all that follows.
+  void bind(const T* a, const T* b, const T* bias, T* c, const Follow& follow, bool accumulate) {
+    a_ = a, b_ = b, bias_ = bias, c_ = c, follow_ = follow, p_.accumulate = accumulate;
+    const bool aligned = reinterpret_cast<uintptr_t>(c) % kVectorBytes == 0 && p_.c_row % kLanes<T> == 0;
+    stream_ = p_.m * p_.n * int64_t(sizeof(T)) >= kFarBytes && aligned && !follow && !p_.accumulate && !across_;
   }
+
+  // The order of the sums and what is packed lie in memory of the caller's, which may differ from run to run of one
+  // order.
+  int64_t memory_bytes() const { return order_bytes() + packed_bytes(); }
   void prepare(std::byte* memory) {
+    write_order(memory);
+    place_packed(memory + order_bytes());
+  }
+  int64_t order_bytes() const { return segment_bytes() + chain_bytes(); }
+  int64_t packed_bytes() const {
+    return ((pack_a_ ? tiles_ * a_tile_ : 0) + (pack_b_ && !own_b_ ? panels_ * b_panel_ : 0)) * int64_t(sizeof(T));
+  }
+  void place_packed(std::byte* memory) {
+    a_packed_ = reinterpret_cast<T*>(memory);
+    b_packed_ = a_packed_ + (pack_a_ ? tiles_ * a_tile_ : 0);
+  }
+  void write_order(std::byte* memory) {
     auto* segment = reinterpret_cast<KSegment*>(memory);
     auto* chain = reinterpret_cast<Chain*>(memory + segment_bytes());
-    a_packed_ = reinterpret_cast<T*>(memory + segment_bytes() + chain_bytes());
-    b_packed_ = a_packed_ + (pack_a_ ? tiles_ * a_tile_ : 0);
     SumOrderWriter w(segment, chain, a_step_, b_step_, kKBlock, false, rest_);
     for (int64_t s = 0; s < shards(); s++) {
       const int64_t k = shard_k_[s];
@@ -313,14 +325,14 @@ class MatmulProduct {
     }
   }
 
-  const Matmul p_;
-  const std::span<const int64_t> shard_k_;
-  const T *a_, *b_, *bias_;
-  T* c_;
-  const Follow follow_;
+  Matmul p_;
+  const std::span<const int64_t> shard_k_;  // until the order is written
+  const T *a_ = nullptr, *b_ = nullptr, *bias_ = nullptr;
+  T* c_ = nullptr;
+  Follow follow_;
   int64_t tiles_, rows_, tall_, panels_, parts_, groups_, chunk_k_, rest_, wide_, beside_, a_step_, b_step_,
       max_chains_, a_tile_, b_panel_, chunk_ = 0;
-  bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, far_a_, stream_, far_rows_;
+  bool across_, pack_a_, pack_b_, own_b_, rows_first_, far_, far_a_, far_rows_, stream_ = false;
   TileForm form_;
   T *a_packed_ = nullptr, *b_packed_ = nullptr;
   SumOrder order_;

@@ -23,13 +23,17 @@ void run_task(const Exec& exec, const P& product, int64_t task, int worker) {
               exec.scratch<typename P::Sum>(worker, Slot::tile, product.sum_count()));
 }
 // On one worker.
+template <class P>
+void run_prepared(const Exec& exec, int worker, const P& product) {
+  for (int64_t item = 0; item < product.pack_items(); item++) product.pack(item);
+  for (int64_t task = 0; task < product.tasks(); task++) run_task(exec, product, task, worker);
+}
 template <class J>
 void run_alone(const Exec& exec, int worker, const J& whole) {
   each_round(whole, [&](const J& j) {
     auto product = j.product(1);
     product.prepare(exec.scratch<std::byte>(worker, Slot::a_pack, product.memory_bytes()));
-    for (int64_t item = 0; item < product.pack_items(); item++) product.pack(item);
-    for (int64_t task = 0; task < product.tasks(); task++) run_task(exec, product, task, worker);
+    run_prepared(exec, worker, product);
   });
 }
 // All threads pack the operands together, and run the tasks.

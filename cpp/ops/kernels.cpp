@@ -26,6 +26,7 @@ Registry all_operators() {
   register_convert(r);
   register_softmax(r);
   register_loss(r);
+  register_cross_entropy(r);
   return r;
 }
 

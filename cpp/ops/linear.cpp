@@ -45,7 +45,7 @@ Kernel kernel(const Site& s) {
       .m = x.rows(), .n = w[0], .k = w[1], .a_row = w[1], .a_col = 1, .b_row = 1, .b_col = w[1], .c_row = w[0]};
   if (p.m * p.n == 0) return [](const Launch&) {};
   return with_product(s, s.in[0], [&, has_bias = s.in.size() == 3](auto how) -> Kernel {
-    return [p, has_bias, how](const Launch& l) {
+    return [p, has_bias, how](const Launch& l) mutable {
       product<true>(how, l, p, {l.in[0], l.in[1], has_bias ? l.in + 2 : nullptr, l.out[0]});
     };
   });
@@ -75,7 +75,7 @@ Kernel kernel_input(const Site& s) {
       .m = d_y.rows(), .n = w[1], .k = w[0], .a_row = w[0], .a_col = 1, .b_row = w[1], .b_col = 1, .c_row = w[1]};
   if (p.m * p.n == 0) return [](const Launch&) {};
   return with_product(s, s.in[0], [&](auto how) -> Kernel {
-    return [p, how](const Launch& l) { product<true>(how, l, p, {l.in[0], l.in[1], nullptr, l.out[0]}); };
+    return [p, how](const Launch& l) mutable { product<true>(how, l, p, {l.in[0], l.in[1], nullptr, l.out[0]}); };
   });
 }
 
@@ -107,7 +107,7 @@ Kernel kernel_weight(const Site& s) {
   const Matmul p{.m = out, .n = in, .k = rows, .a_row = 1, .a_col = out, .b_row = in, .b_col = 1, .c_row = in};
   if (out * in == 0) return [](const Launch&) {};
   return with_product(s, s.in[0], [&, shards = row_shards(s)](auto how) -> Kernel {
-    return [p, shards, how](const Launch& l) {
+    return [p, shards, how](const Launch& l) mutable {
       product_fold(how, l.exec, p, shards, {l.in[0], l.in[1], nullptr, l.out[0]});
     };
   });

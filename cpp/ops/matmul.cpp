@@ -93,7 +93,7 @@ Kernel kernel(const Site& s) {
   const Matmul p = plan_of(s);
   if (p.m * p.n * p.batch == 0) return [](const Launch&) {};
   return with_product(s, s.in[0], [&](auto how) -> Kernel {
-    return [p, how](const Launch& l) { product<false>(how, l, p, {l.in[0], l.in[1], nullptr, l.out[0]}); };
+    return [p, how](const Launch& l) mutable { product<false>(how, l, p, {l.in[0], l.in[1], nullptr, l.out[0]}); };
   });
 }
 

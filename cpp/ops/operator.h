@@ -121,6 +121,9 @@ struct Operator {
   // An elementwise operator that the kernel applies to its result itself, told by the attribute "activation"; in a
   // backward operator: whose derivative it applies to d_y, input 0, first. Programs fuse the two (plan/fuse.h).
   const char* activations = "";
+  // The operator (d_out, in...) -> (out, d_in[0]) that makes the result and its gradient in one pass, for programs that
+  // know d_out beforehand (plan/fuse.h).
+  const char* with_gradient = "";
   // Which inputs and outputs a plan in bf16 may store as bf16, all of them or none (plan/precision.h): bit i.
   // `product`: its operands are rounded to bf16 there, which the attribute "precision" tells the kernel. `asks`: it
   // gains where its inputs are stored so; others take them as they come.

@@ -19,9 +19,12 @@ namespace thalweg {
 template <class N>
 using Maybe = std::optional<View<N>>;  // an operand that may be absent: bias, gamma, beta
 
-// How a product is computed: on numbers, or on operands rounded to bf16 whose activations are stored as X.
+// How a product is computed: on numbers, or on operands rounded to bf16 whose activations are stored as X. A kernel
+// keeps its own.
 template <class N>
-struct Plain {};
+struct Plain {
+  MatmulMemo<RealOf<N>> memo;
+};
 template <class X>
 struct Rounded {};
 
@@ -64,13 +67,13 @@ void followed(const Launch& l, int64_t size, F make) {
 
 // A matrix product. `weight`: b is a parameter, float32 in every plan of that precision.
 template <bool weight, class N>
-void product(Plain<N>, const Launch& l, const Matmul& p, const Operands& o) {
+void product(Plain<N>& how, const Launch& l, const Matmul& p, const Operands& o) {
   using T = RealOf<N>;
   followed<N>(l, p.batch * p.m * p.n, [&](const Follow& follow) {
     on_planes<N>(o, [&](const T* a, const T* b, const T* bias, T* c, bool accumulate) {
       Matmul q = p;
       q.accumulate = accumulate;
-      matmul<T>(l.exec, q, a, b, bias, c, follow);
+      matmul<T>(l.exec, q, a, b, bias, c, follow, &how.memo);
     });
   });
 }
@@ -84,12 +87,12 @@ void product(Rounded<X>, const Launch& l, const Matmul& p, const Operands& o) {
 
 // C = fold over the shards of A B, where the batch is what is summed over.
 template <class N>
-void product_fold(Plain<N>, const Exec& exec, const Matmul& p, const Shards& shards, const Operands& o) {
+void product_fold(Plain<N>& how, const Exec& exec, const Matmul& p, const Shards& shards, const Operands& o) {
   using T = RealOf<N>;
   on_planes<N>(o, [&](const T* a, const T* b, const T*, T* c, bool accumulate) {
     Matmul q = p;
     q.accumulate = accumulate;
-    matmul_fold<T>(exec, q, shards, a, b, c);
+    matmul_fold<T>(exec, q, shards, a, b, c, &how.memo);
   });
 }
 template <class X>
@@ -99,7 +102,7 @@ void product_fold(Rounded<X>, const Exec& exec, const Matmul& p, const Shards& s
 
 // Convolutions: (x, weight) -> y, (d_y, weight) -> d_x, (x, d_y) -> d_weight.
 template <class N>
-void product_conv(Plain<N>, const Launch& l, const Conv& p, const Operands& o) {
+void product_conv(const Plain<N>&, const Launch& l, const Conv& p, const Operands& o) {
   using T = RealOf<N>;
   followed<N>(l, p.n * p.out_h() * p.out_w() * p.out, [&](const Follow& follow) {
     on_planes<N>(o, [&](const T* x, const T* weight, const T* bias, T* y, bool accumulate) {
@@ -113,7 +116,7 @@ void product_conv(Rounded<X>, const Launch& l, const Conv& p, const Operands& o)
 }
 
 template <class N>
-void product_conv_input(Plain<N>, const Launch& l, const Conv& p, const Operands& o) {
+void product_conv_input(const Plain<N>&, const Launch& l, const Conv& p, const Operands& o) {
   using T = RealOf<N>;
   followed<N>(l, p.n * p.h * p.w * p.c, [&](const Follow& follow) {
     on_planes<N>(o, [&](const T* d_y, const T* weight, const T*, T* d_x, bool accumulate) {
@@ -127,7 +130,7 @@ void product_conv_input(Rounded<X>, const Launch& l, const Conv& p, const Operan
 }
 
 template <class N>
-void product_conv_weight(Plain<N>, const Exec& exec, const Conv& p, const Shards& shards, const Operands& o) {
+void product_conv_weight(const Plain<N>&, const Exec& exec, const Conv& p, const Shards& shards, const Operands& o) {
   using T = RealOf<N>;
   on_planes<N>(o, [&](const T* x, const T* d_y, const T*, T* d_w, bool accumulate) {
     conv_backward_weight<T>(exec, p, shards, x, d_y, d_w, accumulate);

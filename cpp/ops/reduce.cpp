@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "../exec/lanes.h"
+#include "../exec/short_shards.h"
 #include "common.h"
 #include "register.h"
 
@@ -23,6 +24,7 @@ struct Stage {
   enum class Form : uint8_t { lanes, groups, rows } form;
   int64_t outer, n, inner;
   Columns plan;
+  ShortShards few = {};  // of form rows
   int64_t results() const { return form == Form::rows ? inner : outer * inner; }
 };
 
@@ -46,7 +48,9 @@ void add_batch_stages(std::vector<Stage>& stages, const Shards& cut, int64_t pix
     stages.push_back(lanes_stage(cut.rows(), pixels));
     pixels = 1;
   }
-  stages.push_back({Stage::Form::rows, 1, cut.rows() * pixels, inner, columns(row_blocks(cut, pixels), inner)});
+  Stage rows{Stage::Form::rows, 1, cut.rows() * pixels, inner, columns(row_blocks(cut, pixels), inner)};
+  rows.few = ShortShards::of(rows.plan);
+  stages.push_back(std::move(rows));
 }
 
 // Axes of extent 1 change nothing and are left out; the batch axis, when it is summed, stands apart.
@@ -122,13 +126,22 @@ View<N> loaded_whole(const Exec& exec, const Operands<N, 1>& x, int64_t n) {
   return View<N>(Buffer{reinterpret_cast<std::byte*>(memory)});
 }
 
+template <class N, bool kGroups, class Combine>
+void run_columns(const Exec& exec, const Stage& stage, const Operands<N, 1>& x, const View<N>& y, Combine combine) {
+  constexpr double ns = 0.3;  // an element
+  if constexpr (!kGroups && !kIsDual<N> && std::is_same_v<Combine, Add>)
+    if (stage.few && exec.threads_for(double(stage.n * stage.inner) * ns) == 1)
+      return x.read([&](const auto& in) { stage.few.sum(in[0], stage.inner, y); });
+  auto body = [](const auto& in) { return [v = in[0]](int64_t i) { return One<N>{v[i]}; }; };
+  sum_operands<N, 1, kGroups, 1>(exec, stage.plan, ns, x, body, {y}, combine);
+}
+
 template <class N, class Combine>
 void run_stage(const Exec& exec, const Stage& stage, const Operands<N, 1>& x, const View<N>& y, Combine combine) {
-  auto body = [](const auto& in) { return [v = in[0]](int64_t i) { return One<N>{v[i]}; }; };
   switch (stage.form) {
     case Stage::Form::lanes: return run_lanes(exec, stage, loaded_whole(exec, x, stage.outer * stage.n), y, combine);
-    case Stage::Form::groups: return sum_operands<N, 1, true, 1>(exec, stage.plan, 0.3, x, body, {y}, combine);
-    case Stage::Form::rows: return sum_operands<N, 1, false, 1>(exec, stage.plan, 0.3, x, body, {y}, combine);
+    case Stage::Form::groups: return run_columns<N, true>(exec, stage, x, y, combine);
+    case Stage::Form::rows: return run_columns<N, false>(exec, stage, x, y, combine);
   }
 }
 

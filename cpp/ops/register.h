@@ -19,5 +19,6 @@ void register_dropout(Registry&);
 void register_convert(Registry&);
 void register_softmax(Registry&);
 void register_loss(Registry&);
+void register_cross_entropy(Registry&);
 
 }  // namespace thalweg

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "../ops/kernels.h"
+
 namespace thalweg {
 namespace {
 
@@ -23,6 +25,8 @@ class Fuser {
       if (live_[n]) join_forward(n);
     for (int n = 0; n < int(nodes_.size()); n++)
       if (live_[n]) join_backward(n);
+    for (int n = 0; n < int(nodes_.size()); n++)
+      if (live_[n]) join_gradient(n);
   }
 
  private:
@@ -70,6 +74,28 @@ class Fuser {
       nodes_[r].attrs.set(kActivation, name);
       uses_[d_y]++;
     }
+  }
+
+  // d_x = loss_backward(d_loss, x, ...), d_loss made by no node: the operator that makes the loss of x makes d_x too.
+  void join_gradient(int n) {
+    Node& loss = nodes_[n];
+    if (!loss.op || !*loss.op->with_gradient) return;
+    const std::vector<int>& readers = readers_[loss.in[0]];
+    const auto found = std::find_if(readers.begin(), readers.end(), [&](int r) {
+      const Node& back = nodes_[r];
+      return live_[r] && back.name == loss.name + "_backward" && maker_[back.in[0]] < 0 &&
+             std::equal(loss.in.begin(), loss.in.end(), back.in.begin() + 1, back.in.end()) &&
+             back.attrs.all() == loss.attrs.all();
+    });
+    if (found == readers.end()) return;
+    const Node& back = nodes_[*found];
+    drop(n);  // its operands are read once
+    live_[n] = 1, live_[*found] = 0;
+    loss.op = kernels().operators.find(loss.op->with_gradient);
+    loss.name = loss.op->name;
+    loss.in = back.in;
+    loss.out.push_back(back.out[0]);
+    maker_[back.out[0]] = n;
   }
 
   std::vector<Node>& nodes_;

@@ -2,7 +2,8 @@
 // their bits: what is joined is computed by the same formulas in the same order.
 //   activation(producer(x, ...))                 the producer applies the activation to its result
 //   producer_backward(activation_backward(d_y))  the producer's backward operators apply its derivative to d_y
-// Only where nothing else reads the value between them; one that is asked for is computed as recorded.
+//   loss(x, ...), loss_backward(d_loss, x, ...)  one operator makes both, where d_loss is known beforehand
+// The first two only where nothing else reads the value between them; one that is asked for is computed as recorded.
 #pragma once
 #include "graph.h"
 

@@ -8,6 +8,16 @@
 
 namespace thalweg {
 
+BatchCut BatchCut::of(int64_t rows, int shards, int rank, int world) {
+  BatchCut c{rows, rank, world, {}, {}};
+  auto first_shard = [&](int r) { return int64_t(shards) * r / world; };
+  for (int r = 0; r <= world; r++) c.first_row.push_back(first_shard(r) * rows / shards);
+  c.shards = Shards::of(rows, shards, first_shard(rank), first_shard(rank + 1));
+  // More ranks than shards: a rank without one holds an empty shard, so that every fold has a leaf and writes its sum.
+  if (c.shards.count() == 0) c.shards = Shards::whole(0);
+  return c;
+}
+
 int64_t Program::plane(Value v) const {
   const Type& t = types_[v];
   const int64_t element = element_bytes(spec_.number, t.kind);

@@ -14,19 +14,11 @@
 namespace thalweg {
 namespace {
 
+constexpr int64_t kMostFilled = 64 << 10;  // bytes of a constant that is repeated: larger ones would stay in memory
+
 bool is_reshape(const Node& n) { return n.name == "reshape" || n.name == "reshape_like"; }
 
 }  // namespace
-
-BatchCut BatchCut::of(int64_t rows, int shards, int rank, int world) {
-  BatchCut c{rows, rank, world, {}, {}};
-  auto first_shard = [&](int r) { return int64_t(shards) * r / world; };
-  for (int r = 0; r <= world; r++) c.first_row.push_back(first_shard(r) * rows / shards);
-  c.shards = Shards::of(rows, shards, first_shard(rank), first_shard(rank + 1));
-  // More ranks than shards: a rank without one holds an empty shard, so that every fold has a leaf and writes its sum.
-  if (c.shards.count() == 0) c.shards = Shards::whole(0);
-  return c;
-}
 
 class ProgramBuilder {
  public:
@@ -38,6 +30,7 @@ class ProgramBuilder {
   void build() {
     give_rows();
     prune();
+    fill_values();
     count_uses();
     if (!is_dual(p_.spec_.number)) fuse(nodes_, live_, uses_);  // kernels on duals have no joined forms
     emit_nodes();
@@ -78,6 +71,17 @@ class ProgramBuilder {
   }
   static bool reads(const Node& n, size_t i) { return !n.op || !(n.op->shape_only >> i & 1); }
 
+  // A constant that is repeated, as where a gradient starts, is filled once and for all, not in every step.
+  void fill_values() {
+    for (size_t n = 0; n < live_.size(); n++) {
+      const Node& node = nodes_[n];
+      if (!live_[n] || node.name != "expand" || g_.info(node.in[0]).role != Role::constant) continue;
+      if (is_external(node.out[0]) || bytes_of_value(node.out[0]) > kMostFilled) continue;
+      live_[n] = 0;
+      filled_[node.out[0]] = g_.info(node.in[0]).constant;
+    }
+  }
+
   // How many instructions still read each value; outputs are read at the end.
   void count_uses() {
     for (size_t n = 0; n < live_.size(); n++)
@@ -113,7 +117,7 @@ class ProgramBuilder {
     };
     int block;
     if (is_external(v)) block = new_block(Home::external, bytes_of_value(v));
-    else if (info.role == Role::constant) block = new_block(Home::constant, bytes_of_value(v));
+    else if (info.role == Role::constant || filled_.count(v)) block = new_block(Home::constant, bytes_of_value(v));
     else if (info.role == Role::parameter) block = in_arena(p_.spec_.parameters, Home::parameter);
     else if (info.role == Role::buffer) block = in_arena(p_.spec_.buffers, Home::buffer);
     else fail("input '", info.name, "' is used by the plan but not bound");
@@ -129,38 +133,16 @@ class ProgramBuilder {
     for (auto& [value, offset] : p_.spec_.gradients) source_if_unmade(value);
   }
 
-  // The nodes as they were recorded; among ranks a gradient that is exchanged comes before what needs it not, so that
-  // the exchange begins early, and a small one before a large one, so that it goes along.
+  // Among ranks what is exchanged comes early.
   std::vector<int> order() const {
     std::map<Value, int64_t> exchanged;  // and how many elements
     for (auto& [value, offset] : p_.spec_.gradients)
       if (p_.spec_.cut.world > 1 && p_.types_[value].place == Placement::partial)
         exchanged[value] = p_.types_[value].shape.size();
-    auto made = [&](int n) {
-      int64_t size = 0;
-      for (Value v : nodes_[n].out)
-        if (auto found = exchanged.find(v); found != exchanged.end()) size += found->second;
-      return size;
-    };
-    auto goes_before = [&](int n, int before) {
-      return made(n) > 0 && (made(before) == 0 || made(n) < made(before) / 8);
-    };
-    auto needs = [&](int n, int before) {
-      const auto &in = nodes_[n].in, &out = nodes_[before].out;
-      return std::any_of(in.begin(), in.end(),
-                         [&](Value v) { return std::find(out.begin(), out.end(), v) != out.end(); });
-    };
-    std::vector<int> all;
-    for (int n = 0; n < int(live_.size()); n++) {
-      if (!live_[n]) continue;
-      auto at = all.end();
-      while (at != all.begin() && goes_before(n, at[-1]) && !needs(n, at[-1])) --at;
-      all.insert(at, n);
-    }
-    return all;
+    return exchanged_first(nodes_, live_, exchanged);
   }
   void source_if_unmade(Value v) {
-    if (g_.info(v).node < 0) source_block(v);
+    if (g_.info(v).node < 0 || filled_.count(v)) source_block(v);
   }
 
   // A reshape is its input; so is a collective among one rank. Their memory is shared, no instruction is made.
@@ -372,12 +354,16 @@ class ProgramBuilder {
     for (auto& b : p_.blocks_)
       if (b.home == Home::constant) b.offset = std::exchange(bytes, bytes + align_up(b.bytes));
     p_.constants_ = Arena(bytes);
-    for (Value v = 0; v < g_.values(); v++) {
-      if (g_.info(v).role != Role::constant || p_.block_of_[v] < 0) continue;
-      std::byte* at = p_.constants_.data() + p_.blocks_[p_.block_of_[v]].offset;
-      if (dtype_of(p_.spec_.number) == DType::f32) *reinterpret_cast<float*>(at) = float(g_.info(v).constant);
-      else *reinterpret_cast<double*>(at) = g_.info(v).constant;
-    }
+    for (Value v = 0; v < g_.values(); v++)
+      if (g_.info(v).role == Role::constant) fill(v, g_.info(v).constant);
+    for (auto& [v, constant] : filled_) fill(v, constant);
+  }
+  void fill(Value v, double x) {
+    if (p_.block_of_[v] < 0) return;
+    std::byte* at = p_.constants_.data() + p_.blocks_[p_.block_of_[v]].offset;
+    const int64_t n = p_.types_[v].shape.size();
+    if (dtype_of(p_.spec_.number) == DType::f32) std::fill_n(reinterpret_cast<float*>(at), n, float(x));
+    else std::fill_n(reinterpret_cast<double*>(at), n, x);
   }
 
   const Graph& g_;
@@ -389,6 +375,7 @@ class ProgramBuilder {
   std::vector<int> made_at_;     // of each value: the instruction that makes it, -1 where none does
   std::set<int> placed_;
   std::map<Value, int> made_by_copy_;
+  std::map<Value, double> filled_;  // values that are one constant, repeated
   std::vector<Type> in_types_, out_types_;
 };
 

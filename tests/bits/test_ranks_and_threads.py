@@ -126,3 +126,24 @@ def test_step_and_fit_have_the_same_bits(world, tw):
     for i in range(0, len(x), 16):
         b.step(x[i : i + 16], y[i : i + 16])
     assert training.digest(a.parameters()) == training.digest(b.parameters())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 10, 33, 100])
+@pytest.mark.parametrize("rows", [16, 24, 32, 64])
+def test_sums_of_short_shards(rows, channels, dtype, tw):
+    """Few rows a shard are added in registers on 1 and 2 ranks, and one shard a rank as any others are on 8."""
+
+    def bias(world):
+        net, rng = tw.nn.Sequential(tw.nn.Linear(channels)), np.random.default_rng(3)
+        trainer = tw.Trainer(net, tw.losses.MSE(), tw.optim.SGD(lr=0.1), dtype=dtype, world=world, shards=8, threads=1)
+        x, y = (
+            rng.standard_normal((rows, 3)),
+            rng.standard_normal((rows, channels)) * 10.0 ** rng.integers(-3, 4, rows)[:, None],
+        )
+        trainer.step(x.astype(dtype), y.astype(dtype))
+        return next(v for name, v in trainer.parameters().items() if name.endswith("bias"))
+
+    found = [bias(world) for world in (1, 2, 8)]
+    assert np.ptp(found[0]) > 0 or channels == 1
+    assert found[0].tobytes() == found[1].tobytes() == found[2].tobytes()

@@ -68,3 +68,50 @@ def test_an_unknown_activation_is_refused():
     [stats] = g.apply("moments", [x], {})
     with pytest.raises(ValueError, match=r"batch_norm.*activation is 'gelu'.*'relu'"):
         g.apply("batch_norm", [x, stats], {**EPS, "activation": "gelu"})
+
+
+def losses_and_gradients(classes, smoothing, dtype, *, known):
+    """Cross entropy of 37 rows in one program; a d_loss that is not known beforehand keeps the two apart."""
+    g = _core.Graph()
+    z, labels = g.input("z", (37, classes), "real"), g.input("labels", (37,), "index")
+    d = g.input("d", (37,), "real")
+    [loss] = g.apply("cross_entropy", [z, labels], {"label_smoothing": smoothing})
+    seed = d if known else g.apply("neg", [g.apply("neg", [d], {})[0]], {})[0]
+    rng = np.random.default_rng(5)
+    label = rng.integers(0, classes, 37).astype(np.int32)
+    label[3] = classes  # there is no such class
+    given = [(rng.standard_normal((37, classes)) * 5).astype(dtype), label, rng.standard_normal(37).astype(dtype)]
+    given[0][7, 0] = np.inf
+    return _core.Function(g, [z, labels, d], [loss, *g.gradient(loss, [z], seed)], dtype, False, 2)(given)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("classes", [1, 10, 100])
+def test_losses_with_their_gradients(classes, smoothing, dtype):
+    joined = losses_and_gradients(classes, smoothing, dtype, known=True)
+    apart = losses_and_gradients(classes, smoothing, dtype, known=False)
+    assert np.isfinite(joined[0]).sum() == 35 and np.isnan(joined[1][3]).all()
+    for a, b in zip(joined, apart, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_a_training_step_makes_losses_and_gradients_at_once_and_fills_no_constant():
+    from thalweg import Trainer, losses, nn, optim
+    from thalweg.profiler import profile
+
+    trainer = Trainer(nn.Sequential(nn.Linear(3)), losses.CrossEntropy(), optim.SGD(lr=0.1))
+    text = str(profile(trainer, np.ones((32, 4), np.float32), np.zeros(32, np.int32)))
+    assert "cross_entropy_with_gradient" in text
+    assert "cross_entropy_backward" not in text and "expand" not in text
+
+
+def test_a_constant_that_is_repeated_can_be_an_output():
+    g = _core.Graph()
+    x = g.input("x", (5, 3), "real")
+    [total] = g.apply("reduce_sum", [x], {"axes": [0, 1], "keepdims": False})
+    [d] = g.gradient(total, [x])
+    [twice] = g.apply("add", [d, d], {})
+    made = _core.Function(g, [x], [d, twice, d], "float64", False, 1)([np.zeros((5, 3))])
+    assert (made[0] == 1).all() and (made[1] == 2).all() and (made[2] == 1).all()
+    assert all(m.shape == (5, 3) for m in made)
