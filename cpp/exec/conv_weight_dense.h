@@ -22,9 +22,9 @@ class DenseWeight {
       : v_(v), x_(x), d_y_(d_y), d_w_(d_w), accumulate_(accumulate), p_(v.out_h()), q_(v.out_w()), patch_(v) {
     choose();
     x_parts_ = divide_up(columns_, x_first ? kTileRows : kPanel<T>);
-    y_parts_ = divide_up(v.group_out(), x_first ? kPanel<T> : picked_ ? PatchTaps<T>::kRows : kTileRows);
+    y_parts_ = divide_up(v.group_out(), x_first ? kPanel<T> : picked() ? PatchTaps<T>::kRows : kTileRows);
     part_tiles_ = taps() * y_parts_;
-    x_step = patches_ ? patch_.width() : v.stride_w * window_.panel, y_step = v.out;
+    x_step = patches() ? patch_.width() : v.stride_w * window_.panel, y_step = v.out;
   }
 
   bool x_first = false;
@@ -37,7 +37,7 @@ class DenseWeight {
     if (pack_y_) y_step = kRowsWidth<T>;
     const int64_t parts = divide_up(tiles - 1, part_tiles_) + 1;
     const int64_t x_count =
-        panels_ ? std::min(v_.c, parts * kPanel<T>) * v_.h * v_.w + window_.panel_step : image_count();
+        panels() ? std::min(v_.c, parts * kPanel<T>) * v_.h * v_.w + window_.panel_step : image_count();
     const int64_t image_bytes = std::max<int64_t>(1, (x_count + p_ * q_ * v_.out) * int64_t(sizeof(T)));
     const int64_t chains = std::max<int64_t>(1, divide_up(p_ * q_, kKBlock));
     group = std::clamp<int64_t>(kGroupBytes / image_bytes, 1, std::max<int64_t>(1, v_.n));
@@ -45,11 +45,11 @@ class DenseWeight {
     const int64_t rows = x_first ? divide_up(columns_, x_parts_) : divide_up(v_.group_out(), y_parts_);
     const int64_t near = rows <= kLowTile ? kNearBytes : group * image_bytes;
     chunk = std::max<int64_t>(1, std::min(near, 2 * kGroupBytes) * chains / image_bytes);
-    if (patches_) group = 1, band = std::max<int64_t>(1, kPatchBytes * chains / image_bytes);
+    if (patches()) group = 1, band = std::max<int64_t>(1, kPatchBytes * chains / image_bytes);
   }
   int64_t x_at(int64_t place, int64_t image, int64_t row) const {
-    if (patches_) return row * q_ * patch_.width();
-    return (copy_ ? place : image) * image_count() + row * v_.stride_h * window_.cols * window_.panel;
+    if (patches()) return row * q_ * patch_.width();
+    return (copy() ? place : image) * image_count() + row * v_.stride_h * window_.cols * window_.panel;
   }
   int64_t y_at(int64_t image, int64_t row) const {
     return pack_y_ ? image * packed_image() + row * q_ * kRowsWidth<T> : (image * p_ + row) * q_ * v_.out;
@@ -70,20 +70,20 @@ class DenseWeight {
     }
   }
   int64_t halo_count() const {
-    if (patches_) return patch_numbers() + patch_.window_count(band_rows());
-    return copy_ ? group * image_count() + kPanel<T> : 0;
+    if (patches()) return patch_numbers() + patch_.window_count(band_rows());
+    return copy() ? group * image_count() + kPanel<T> : 0;
   }
 
   int64_t same_x(int64_t t, int64_t end) const {
-    return panels_ ? std::min(end, (t / part_tiles_ + 1) * part_tiles_) : end;
+    return panels() ? std::min(end, (t / part_tiles_ + 1) * part_tiles_) : end;
   }
   const T* bring(const WeightBand& b, int64_t begin, int64_t, T* halo) const {
-    if (patches_) return bring_patches(b, halo);
-    if (!copy_) return x_;
+    if (patches()) return bring_patches(b, halo);
+    if (!copy()) return x_;
     Window w = window_;
     Ahead ahead{};
     // One panel, at the beginning of `halo`.
-    if (panels_) w.first = begin / part_tiles_ * kPanel<T>, w.last = w.first + kPanel<T>, w.panel_step = 0;
+    if (panels()) w.first = begin / part_tiles_ * kPanel<T>, w.last = w.first + kPanel<T>, w.panel_step = 0;
     for (int64_t i = 0; i < b.images; i++)
       copy_window(w, x_ + (b.image + i) * v_.h * v_.w * v_.c, halo + i * image_count(), ahead);
     return halo;
@@ -91,11 +91,11 @@ class DenseWeight {
   // d_y of the next images: their first tile reads a few channels of every pixel, which the processor does not foresee.
   // Then x, where it is copied. A step is a segment of a tile.
   Ahead ahead(const WeightBand& b, int64_t next, int64_t last, int64_t tiles) const {
-    if (patches_ || picked_) return {};
+    if (patches() || picked()) return {};
     const int64_t images = std::min(last, next + group) - next, segments = p_;
     const int64_t in_image = v_.h * v_.w * v_.c, out_image = p_ * q_ * v_.out, steps = tiles * b.images * segments;
     return Ahead::of(d_y_ + next * out_image, images * out_image, x_ + next * in_image,
-                     copy_ && !panels_ ? images * in_image : 0, steps);
+                     copy() && !panels() ? images * in_image : 0, steps);
   }
 
   void run(int64_t t, const SumOrder& order, const T* x, T* stack, Ahead& ahead) const {
@@ -113,7 +113,7 @@ class DenseWeight {
                            .stack = stack,
                            .ahead = ahead.at,
                            .ahead_lines = ahead.lines};
-    if (picked_) return patch_tile(call, PatchTaps<T>::of(v_, window_.cols * v_.c), int(at.outs));
+    if (picked()) return patch_tile(call, PatchTaps<T>::of(v_, window_.cols * v_.c), int(at.outs));
     const TileForm form = v_.kh * v_.kw == 1 ? TileForm::columns_ahead : TileForm::columns;  // no other tap brings it
     for (const Chain* s = call.first; s != call.last; s++) ahead.pass(s->segments);
     const int64_t rows = x_first ? at.columns : at.outs, lanes = x_first ? at.outs : at.columns;
@@ -141,9 +141,15 @@ class DenseWeight {
   static constexpr int64_t kPickCost = 3;           // of a vector of a patch
   static constexpr int64_t kPackUses = 32;          // of packed numbers, at least
   static constexpr int64_t kPackBytes = 48 << 10;   // of what a tile reads: L1
+  enum class Reads : uint8_t { in_place, copy, panels, patches, picked };  // x; all but the first from a copy
   struct TileAt {  // columns [x, x + columns) of tap (r, s), or of kernel row r; outputs [y, y + outs)
     int64_t group, r, s, x, columns, y_part, y, outs;
   };
+
+  bool copy() const { return reads_ != Reads::in_place; }
+  bool panels() const { return reads_ == Reads::panels; }
+  bool patches() const { return reads_ == Reads::patches; }
+  bool picked() const { return reads_ == Reads::picked; }
 
   // Half cycles a pixel, about.
   static int64_t tile_cost(int64_t rows, int64_t columns) {
@@ -160,18 +166,19 @@ class DenseWeight {
     columns_ = v_.kw / row_taps_ * in;
     choose_patches();
     const int64_t lanes_x = tile_cost(out, columns_), lanes_y = tile_cost(columns_, out);
-    x_first = !patches_ && !picked_ && out % kLanes<T> == 0 && lanes_y < lanes_x;
+    x_first = !patches() && !picked() && out % kLanes<T> == 0 && lanes_y < lanes_x;
     // Whole vectors are read: at the end of x there must be something behind the last channels.
     const bool over = !x_first && columns_ % kLanes<T> != 0;
-    copy_ = patches_ || picked_ || over || v_.pad_top > 0 || v_.pad_left > 0 || rows > v_.h || cols > v_.w;
-    if (copy_ && v_.c > kPanel<T> && in % kPanel<T> == 0) {
+    const bool outside = v_.pad_top > 0 || v_.pad_left > 0 || rows > v_.h || cols > v_.w;
+    if (!copy() && (over || outside)) reads_ = Reads::copy;
+    if (reads_ == Reads::copy && v_.c > kPanel<T> && in % kPanel<T> == 0) {
       const int64_t cost = v_.kw * tile_cost(out, in), other = row_taps_ * std::min(lanes_x, lanes_y);
-      panels_ = double(cost) <= kPanelCost * double(other);
+      if (double(cost) <= kPanelCost * double(other)) reads_ = Reads::panels;
     }
-    if (panels_) x_first = false, row_taps_ = v_.kw, columns_ = in;
-    const int64_t panel = panels_ ? kPanel<T> : v_.c;
+    if (panels()) x_first = false, row_taps_ = v_.kw, columns_ = in;
+    const int64_t panel = panels() ? kPanel<T> : v_.c;
     window_ = {v_.h, v_.w, v_.c, -v_.pad_top, rows, -v_.pad_left, cols, panel, rows * cols * panel, 0, v_.c};
-    if (!copy_) window_ = {v_.h, v_.w, v_.c, 0, v_.h, 0, v_.w, v_.c, v_.h * v_.w * v_.c, 0, v_.c};
+    if (!copy()) window_ = {v_.h, v_.w, v_.c, 0, v_.h, 0, v_.w, v_.c, v_.h * v_.w * v_.c, 0, v_.c};
   }
   int64_t least_cost(int64_t columns) const {
     const int64_t out = v_.group_out(), lanes_x = tile_cost(out, columns);
@@ -180,9 +187,9 @@ class DenseWeight {
   void choose_patches() {
     const int64_t all = v_.kh * columns_, rows = v_.kh * least_cost(columns_);
     const int64_t patches = Patches<T>::can(v_) ? tile_cost(v_.out, all) + kPieceCost * patch_.pieces() : rows;
-    picked_ = PatchTaps<T>::can(v_) && picked_cost() < std::min(rows, patches);
-    patches_ = !picked_ && patches < rows;
-    if (picked_ || patches_) columns_ = all;
+    if (PatchTaps<T>::can(v_) && picked_cost() < std::min(rows, patches)) reads_ = Reads::picked;
+    else if (patches < rows) reads_ = Reads::patches;
+    if (reads_ != Reads::in_place) columns_ = all;
   }
   int64_t picked_cost() const {
     const PatchTaps<T> taps = PatchTaps<T>::of(v_, 0);
@@ -199,17 +206,17 @@ class DenseWeight {
   // way.
   bool pays_to_pack() const {
     const int64_t bytes = (p_ * q_ * kRowsWidth<T> + window_.panel_step) * int64_t(sizeof(T));
-    return panels_ && x_parts_ * v_.kh * v_.kw >= kPackUses && bytes <= kPackBytes;
+    return panels() && x_parts_ * v_.kh * v_.kw >= kPackUses && bytes <= kPackBytes;
   }
   int64_t image_count() const {
-    return patches_ ? p_ * q_ * patch_.width() : panels_ ? window_.panel_step : window_.count();
+    return patches() ? p_ * q_ * patch_.width() : panels() ? window_.panel_step : window_.count();
   }
-  int64_t taps() const { return (patches_ || picked_ ? 1 : v_.kh) * row_taps_; }  // that are products of their own
+  int64_t taps() const { return (patches() || picked() ? 1 : v_.kh) * row_taps_; }  // that are products of their own
 
   // All tiles of a part of x follow each other. All taps of a panel are near: they share d_y.
   TileAt tile_at(int64_t t) const {
     const int64_t part = t / part_tiles_;
-    const int64_t y = panels_ ? t / taps() % y_parts_ : t % y_parts_, tap = (panels_ ? t : t / y_parts_) % taps();
+    const int64_t y = panels() ? t / taps() % y_parts_ : t % y_parts_, tap = (panels() ? t : t / y_parts_) % taps();
     TileAt at{part / x_parts_, tap / row_taps_, tap % row_taps_, 0, 0, y, 0, 0};
     cut(columns_, part % x_parts_, x_parts_, x_first ? 0 : kPanel<T>, at.x, at.columns);
     cut(v_.group_out(), y, y_parts_, x_first ? kPanel<T> : 0, at.y, at.outs);
@@ -222,7 +229,7 @@ class DenseWeight {
   }
   int64_t x_of(const TileAt& at) const {
     const int64_t tap = (at.r * v_.dilation_h * window_.cols + at.s * v_.dilation_w) * window_.panel;
-    return tap + (panels_ ? 0 : at.group * v_.group_in() + at.x);
+    return tap + (panels() ? 0 : at.group * v_.group_in() + at.x);
   }
   const T* y_of(const TileAt& at) const {
     if (!pack_y_) return d_y_ + at.group * v_.group_out() + at.y;
@@ -240,7 +247,8 @@ class DenseWeight {
   const Conv v_;
   const T *x_, *d_y_;
   T* d_w_;
-  bool accumulate_, copy_ = false, panels_ = false, patches_ = false, picked_ = false, pack_y_ = false;
+  bool accumulate_, pack_y_ = false;
+  Reads reads_ = Reads::in_place;
   int64_t p_, q_, columns_, row_taps_, x_parts_, y_parts_, part_tiles_;
   Window window_;
   Patches<T> patch_;

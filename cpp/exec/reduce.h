@@ -206,6 +206,22 @@ void fold_block(int64_t r0, int64_t r1, int64_t channels, int64_t c0, int64_t c1
 
 namespace reduce_detail {
 
+// fold_tree over items that count so many rows each: make(i, slot), merge(slot a, slot b, rows of both).
+template <class RowsOf, class Make, class MergeSlots>
+void fold_counted(int64_t count, const RowsOf& rows_of, const Make& make, const MergeSlots& merge) {
+  int64_t rows[64];
+  fold_tree(
+      count,
+      [&](int64_t i, int s) {
+        rows[s] = rows_of(i);
+        make(i, s);
+      },
+      [&](int a, int b) {
+        merge(a, b, rows[a], rows[b]);
+        rows[a] += rows[b];
+      });
+}
+
 // The tree over the blocks of one run; the result is in `out`. Deeper slots live in the worker's Slot::local.
 template <class N, int K, class Leaf, class Merge>
 void fold_run(const Exec& exec, int worker, const Columns& plan, const Columns::Run& run, int64_t c0, int64_t c1,
@@ -214,35 +230,21 @@ void fold_run(const Exec& exec, int worker, const Columns& plan, const Columns::
   const int64_t* row = plan.blocks.row.data() + run.begin;
   if (count <= 1) return leaf(worker, row[0], row[count], c0, c1, out);
   auto* stack = exec.scratch<RealOf<N>>(worker, Slot::local, size * (tree_slots(count) - 1));
-  int64_t rows[64];
   auto slot = [&](int s) { return s == 0 ? out : state_at<N, K>(stack + (s - 1) * size, width, c0); };
-  fold_tree(
-      count,
-      [&](int64_t b, int s) {
-        rows[s] = row[b + 1] - row[b];
-        leaf(worker, row[b], row[b + 1], c0, c1, slot(s));
-      },
-      [&](int a, int b) {
-        merge(slot(a), slot(b), rows[a], rows[b], c0, c1);
-        rows[a] += rows[b];
-      });
+  fold_counted(
+      count, [&](int64_t b) { return row[b + 1] - row[b]; },
+      [&](int64_t b, int s) { leaf(worker, row[b], row[b + 1], c0, c1, slot(s)); },
+      [&](int a, int b, int64_t n_a, int64_t n_b) { merge(slot(a), slot(b), n_a, n_b, c0, c1); });
 }
 
 // The tree over `count` states that already exist: merges state item_of(b) into item_of(a); the first one has the
 // result.
 template <class RowsOf, class MergeItems>
 void fold_items(int64_t count, const RowsOf& rows_of, const MergeItems& merge) {
-  int64_t item[64], rows[64];
-  fold_tree(
-      count,
-      [&](int64_t i, int s) {
-        item[s] = i;
-        rows[s] = rows_of(i);
-      },
-      [&](int a, int b) {
-        merge(item[a], item[b], rows[a], rows[b]);
-        rows[a] += rows[b];
-      });
+  int64_t item[64];
+  fold_counted(
+      count, rows_of, [&](int64_t i, int s) { item[s] = i; },
+      [&](int a, int b, int64_t n_a, int64_t n_b) { merge(item[a], item[b], n_a, n_b); });
 }
 
 // Shards of one run each, by one thread: their states are slots of the stack of their tree.
@@ -251,17 +253,10 @@ void fold_alone(const Exec& exec, const Columns& plan, const Leaf& leaf, const M
   const int64_t shards = plan.blocks.shards(), channels = plan.channels, size = K * kPlanes<N> * channels;
   auto* stack = exec.scratch<RealOf<N>>(0, Slot::shared, size * (tree_slots(shards) - 1));
   auto slot = [&](int s) { return s == 0 ? out : state_at<N, K>(stack + (s - 1) * size, channels); };
-  int64_t rows[64];
-  fold_tree(
-      shards,
-      [&](int64_t i, int s) {
-        rows[s] = plan.rows_of_shard(i);
-        fold_run<N, K>(exec, 0, plan, plan.runs[i], 0, channels, leaf, merge, slot(s));
-      },
-      [&](int a, int b) {
-        merge(slot(a), slot(b), rows[a], rows[b], 0, channels);
-        rows[a] += rows[b];
-      });
+  fold_counted(
+      shards, [&](int64_t i) { return plan.rows_of_shard(i); },
+      [&](int64_t i, int s) { fold_run<N, K>(exec, 0, plan, plan.runs[i], 0, channels, leaf, merge, slot(s)); },
+      [&](int a, int b, int64_t n_a, int64_t n_b) { merge(slot(a), slot(b), n_a, n_b, 0, channels); });
 }
 
 template <class N, int K, bool kGroups, class Leaf, class Merge>

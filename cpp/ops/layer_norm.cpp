@@ -210,10 +210,7 @@ Kernel backward_kernel(const Columns& plan) {
       if (d_x.far) end_far();
     };
     auto add = [](const State<N, 2>& a, const State<N, 2>& b, int64_t, int64_t, int64_t c0, int64_t c1) {
-      for (int k = 0; k < 2; k++) {
-#pragma omp simd
-        for (int64_t c = c0; c < c1; c++) a[k].set(c, a[k][c] + b[k][c]);
-      }
+      reduce_detail::merge_states<N, 2>(a, b, c0, c1, Add{});
     };
     reduce_rows<N, 2>(l.exec, plan, 1.0, leaf, add, State<N, 2>{sums, sums.at(width)});
   };

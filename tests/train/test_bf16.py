@@ -72,7 +72,13 @@ def test_what_is_float32_and_what_is_bf16(tw):
         by_op.setdefault(row.op, set()).add(row.stored)
     assert by_op["conv2d"] == by_op["batch_norm + relu"] == by_op["max_pool2d"] == {"bf16"}
     assert by_op["conv2d_backward_input"] == by_op["batch_norm_backward_input + relu"] == {"bf16"}
-    for op in ("moments", "batch_norm_backward_sums + relu", "conv2d_backward_weight", "linear", "cross_entropy"):
+    for op in (
+        "moments",
+        "batch_norm_backward_sums + relu",
+        "conv2d_backward_weight",
+        "linear",
+        "cross_entropy_with_gradient",
+    ):
         assert by_op[op] == {"float32"}, op
     state = trainer.state_dict()
     for part in (state["parameters"], state["buffers"], *state["optimizer"]):
