@@ -34,6 +34,7 @@ def fill_random(
 ) -> np.ndarray:
     """distribution: "normal" (mean a, standard deviation b), "uniform" (a to b), "truncated_normal" (cut at 2 b)."""
 
+def add_steps(totals: np.ndarray, columns: dict[str, np.ndarray]) -> None: ...  # of an epoch: trainer.run.Sums
 def permutation(n: int, seed: int, stream: str) -> np.ndarray: ...  # int64
 
 class Ticket:

@@ -39,17 +39,7 @@ class Sums:
 
     def add(self, columns: dict[str, np.ndarray]) -> None:
         """Add the steps of one chunk; skipped steps don't count."""
-        if columns["skipped"].any():
-            kept = columns["skipped"] == 0
-            columns = {name: values[kept] for name, values in columns.items()}
-        count = columns["count"]
-        terms = np.empty((len(self._fields), len(count) + 1))  # in the order of the totals, which come first
-        terms[:, 0] = self._totals
-        np.multiply(columns["loss"], count, out=terms[0, 1:])
-        np.multiply(columns["metrics"].T, count, out=terms[1:-3, 1:])
-        terms[-3, 1:], terms[-2, 1:], terms[-1, 1:] = count, columns["grad_norm"], 1.0
-        # accumulate adds one after the other: the sum doesn't depend on how the steps were cut into chunks
-        self._totals = np.add.accumulate(terms, axis=1)[:, -1].copy()
+        _core.add_steps(self._totals, columns)
 
     def means(self) -> dict[str, float]:
         """Return loss, metrics and grad_norm averaged over the epoch; NaN if every step was skipped."""
