@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "exec.h"
 #include "tile.h"
 
 namespace thalweg {

@@ -237,24 +237,56 @@ TW_INLINE void fma_splat(Vector<T>& c, const T& a, Vector<T> b) {
 }
 #endif
 
-// A square of vectors, transposed in registers: stage s swaps the off-diagonal blocks of s x s elements.
-template <class T, int s, int... l>
-TW_INLINE void transpose_stage(Vector<T>* row, std::integer_sequence<int, l...>) {
-  constexpr int n = kLanes<T>;
-#pragma GCC unroll 16
-  for (int i = 0; i < n; i++) {
-    if (i & s) continue;
-    const Vector<T> a = row[i], b = row[i + s];
-    row[i] = __builtin_shufflevector(a, b, (l & s ? n + l - s : l)...);
-    row[i + s] = __builtin_shufflevector(a, b, (l & s ? n + l : l + s)...);
-  }
+// Shuffles that are one instruction each: of every lane of 16 bytes of a and b the lower or the upper halves, element
+// by element; of the lanes of a and b, one behind the other, the even or the odd ones.
+template <class T, int upper, int... l>
+TW_INLINE Vector<T> interleave(Vector<T> a, Vector<T> b, std::integer_sequence<int, l...>) {
+  constexpr int n = kLanes<T>, lane = 16 / int(sizeof(T));
+  return __builtin_shufflevector(a, b, (l / lane * lane + upper * lane / 2 + l % lane / 2 + l % 2 * n)...);
 }
-template <class T, int s = 1>
+template <class T, int odd, int... l>
+TW_INLINE Vector<T> every_other_lane(Vector<T> a, Vector<T> b, std::integer_sequence<int, l...>) {
+  constexpr int lane = 16 / int(sizeof(T));
+  return __builtin_shufflevector(a, b, ((2 * (l / lane) + odd) * lane + l % lane)...);
+}
+
+// A square of vectors, transposed in registers: squares of the size of a lane first, then the lanes.
+template <class T>
+TW_INLINE void interleave_rows(Vector<T>& a, Vector<T>& b) {
+  constexpr std::make_integer_sequence<int, kLanes<T>> all{};
+  const Vector<T> upper = interleave<T, 1>(a, b, all);
+  a = interleave<T, 0>(a, b, all), b = upper;
+}
+TW_INLINE void transpose_lanes(Vector<double>* row) { interleave_rows<double>(row[0], row[1]); }
+TW_INLINE void transpose_lanes(Vector<float>* row) {
+  interleave_rows<float>(row[0], row[1]);
+  interleave_rows<float>(row[2], row[3]);
+  Vector<double> low[] = {Vector<double>(row[0]), Vector<double>(row[2])},
+                 high[] = {Vector<double>(row[1]), Vector<double>(row[3])};
+  transpose_lanes(low), transpose_lanes(high);
+  row[0] = Vector<float>(low[0]), row[1] = Vector<float>(low[1]);
+  row[2] = Vector<float>(high[0]), row[3] = Vector<float>(high[1]);
+}
+template <class T>
 TW_INLINE void transpose(Vector<T>* row) {
-  if constexpr (s < kLanes<T>) {
-    transpose_stage<T, s>(row, std::make_integer_sequence<int, kLanes<T>>{});
-    transpose<T, 2 * s>(row);
-  }
+  constexpr std::make_integer_sequence<int, kLanes<T>> all{};
+  constexpr int kSquare = 16 / int(sizeof(T)), kSquares = kVectorBytes / 16;
+#pragma GCC unroll 16
+  for (int q = 0; q < kSquares; q++) transpose_lanes(row + q * kSquare);
+#pragma GCC unroll 16
+  for (int c = 0; c < kSquare; c++)
+#pragma GCC unroll 16
+    for (int half = 1; half < kSquares; half *= 2) {  // each time one more bit of the lane's number is that of the row
+      Vector<T> next[kSquares];
+#pragma GCC unroll 16
+      for (int i = 0; i < kSquares / 2; i++) {
+        const Vector<T> a = row[2 * i * kSquare + c], b = row[(2 * i + 1) * kSquare + c];
+        next[i] = every_other_lane<T, 0>(a, b, all);
+        next[kSquares / 2 + i] = every_other_lane<T, 1>(a, b, all);
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < kSquares; i++) row[i * kSquare + c] = next[i];
+    }
 }
 
 }  // namespace thalweg
