@@ -1,7 +1,6 @@
 #include "session.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "function.h"
 #include "isa.h"
@@ -201,18 +200,17 @@ void Session::report_waits(StepReport& report) {
 
 void Session::run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates, double interval,
                         const Progress& progress, std::vector<StepReport>& reports) {
-  using Clock = std::chrono::steady_clock;
   reports.reserve(size_t((data.rows + batch_size - 1) / batch_size));
-  auto last = Clock::now();
+  double since = 0;  // seconds of the steps since the last report: a clock of its own would be noticed in small ones
   Batch batch = data;
   for (int64_t at = 0, k = 0; at < data.rows; at += batch_size, k++) {
     batch.first = data.first + at;
     batch.rows = std::min(batch_size, data.rows - at);
     reports.push_back(step(batch, rates.subspan(k * groups(), groups())));
-    const bool due = std::chrono::duration<double>(Clock::now() - last).count() >= interval;
-    if (!progress || !(due || at + batch_size >= data.rows)) continue;
+    since += reports.back().seconds;
+    if (!progress || (since < interval && at + batch_size < data.rows)) continue;
     progress(k + 1, reports.back());
-    last = Clock::now();
+    since = 0;
   }
 }
 
