@@ -31,8 +31,9 @@ inline Matmul merge_batch(Matmul p) {
   return p;
 }
 
-// How one product is run by one thread, kept by who runs it again and again, always with the same Matmul and shards: of
-// a small one deciding takes a tenth of its time. A copy decides anew.
+// How one product is run by one thread, kept by who runs it again and again, one run at a time, always with the same
+// shards and the same Matmul but for `accumulate`: of a small one deciding takes a tenth of its time. A copy decides
+// anew.
 template <class T>
 class MatmulMemo {
  public:

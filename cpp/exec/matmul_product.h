@@ -106,6 +106,7 @@ class MatmulProduct {
       w.add(k * a_step_, k * b_step_, shard_k_[s + 1] - k);
       w.end_leaf();
     }
+    shard_k_ = {};
     order_ = w.order();
     chunk_ = chunks() ? std::max<int64_t>(1, order_.chains * chunk_k_ / p_.k) : order_.chains;
   }
@@ -326,7 +327,7 @@ class MatmulProduct {
   }
 
   Matmul p_;
-  const std::span<const int64_t> shard_k_;  // until the order is written
+  std::span<const int64_t> shard_k_;  // the caller's: until the order is written
   const T *a_ = nullptr, *b_ = nullptr, *bias_ = nullptr;
   T* c_ = nullptr;
   Follow follow_;

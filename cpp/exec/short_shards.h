@@ -37,15 +37,15 @@ TW_FLATTEN void sum_all(const X& x, int64_t channels, const View<N>& y) {
 
 }  // namespace short_shards_detail
 
-// 4 or 8 shards of 2, 4 or 8 rows each, whatever their channels.
+// 4 or 8 shards of 2, 4 or 8 rows each; of few channels, which are added in row lanes, no more rows than lanes.
 struct ShortShards {
   int shards = 0, rows = 0;  // zeros: others
   bool halves = false;
 
   static ShortShards of(const Columns& plan) {
-    const int64_t shards = plan.blocks.shards(), rows = shards ? plan.blocks.row[1] : 0,
-                  lanes = row_lanes(plan.channels);
+    const int64_t shards = plan.blocks.shards(), lanes = row_lanes(plan.channels);
     if ((shards != 4 && shards != 8) || plan.blocks.blocks() != shards) return {};
+    const int64_t rows = plan.blocks.row[1];
     if ((rows != 2 && rows != 4 && rows != 8) || (lanes > 1 && lanes < rows)) return {};
     for (int64_t s = 0; s < shards; s++)
       if (plan.rows_of_shard(s) != rows) return {};

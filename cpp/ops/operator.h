@@ -33,7 +33,9 @@ struct Launch {
   std::span<const Follower> followers = {};
   Follow follow() const;  // for the parts of output 0, from a kernel whose operator `leads`
 };
-using Kernel = std::function<void(const Launch&)>;  // built once; allocates nothing and checks nothing when it runs
+// Built once; checks nothing when it runs, and allocates nothing but what it decides at its first run and keeps. So it
+// has one caller at a time; a copy decides for itself.
+using Kernel = std::function<void(const Launch&)>;
 using BlockKernel = std::function<void(const Launch&, const Block&)>;  // of elements alone: element i of every operand
 
 // An elementwise operator that runs inside the kernel which makes one of its operands, block by block.

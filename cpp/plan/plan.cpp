@@ -59,7 +59,7 @@ StepReport Plan::step(const Batch& batch, const StepSettings& settings, Sums& ca
   exchange_stripes(shares_update(settings));
   seconds_shared_ = seconds_noted_ = 0;
   load(batch);                       // rows of this rank -> its inputs
-  run(0, backward_, settings.info);  // activations, loss
+  run(0, backward_, settings.info);  // activations; the loss, where no gradient goes before its sum
   if (replica_.comm->rank() == settings.delayed_rank)
     std::this_thread::sleep_for(std::chrono::duration<double>(settings.seconds_delay));
   run(backward_, program_.instructions(), settings.info);  // gradients; the exchange of each bucket goes on beside

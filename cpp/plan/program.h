@@ -1,7 +1,7 @@
 // program.h: a graph compiled for one rank and one number of rows: a list of instructions whose memory is planned.
 // Building it prunes what no output needs, gives every value its rows on this rank, lets reshapes and element loops
 // share memory, groups the all-reduces of gradients into buckets, and lays out the activations by liveness. Running it
-// allocates nothing, checks no shape and builds no string.
+// allocates nothing after the first time, checks no shape and builds no string.
 #pragma once
 #include "../comm/communicator.h"
 #include "../tensor/arena.h"

@@ -14,7 +14,7 @@
 namespace thalweg {
 namespace {
 
-constexpr int64_t kMostFilled = 64 << 10;  // bytes of a constant that is repeated: larger ones would stay in memory
+constexpr int64_t kMostFilled = 1 << 20;  // bytes of a constant that is repeated: larger ones would stay in memory
 
 bool is_reshape(const Node& n) { return n.name == "reshape" || n.name == "reshape_like"; }
 
@@ -71,15 +71,26 @@ class ProgramBuilder {
   }
   static bool reads(const Node& n, size_t i) { return !n.op || !(n.op->shape_only >> i & 1); }
 
-  // A constant that is repeated, as where a gradient starts, is filled once and for all, not in every step.
+  // A constant that is repeated, as where a gradient starts, is filled once and for all, not in every step. Which ones
+  // are small enough is asked of the rank with the most rows: all ranks must decide alike, or they would come to their
+  // collectives in different orders.
   void fill_values() {
     for (size_t n = 0; n < live_.size(); n++) {
       const Node& node = nodes_[n];
       if (!live_[n] || node.name != "expand" || g_.info(node.in[0]).role != Role::constant) continue;
-      if (is_external(node.out[0]) || bytes_of_value(node.out[0]) > kMostFilled) continue;
+      if (is_external(node.in[0]) || is_external(node.out[0]) || most_bytes(node.out[0]) > kMostFilled) continue;
       live_[n] = 0;
       filled_[node.out[0]] = g_.info(node.in[0]).constant;
     }
+  }
+
+  int64_t most_bytes(Value v) const {
+    Shape shape = g_.type(v).shape;
+    const std::vector<int64_t>& first = p_.spec_.cut.first_row;
+    if (g_.type(v).batched()) shape[0] = 0;
+    for (size_t r = 1; r < first.size() && g_.type(v).batched(); r++)
+      shape[0] = std::max(shape[0], first[r] - first[r - 1]);
+    return shape.size() * element_bytes(p_.spec_.number, g_.type(v).kind);
   }
 
   // How many instructions still read each value; outputs are read at the end.

@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "function.h"
 #include "isa.h"
@@ -200,17 +201,18 @@ void Session::report_waits(StepReport& report) {
 
 void Session::run_epoch(const Batch& data, int64_t batch_size, std::span<const Rates> rates, double interval,
                         const Progress& progress, std::vector<StepReport>& reports) {
+  using Clock = std::chrono::steady_clock;
   reports.reserve(size_t((data.rows + batch_size - 1) / batch_size));
-  double since = 0;  // seconds of the steps since the last report: a clock of its own would be noticed in small ones
+  auto last = Clock::now();
   Batch batch = data;
   for (int64_t at = 0, k = 0; at < data.rows; at += batch_size, k++) {
     batch.first = data.first + at;
     batch.rows = std::min(batch_size, data.rows - at);
     reports.push_back(step(batch, rates.subspan(k * groups(), groups())));
-    since += reports.back().seconds;
-    if (!progress || (since < interval && at + batch_size < data.rows)) continue;
+    const bool due = std::chrono::duration<double>(Clock::now() - last).count() >= interval;
+    if (!progress || !(due || at + batch_size >= data.rows)) continue;
     progress(k + 1, reports.back());
-    since = 0;
+    last = Clock::now();
   }
 }
 
@@ -274,6 +276,22 @@ Session::Profile Session::profile(const Batch& batch, int repeats, const Between
   }
   p.instructions = plan(0, Mode::train, batch.rows).describe();
   return p;
+}
+
+void add_steps(std::span<double> totals, const StepColumns& c) {
+  const size_t steps = c.loss.size(), metrics = steps ? c.metrics.size() / steps : 0;
+  if (c.count.size() != steps || c.grad_norm.size() != steps || c.skipped.size() != steps ||
+      c.metrics.size() != metrics * steps)
+    fail("the columns of ", steps, " steps have other lengths: ", c.metrics.size(), ", ", c.count.size(), ", ",
+         c.grad_norm.size(), ", ", c.skipped.size());
+  if (steps > 0 && totals.size() != metrics + 4)
+    fail("there are ", totals.size(), " totals, expected loss, ", metrics, " metrics, count, grad_norm and steps");
+  for (size_t i = 0; i < steps; i++) {
+    if (c.skipped[i] != 0) continue;
+    totals[0] += c.loss[i] * c.count[i];
+    for (size_t k = 0; k < metrics; k++) totals[1 + k] += c.metrics[i * metrics + k] * c.count[i];
+    totals[metrics + 1] += c.count[i], totals[metrics + 2] += c.grad_norm[i], totals[metrics + 3] += 1;
+  }
 }
 
 }  // namespace thalweg

@@ -106,22 +106,14 @@ py::dict to_columns(const std::vector<StepReport>& reports, size_t metrics) {
   return d;
 }
 
-// Adds some steps to the totals of an epoch, one after the other, so that it doesn't matter how they were cut: loss and
-// metrics by count, count, grad_norm, 1. Skipped steps don't count.
-void add_steps(py::array_t<double, py::array::c_style> totals, const py::dict& columns) {
-  const auto column = [&](const char* name) { return columns[name].cast<py::array_t<double, py::array::c_style>>(); };
-  const auto loss = column("loss"), count = column("count"), metrics = column("metrics"), norm = column("grad_norm"),
-             skipped = column("skipped");
-  const py::ssize_t steps = loss.size(), each = steps ? metrics.size() / steps : 0;
-  if (totals.size() != each + 4 && steps > 0) fail("the totals are ", totals.size(), ", expected ", each + 4);
-  double* const sum = totals.mutable_data();
-  for (py::ssize_t i = 0; i < steps; i++) {
-    if (skipped.data()[i] != 0) continue;
-    const double n = count.data()[i];
-    sum[0] += loss.data()[i] * n;
-    for (py::ssize_t k = 0; k < each; k++) sum[1 + k] += metrics.data()[i * each + k] * n;
-    sum[each + 1] += n, sum[each + 2] += norm.data()[i], sum[each + 3] += 1;
-  }
+void add_columns(py::array_t<double, py::array::c_style> totals, const py::dict& columns) {
+  using Column = py::array_t<double, py::array::c_style>;
+  const auto column = [&](const char* name) { return columns[name].cast<Column>(); };
+  const auto span = [](const Column& c) { return std::span<const double>(c.data(), size_t(c.size())); };
+  const Column loss = column("loss"), count = column("count"), metrics = column("metrics"), norm = column("grad_norm"),
+               skipped = column("skipped");
+  add_steps({totals.mutable_data(), size_t(totals.size())},
+            {span(loss), span(metrics), span(count), span(norm), span(skipped)});
 }
 
 using Order = py::array_t<int64_t, py::array::c_style>;  // row numbers; without one, all rows as they stand
@@ -275,7 +267,7 @@ void bind_session(py::module_& m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A network with its loss, which trainings share.")
       .def(py::init(&make_model), py::arg("train"), py::arg("evaluate"), py::arg("train_io"), py::arg("evaluate_io"),
            py::arg("groups") = std::map<std::string, int>(), py::arg("precision") = "full");
-  m.def("add_steps", &add_steps, py::arg("totals"), py::arg("columns"));
+  m.def("add_steps", &add_columns, py::arg("totals").noconvert(), py::arg("columns"));
   py::class_<Session> c(m, "Session",
                         "A training run: parameters, optimizer state and plans of every rank of this process.");
   c.def(py::init(&make), py::arg("model"), py::arg("config"))

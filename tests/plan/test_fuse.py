@@ -1,5 +1,9 @@
 """Joined operators: the same bits as the operators one by one, and no join where a value between them is asked for."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from thalweg import _core
@@ -115,3 +119,59 @@ def test_a_constant_that_is_repeated_can_be_an_output():
     made = _core.Function(g, [x], [d, twice, d], "float64", False, 1)([np.zeros((5, 3))])
     assert (made[0] == 1).all() and (made[1] == 2).all() and (made[2] == 1).all()
     assert all(m.shape == (5, 3) for m in made)
+
+
+@pytest.mark.parametrize("overlap", ["off", "nodes"])
+def test_ranks_decide_alike_what_is_filled(overlap, tmp_path):
+    """131072 numbers of float64 are 1 MiB: one rank of two has one row more."""
+    body = """
+import numpy as np, thalweg as tw
+x, y = np.ones((2 * 131072 + 1, 1)), np.zeros(2 * 131072 + 1, np.int32)
+net = tw.nn.Sequential(tw.nn.Linear(3))
+trainer = tw.Trainer(net, tw.losses.CrossEntropy(), tw.optim.SGD(lr=0.1), world=2, dtype="float64")
+print(trainer.step(x, y).loss > 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", body],
+        env={**os.environ, "THALWEG_OVERLAP": overlap},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_one_of_two_losses_of_the_same_logits_is_joined():
+    g = _core.Graph()
+    z, labels, d = g.input("z", (9, 4), "real"), g.input("labels", (9,), "index"), g.input("d", (9,), "real")
+    first, second = (g.apply("cross_entropy", [z, labels], {"label_smoothing": s})[0] for s in (0.0, 0.2))
+    gradients = [g.gradient(loss, [z], d)[0] for loss in (first, second, first)]
+    rng = np.random.default_rng(1)
+    given = [rng.standard_normal((9, 4)), rng.integers(0, 4, 9).astype(np.int32), rng.standard_normal(9)]
+    made = _core.Function(g, [z, labels, d], [first, second, *gradients], "float64", False, 1)(given)
+    for i, smoothing in ((0, 0.0), (1, 0.2)):
+        loss = made[i]
+        p = np.exp(given[0] - given[0].max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        target = (1 - smoothing) * np.eye(4)[given[1]] + smoothing / 4
+        assert np.allclose(loss, -(target * np.log(p)).sum(1), rtol=1e-12)
+        assert np.allclose(made[2 + i], given[2][:, None] * (p - target), rtol=1e-10, atol=1e-14)
+    assert made[2].tobytes() == made[4].tobytes()
+
+
+@pytest.mark.parametrize("options", [{"world": 2}, {"accumulate": 2}, {"world": 2, "accumulate": 2}])
+def test_gradients_of_a_filled_constant(options):
+    """The mean gradient of a bias behind the sum of the outputs is 1."""
+    from thalweg import Trainer, nn, ops, optim
+
+    def total(prediction, target):
+        return ops.sum(prediction, axis=1)
+
+    trainer = Trainer(nn.Sequential(nn.Linear(2)), total, optim.SGD(lr=0.5), dtype="float64", **options)
+    x = np.random.default_rng(0).standard_normal((16, 3))
+    trainer.build(x, np.zeros((16, 1)))
+    before = {k: v.copy() for k, v in trainer.parameters().items()}
+    trainer.step(x, np.zeros((16, 1)))
+    after = trainer.parameters()
+    bias = next(k for k in after if k.endswith("bias"))
+    assert np.allclose(before[bias] - after[bias], 0.5)
