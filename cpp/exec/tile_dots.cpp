@@ -107,7 +107,8 @@ void fold_block(const BlockBf16& c, int rows, const GroupRange* leaf) {
 
 }  // namespace
 
-void dots_block(const BlockBf16& c) {
+// At a line of its own: elsewhere in one, products of ten k took a quarter longer (Zen 4).
+[[gnu::aligned(64)]] void dots_block(const BlockBf16& c) {
   const FlushScope flush;
   if (c.skips) return dots_inside(c);
   each_half(c, [&](GroupRange, const Bf16* a, const Bf16* b, float* sum)
