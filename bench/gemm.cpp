@@ -40,24 +40,17 @@ void layer(const Exec& exec, int64_t m, int64_t n, int64_t k) {
     return onednn_matmul(p, threads, a, b, c);
   };
   report("forward", exec, flops,
-         {[&] {
-            kernel.matmul_f32(exec, {m, n, k, k, 1, 1, k, n}, floats(x), floats(w), nullptr, floats(y), {}, nullptr);
-          },
+         {[&] { kernel.matmul_f32(exec, {m, n, k, k, 1, 1, k, n}, floats(x), floats(w), nullptr, floats(y), {}); },
           peer({m, n, k, false, true, false}, floats(x), floats(w), floats(y)),
           peer({m, n, k, false, true, true}, floats(x), floats(w), floats(y))});
   report("d_x", exec, flops,
-         {[&] {
-            kernel.matmul_f32(exec, {m, k, n, n, 1, k, 1, k}, floats(d_y), floats(w), nullptr, floats(d_x), {},
-                              nullptr);
-          },
+         {[&] { kernel.matmul_f32(exec, {m, k, n, n, 1, k, 1, k}, floats(d_y), floats(w), nullptr, floats(d_x), {}); },
           peer({m, k, n, false, false, false}, floats(d_y), floats(w), floats(d_x)),
           peer({m, k, n, false, false, true}, floats(d_y), floats(w), floats(d_x))});
   for (int64_t shards : {1, 8}) {
     const Shards cut = Shards::of(m, shards, 0, shards);
     report(shards == 1 ? "d_w, 1 shard" : "d_w, 8 shards", exec, flops,
-           {[&] {
-              kernel.matmul_fold_f32(exec, {n, k, m, 1, n, k, 1, k}, cut, floats(d_y), floats(x), floats(d_w), nullptr);
-            },
+           {[&] { kernel.matmul_fold_f32(exec, {n, k, m, 1, n, k, 1, k}, cut, floats(d_y), floats(x), floats(d_w)); },
             peer({n, k, m, true, false, false}, floats(d_y), floats(x), floats(d_w))});
   }
 }

@@ -24,13 +24,13 @@ void layer(const Exec& exec, int64_t m, int64_t n, int64_t k) {
   report("forward", threads, flops,
          {[&] { kernel.bf16.matmul(exec, forward, halves(x16), floats(w), nullptr, halves(y), {}); },
           [&] { kernel.bf16_of_floats.matmul(exec, forward, floats(x), floats(w), nullptr, floats(y), {}); },
-          [&] { kernel.matmul_f32(exec, forward, floats(x), floats(w), nullptr, floats(y), {}, nullptr); },
+          [&] { kernel.matmul_f32(exec, forward, floats(x), floats(w), nullptr, floats(y), {}); },
           onednn_matmul_bf16({m, n, k, false, true, false}, threads),
           onednn_matmul_bf16({m, n, k, false, true, true}, threads)});
   report("d_x", threads, flops,
          {[&] { kernel.bf16.matmul(exec, back, halves(d_y16), floats(w), nullptr, halves(d_x), {}); },
           [&] { kernel.bf16_of_floats.matmul(exec, back, floats(d_y), floats(w), nullptr, floats(d_x), {}); },
-          [&] { kernel.matmul_f32(exec, back, floats(d_y), floats(w), nullptr, floats(d_x), {}, nullptr); },
+          [&] { kernel.matmul_f32(exec, back, floats(d_y), floats(w), nullptr, floats(d_x), {}); },
           onednn_matmul_bf16({m, k, n, false, false, false}, threads),
           onednn_matmul_bf16({m, k, n, false, false, true}, threads)});
   for (int64_t shards : {1, 8}) {
@@ -38,7 +38,7 @@ void layer(const Exec& exec, int64_t m, int64_t n, int64_t k) {
     report(shards == 1 ? "d_w, 1 shard" : "d_w, 8 shards", threads, flops,
            {[&] { kernel.bf16.matmul_fold(exec, weight, cut, halves(d_y16), halves(x16), floats(d_w)); },
             [&] { kernel.bf16_of_floats.matmul_fold(exec, weight, cut, floats(d_y), floats(x), floats(d_w)); },
-            [&] { kernel.matmul_fold_f32(exec, weight, cut, floats(d_y), floats(x), floats(d_w), nullptr); },
+            [&] { kernel.matmul_fold_f32(exec, weight, cut, floats(d_y), floats(x), floats(d_w)); },
             onednn_matmul_bf16({n, k, m, true, false, false}, threads),
             {}});
   }

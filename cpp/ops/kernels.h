@@ -39,8 +39,8 @@ struct Kernels {
   bool (*formula)(const std::string& name, Number, std::span<const Buffer> in, Buffer out, int64_t n);
   std::vector<std::pair<std::string, size_t>> (*formula_names)();  // with their numbers of arguments
   // Products for the native benchmarks.
-  decltype(&thalweg::matmul<float>) matmul_f32;
-  decltype(&thalweg::matmul_fold<float>) matmul_fold_f32;
+  void (*matmul_f32)(const Exec&, const Matmul&, const float*, const float*, const float*, float*, const Follow&);
+  void (*matmul_fold_f32)(const Exec&, const Matmul&, const Shards&, const float*, const float*, float*);
   void (*conv_forward_f32)(const Exec&, const Conv&, const float*, const float*, const float*, float*, bool,
                            const Follow&);
   void (*conv_backward_input_f32)(const Exec&, const Conv&, const float*, const float*, float*, bool, const Follow&);

@@ -89,8 +89,8 @@ class Fuser {
     });
     if (found == readers.end()) return;
     const Node& back = nodes_[*found];
-    drop(n);  // its operands are read once
-    live_[n] = 1, live_[*found] = 0;
+    for (Value v : loss.in) uses_[v]--;  // they are read once now
+    live_[*found] = 0;
     loss.op = kernels().operators.find(loss.op->with_gradient);
     loss.name = loss.op->name;
     loss.in = back.in;

@@ -85,12 +85,13 @@ class ProgramBuilder {
   }
 
   int64_t most_bytes(Value v) const {
-    Shape shape = g_.type(v).shape;
-    const std::vector<int64_t>& first = p_.spec_.cut.first_row;
-    if (g_.type(v).batched()) shape[0] = 0;
-    for (size_t r = 1; r < first.size() && g_.type(v).batched(); r++)
-      shape[0] = std::max(shape[0], first[r] - first[r - 1]);
-    return shape.size() * element_bytes(p_.spec_.number, g_.type(v).kind);
+    Type t = g_.type(v);
+    if (t.batched()) {
+      const std::vector<int64_t>& first = p_.spec_.cut.first_row;
+      t.shape[0] = 0;
+      for (size_t r = 1; r < first.size(); r++) t.shape[0] = std::max(t.shape[0], first[r] - first[r - 1]);
+    }
+    return t.shape.size() * element_bytes(p_.spec_.number, t.kind);
   }
 
   // How many instructions still read each value; outputs are read at the end.

@@ -140,11 +140,11 @@ class Session {
   mutable std::recursive_mutex mutex_;
 };
 
-// Adds some steps to the totals of an epoch, one after the other, so that it doesn't matter how they were cut: loss and
-// metrics by count, count, norm of the gradient, 1. Skipped steps don't count.
 struct StepColumns {
   std::span<const double> loss, metrics, count, grad_norm, skipped;  // a number a step; metrics: some
 };
+// Adds some steps to the totals of an epoch, one after the other, so that it doesn't matter how they were cut: loss and
+// metrics by count, count, norm of the gradient, 1. Skipped steps don't count.
 void add_steps(std::span<double> totals, const StepColumns&);
 
 }  // namespace thalweg
