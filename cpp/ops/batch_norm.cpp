@@ -30,7 +30,7 @@ Kernel moments_kernel(const Columns& plan, bool stored) {
       for (int64_t c = c0; c < c1 && r0 < r1; c++) shift.set(c, x[r0 * channels + c]);
       const View<N> first = repeated<N>(shift, r0 < r1 ? channels : 0, memory);
       auto offset = [=](int64_t i, int64_t c) { return std::array<N, 1>{x[i] - first[c]}; };
-      fold_block<N, 1>(r0, r1, channels, c0, c1, offset, State<N, 1>{mean});
+      fold_block<N, 1>(r0, r1, channels, c0, c1, offset, State<N, 1>{mean}, Add(), ask_long_rows(in, channels));
       const RealOf<N> count = RealOf<N>(std::max<int64_t>(1, r1 - r0));
       if (r0 < r1)
         for (int64_t c = c0; c < c1; c++) mean.set(c, shifted_mean(first[c], mean[c], count));
@@ -78,7 +78,7 @@ Kernel sums_kernel(const Columns& plan, const Rows& r, bool stored, double eps, 
     const View<N> stats(l.in[2]), out(l.out[0]);
     const Channel<N> channel{stats, stats.at(channels), T(r.count), T(eps)};
     const Affine<N> scale{has_affine ? l.in + 3 : nullptr};
-    const auto k = per_channel<N, 4>(l.exec, channels, [&](int64_t c) {
+    const auto k = per_channel<N, 4>(l.exec, channels, stored, [&](int64_t c) {
       return std::array<N, 4>{channel.mean[c], channel.inv_std(c), scale.gamma(c), scale.beta(c)};
     });
     auto body = [=](const auto& in) {
@@ -108,16 +108,16 @@ Kernel input_kernel(const Rows& r, bool stored, double eps, bool has_affine) {
     const Channel<N> channel{stats, stats.at(r.channels), T(r.count), T(eps)};
     const Affine<N> scale{has_affine ? l.in + 4 : nullptr};
     const N count = N(T(r.count));
-    const auto k = per_channel<N, 7>(l.exec, r.channels, [&](int64_t c) {
+    const auto k = per_channel<N, 7>(l.exec, r.channels, stored, [&](int64_t c) {
       const N inv = channel.inv_std(c), gamma = scale.gamma(c);
       return std::array<N, 7>{channel.mean[c], inv,          gamma * inv, sums[c] / count, sums[r.channels + c] / count,
                               gamma,           scale.beta(c)};
     });
-    fill_channels<N, 2>(l, r.rows, r.channels, {{l.in[0], l.in[1]}, stored}, [=](const auto& in) {
-      return [=, d_y = in[0], x = in[1]](int64_t i, int64_t j) {
-        const N x_hat = normalize(x[i], k[0][j], k[1][j]);
-        const N d = Activation::backward(d_y[i], affine(x_hat, k[5][j], k[6][j]));
-        return normalize_backward(d, x_hat, k[3][j], k[4][j], k[2][j]);
+    fill_channels<N, 2, 7>(l, r.rows, r.channels, {{l.in[0], l.in[1]}, stored}, k, [=](const auto& in) {
+      return [=, d_y = in[0], x = in[1]](int64_t i, const std::array<N, 7>& k) {
+        const N x_hat = normalize(x[i], k[0], k[1]);
+        const N d = Activation::backward(d_y[i], affine(x_hat, k[5], k[6]));
+        return normalize_backward(d, x_hat, k[3], k[4], k[2]);
       };
     });
   };

@@ -23,7 +23,7 @@ struct Window {
 // the window's pixel at each distance from its first is split off into a dense row.
 template <class S>
 bool by_rows(const Window& w) {
-  return w.all_inside() && w.c * int64_t(sizeof(S)) <= kPixelBytes;
+  return w.all_inside() && w.c * int64_t(sizeof(S)) < kPixelBytes;
 }
 // Dense rows of a worker: `count` of them, and the room that moving pixels needs behind them.
 template <class S>

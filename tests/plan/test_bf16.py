@@ -80,9 +80,12 @@ def error(found, expected):
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-@pytest.mark.parametrize(("name", "channels"), [*product(BETWEEN, [3, 32, 70]), ("batch norm and relu", 1100)])
-def test_operators_between_products_are_those_of_float32_rounded(name, channels):
-    g, inputs, outputs = between_products(BETWEEN[name], channels)
+LARGER = [("batch norm and relu", 1100, 6), ("batch norm and relu", 200, 21), ("batch norm and relu", 32, 49)]
+
+
+@pytest.mark.parametrize(("name", "channels", "size"), [*product(BETWEEN, [3, 32, 70], [6]), *LARGER])
+def test_operators_between_products_are_those_of_float32_rounded(name, channels, size):
+    g, inputs, outputs = between_products(BETWEEN[name], channels, size)
     rng = np.random.default_rng(0)
     x, d_out = (rounded(rng.standard_normal(g.shape(v))) for v in (inputs[0], inputs[2]))
     given = [x, np.eye(channels, dtype=np.float32).reshape(channels, 1, 1, channels), d_out]
@@ -96,6 +99,29 @@ def test_operators_between_products_are_those_of_float32_rounded(name, channels)
         # One rounding of the result; where an operator is made of several, one more on the way.
         np.testing.assert_allclose(a, b, rtol=2**-8, atol=2**-8 * np.abs(b).max())
         assert error(a, b) < 2**-8
+
+
+@pytest.mark.parametrize("channels", [5, 32, 70])
+def test_the_first_of_equal_pixels_gets_the_gradient_and_nan_is_the_largest(channels):
+    """Pixels are compared as they are stored: equal ones, zeros, infinities and NaN as floats are."""
+    g = _core.Graph(ROWS)
+    x = g.input("x", (ROWS, 8, 8, channels), "real", True)
+    unit = g.input("unit", (channels, 1, 1, 1), "real")
+    alone = {**POINT, "groups": channels}
+    [h] = g.apply("conv2d", [x, unit], alone)
+    [y] = g.apply("max_pool2d", [h], SQUARE)
+    [out] = g.apply("conv2d", [y, unit], alone)
+    d_out = g.input("d_out", g.shape(out), "real", True)
+    inputs, outputs = [x, unit, d_out], [out, *g.gradient(out, [x], d_out)]
+    rng = np.random.default_rng(0)
+    some = np.array([0, 0, -1, 2, -2, np.inf, -np.inf, np.nan, -np.nan], np.float32)  # NaN of two kinds
+    pixels = rng.choice(some, g.shape(x))
+    given = [pixels, np.ones((channels, 1, 1, 1), np.float32), rounded(rng.standard_normal(g.shape(out)))]
+    exact = _core.Function(g, inputs, outputs, "float32", False, 1)(given)
+    found = _core.Function(g, inputs, outputs, "float32", False, 1, "bf16")(given)
+    for a, b in zip(found, exact, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.isnan(found[0]).mean() > 0.2 and (found[1] != 0).mean() > 0.2
 
 
 def test_products_of_rounded_operands_are_those_of_float32():

@@ -1,0 +1,29 @@
+"""Batch norm beside float64, where its loops differ: few and many channels, rows side by side or one by one, rests,
+tensors that stay in a cache and such that go past it."""
+
+import numpy as np
+import pytest
+
+SHAPES = [(7, 1), (131, 3), (38, 48), (77, 16), (1001, 64), (8300, 32), (2103, 128), (1101, 256), (515, 513), (66001, 64)]
+
+
+def exact(x, gamma, beta, d_y, eps=1e-5):
+    x, d_y = x.astype(np.float64), d_y.astype(np.float64)
+    inv = 1 / np.sqrt(x.var(0) + eps)
+    x_hat = (x - x.mean(0)) * inv
+    d_gamma, d_beta = (d_y * x_hat).sum(0), d_y.sum(0)
+    d_x = gamma * inv * (d_y - d_beta / len(x) - x_hat * d_gamma / len(x))
+    return gamma * x_hat + beta, d_x, d_gamma, d_beta
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("rows", "channels"), SHAPES)
+def test_batch_norm_of_any_shape(rows, channels, dtype, tw):
+    rng = np.random.default_rng(rows)
+    x, d_y = (rng.standard_normal((rows, channels)).astype(dtype) for _ in range(2))
+    x += np.arange(channels, dtype=dtype) % 7
+    gamma, beta = (rng.standard_normal(channels).astype(dtype) for _ in range(2))
+    y, pullback = tw.vjp(tw.ops.batch_norm, x, gamma, beta)
+    found, expected = (y, *pullback(d_y)), exact(x, gamma, beta, d_y)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=400 * np.finfo(dtype).eps * max(1, np.abs(b).max()))
