@@ -28,21 +28,15 @@ auto words(View<S> v) {
   else return v;
 }
 
-// Asks for a pixel's channels, which are read soon.
-template <class S>
-void ask([[maybe_unused]] const Window& w, [[maybe_unused]] View<S> pixel) {
-  if constexpr (!kIsDual<S>)
-    for (int64_t i = 0; i < w.c; i += kPixelBytes / int64_t(sizeof(S))) __builtin_prefetch(pixel.p + i, 0, 2);
-}
-
 // The usual window, in one pass: 2 x 2 pixels that lie in no other window.
 template <class S>
 void max_square_backward(const Window& w, const Span& s, View<S> d_y, View<S> x, View<S> y, View<S> d_x) {
   const int64_t first = (s.h0 * w.w + s.w0) * w.c, next = w.c, below = w.w * w.c;
   const View<S> a = x.at(first), b = a.at(next), c = a.at(below), to = d_x.at(first);
   const View<S> to_b = to.at(next), to_c = to.at(below), to_e = to.at(below + next), e = a.at(below + next);
-  for (const View<S>& pixel : {a, b, c, e}) ask(w, pixel.at(2 * below));  // two rows of pixels below
-  ask(w, y.at(w.out_w * w.c)), ask(w, d_y.at(w.out_w * w.c));
+  const int64_t run = run_ahead(w, s);
+  ask<false>(x.at(run), 4 * w.c), ask<true>(d_x.at(run), 4 * w.c);
+  ask<false>(y.at(w.out_w * w.c), w.c), ask<false>(d_y.at(w.out_w * w.c), w.c);
 #pragma omp simd
   for (int64_t i = 0; i < w.c; i++) {
     const S top = y[i], none = S(0), d0 = d_y[i];
