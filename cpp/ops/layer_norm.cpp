@@ -17,10 +17,12 @@ namespace {
 
 int lead_of(const Type& x, const Attrs& a) { return x.shape.rank() - int(a.integer("dims")); }
 
-// Rows that are worked on together: while the sums of one wait for their additions, those of the other go on. Four rows
-// of d_y and x, with gamma and the sums, would find no room in the L1 cache.
+// Rows that are worked on together, forward and backward: while the sums of one wait for their additions, those of the
+// others go on. Four rows of d_y and x, with gamma and the sums, would find no room in the L1 cache.
 template <class N>
-constexpr int kTogether = kIsDual<N> ? 1 : 2;
+constexpr int kTogether = kIsDual<N> ? 1 : 4;
+template <class N>
+constexpr int kTogetherBack = kIsDual<N> ? 1 : 2;
 template <class N, int R>
 using Rows = std::array<View<N>, R>;
 template <class N, int R>
@@ -30,18 +32,19 @@ Rows<N, R> rows_at(View<N> x, int64_t row, int64_t width) {
   }(std::make_index_sequence<R>{});
 }
 
-// One where a row fills much of the L2 cache.
+// One where they fill much of the L2 cache.
 template <class N>
-int64_t rows_together(int64_t width) {
-  constexpr int64_t kMostBytes = 64 << 10;
-  return width * int64_t(sizeof(N)) > kMostBytes ? 1 : kTogether<N>;
+int64_t rows_together(int64_t width, int most) {
+  constexpr int64_t kMostBytes = 128 << 10;
+  return most * width * int64_t(sizeof(N)) > kMostBytes ? 1 : most;
 }
 
-// body(std::integral_constant<int, R>, row): R rows from `row` on, `together` of them as long as there are so many.
-template <class N, class Body>
+// body(std::integral_constant<int, R>, row): R rows from `row` on, kMost where there are as many, if `together` says
+// so.
+template <int kMost, class Body>
 void each_rows(int64_t begin, int64_t end, int64_t together, const Body& body) {
-  if (together == kTogether<N>)
-    for (; begin + together <= end; begin += together) body(std::integral_constant<int, kTogether<N>>{}, begin);
+  if (together == kMost)
+    for (; begin + kMost <= end; begin += kMost) body(std::integral_constant<int, kMost>{}, begin);
   for (; begin < end; begin++) body(std::integral_constant<int, 1>{}, begin);
 }
 
@@ -72,15 +75,22 @@ class NextRows {
   int64_t left_ = 0;
 };
 
-// y[i] = f(i) for one of R rows, asking for a part of what the sums before have not asked for: one row of two in
-// backward, nothing in forward, which has two sums.
-template <class N, int R, class F, class Next>
-void fill_one(Result<N> y, int64_t width, Next& next, const F& f) {
+// make(begin, end, to) makes elements [begin, end) of R rows, to `to` from its first element on: piece by piece, where
+// they go past the caches from memory where they wait. Meanwhile what comes next is asked for.
+template <class N, int R, class Next, class Make>
+void fill_rows_of(const Rows<N, R>& y, bool far, int64_t width, Next& next, const Make& make) {
   constexpr int64_t kPiece = 256;
-  if (R == 1) return fill_range(y, 0, width, f);
+  alignas(64) RealOf<N> memory[R * kPlanes<N> * kPiece];
+  const Rows<N, R> waiting = state_at<N, R>(memory, kPiece);
   for (int64_t i = 0; i < width; i += kPiece) {
-    next.ask(kPiece * (R - 1) / R);
-    fill_range(y, i, std::min(width, i + kPiece), f);
+    const int64_t n = std::min(kPiece, width - i);
+    next.ask(n);
+    Rows<N, R> to = waiting;
+    if (!far)
+      for (int r = 0; r < R; r++) to[r] = y[r].at(i);
+    make(i, i + n, to);
+    if constexpr (!kIsDual<N>)
+      for (int r = 0; r < R && far; r++) copy_far(y[r].p + i, waiting[r].p, n);
   }
 }
 
@@ -109,11 +119,31 @@ std::array<RowStats<N>, R> row_stats(const Rows<N, R>& x, int64_t width, RealOf<
   return stats;
 }
 
+// Element i of R rows, to `at`; stored last, as in element_backward.
+template <class N, bool kAffine, int R>
+TW_HD void element_forward(int64_t i, const std::array<RowStats<N>, R>& s, const Rows<N, R>& x, View<N> gamma,
+                           View<N> beta, const Rows<N, R>& y, int64_t at) {
+  const N scale = kAffine ? gamma[i] : N(1), shift = kAffine ? beta[i] : N(0);
+  std::array<N, R> made;
+  TW_UNROLL for (int r = 0; r < R; r++) {
+    if constexpr (kAffine) made[r] = layer_norm(x[r][i], s[r].mean, s[r].inv_std, scale, shift);
+    else made[r] = normalize(x[r][i], s[r].mean, s[r].inv_std);
+  }
+  TW_UNROLL for (int r = 0; r < R; r++) y[r].set(at, made[r]);
+}
+template <class N, bool kAffine, int R>
+TW_FLATTEN void elements_forward(int64_t begin, int64_t end, std::array<RowStats<N>, R> s, Rows<N, R> x, View<N> gamma,
+                                 View<N> beta, Rows<N, R> y) {
+#pragma omp simd
+  for (int64_t i = begin; i < end; i++) element_forward<N, kAffine, R>(i, s, x, gamma, beta, y, i - begin);
+}
+
 template <class N, bool kAffine>
 Kernel forward_kernel(int64_t rows, int64_t width, double eps) {
   return [=](const Launch& l) {
     const View<N> x(l.in[0]), gamma(l.in[kAffine ? 1 : 0]), beta(l.in[kAffine ? 2 : 0]), stats(l.out[1]);
     const Result<N> y = result<N>(l, rows * width, 1);
+    const bool far = y.far && !kIsDual<N>;
     auto group = [&](auto many, int64_t row) {
       constexpr int R = decltype(many)::value;
       const Rows<N, R> from = rows_at<N, R>(x, row, width);
@@ -122,19 +152,23 @@ Kernel forward_kernel(int64_t rows, int64_t width, double eps) {
       for (int r = 0; r < R; r++) {
         stats.set(2 * (row + r), s[r].mean);
         stats.set(2 * (row + r) + 1, s[r].inv_std);
-        const Result<N> to{y.y.at((row + r) * width), y.far};
-        fill_one<N, R>(to, width, next, [x = from[r], s = s[r], gamma, beta](int64_t i) {
-          if constexpr (kAffine) return layer_norm(x[i], s.mean, s.inv_std, gamma[i], beta[i]);
-          else return normalize(x[i], s.mean, s.inv_std);
-        });
       }
+      const Rows<N, R> to = rows_at<N, R>(y.y, row, width);
+      if (!far)
+        return fill_rows_of<N, R>(to, false, width, next, [&](int64_t begin, int64_t end, const Rows<N, R>& part) {
+          elements_forward<N, kAffine, R>(begin, end, s, from, gamma, beta, part);
+        });
+      for (int r = 0; r < R; r++)  // past the caches a row at a time is faster
+        fill_rows_of<N, 1>({to[r]}, true, width, next, [&](int64_t begin, int64_t end, const Rows<N, 1>& part) {
+          elements_forward<N, kAffine, 1>(begin, end, {s[r]}, {from[r]}, gamma, beta, part);
+        });
     };
     const double ns = 0.7 * double(rows) * double(width);
     const bool few = rows < 2 * kTogether<N> * l.exec.threads_for(ns);  // each thread is to have work
-    const int64_t step = few ? 1 : rows_together<N>(width);
+    const int64_t step = few ? 1 : rows_together<N>(width, kTogether<N>);
     l.exec.parallel((rows + step - 1) / step, ns, [&](int64_t task, int) {
-      each_rows<N>(task * step, std::min(rows, (task + 1) * step), step, group);
-      if (y.far) end_far();
+      each_rows<kTogether<N>>(task * step, std::min(rows, (task + 1) * step), step, group);
+      if (far) end_far();
     });
   };
 }
@@ -149,21 +183,32 @@ Kernel kernel(const Site& s) {
   });
 }
 
-// sums += d_y, d_y x_hat of R rows, one after the other.
-template <class N, int R>
-TW_FLATTEN void add_to_sums(int64_t width, const std::array<RowStats<N>, R>& s, Rows<N, R> d_y, Rows<N, R> x,
-                            State<N, 2> sums) {
-  const std::array<RowStats<N>, R> stats = s;
-#pragma omp simd
-  for (int64_t i = 0; i < width; i++) {
-    N d = sums[0][i], d_x_hat = sums[1][i];
-    TW_UNROLL for (int r = 0; r < R; r++) {
-      d = d + d_y[r][i];
-      d_x_hat = d_x_hat + d_y[r][i] * normalize(x[r][i], stats[r].mean, stats[r].inv_std);
-    }
-    sums[0].set(i, d);
-    sums[1].set(i, d_x_hat);
+// Of element i: d_x of R rows, to `at`, and what they add to the sums, row after row. A function of its own, as arrays
+// that are declared in a simd loop stay in memory.
+template <class N, bool kAffine, int R>
+TW_HD void element_backward(int64_t i, const std::array<RowStats<N>, R>& s, const std::array<N, 2 * R>& mean,
+                            const Rows<N, R>& d_y, const Rows<N, R>& x, View<N> gamma, const Rows<N, R>& d_x,
+                            int64_t at, const State<N, 2>& sums) {
+  const N scale = kAffine ? gamma[i] : N(1);
+  N sum = sums[0][i], sum_x_hat = sums[1][i];
+  std::array<N, R> made;  // stored last: rows are often whole pages apart, where a load waits for the store before it
+  TW_UNROLL for (int r = 0; r < R; r++) {
+    const N d = d_y[r][i], x_hat = normalize(x[r][i], s[r].mean, s[r].inv_std);
+    sum = sum + d;
+    sum_x_hat = sum_x_hat + d * x_hat;
+    made[r] = layer_norm_backward(d, scale, x_hat, mean[2 * r], mean[2 * r + 1], s[r].inv_std);
   }
+  sums[0].set(i, sum);
+  sums[1].set(i, sum_x_hat);
+  TW_UNROLL for (int r = 0; r < R; r++) d_x[r].set(at, made[r]);
+}
+// The same of elements [begin, end), to d_x from its first element on.
+template <class N, bool kAffine, int R>
+TW_FLATTEN void elements_backward(int64_t begin, int64_t end, std::array<RowStats<N>, R> s, std::array<N, 2 * R> mean,
+                                  Rows<N, R> d_y, Rows<N, R> x, View<N> gamma, Rows<N, R> d_x, State<N, 2> sums) {
+#pragma omp simd
+  for (int64_t i = begin; i < end; i++)
+    element_backward<N, kAffine, R>(i, s, mean, d_y, x, gamma, d_x, i - begin, sums);
 }
 
 // d_x of R rows, and the rows' share of the two sums.
@@ -181,13 +226,9 @@ void rows_backward(int64_t width, const std::array<RowStats<N>, R>& s, const Row
   };
   std::array<N, 2 * R> mean = fold_lanes<N, 2 * R>(width, products, Add{}, [&] { next.ask(kFoldLanes); });
   for (N& m : mean) m = m / N(RealOf<N>(width));
-  for (int r = 0; r < R; r++)
-    fill_one<N, R>(Result<N>{d_x[r], far}, width, next,
-                   [=, x = x[r], d_y = d_y[r], s = s[r], m = mean[2 * r], m_x_hat = mean[2 * r + 1]](int64_t i) {
-                     const N x_hat = normalize(x[i], s.mean, s.inv_std);
-                     return layer_norm_backward(d_y[i], scale(i), x_hat, m, m_x_hat, s.inv_std);
-                   });
-  add_to_sums<N, R>(width, s, d_y, x, sums);
+  fill_rows_of<N, R>(d_x, far, width, next, [&](int64_t begin, int64_t end, const Rows<N, R>& to) {
+    elements_backward<N, kAffine, R>(begin, end, s, mean, d_y, x, gamma, to, sums);
+  });
 }
 
 template <class N, bool kAffine>
@@ -198,14 +239,14 @@ Kernel backward_kernel(const Columns& plan) {
     const Result<N> d_x = result<N>(l, rows * width, 2);
     auto leaf = [&](int, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& state) {
       fill_state<N, 2>(state, c0, c1, N(0));
-      each_rows<N>(r0, r1, rows_together<N>(width), [&](auto many, int64_t row) {
+      each_rows<kTogetherBack<N>>(r0, r1, rows_together<N>(width, kTogetherBack<N>), [&](auto many, int64_t row) {
         constexpr int R = decltype(many)::value;
         NextRows<N, 2> next({x.at((row + R) * width), d_y.at((row + R) * width)}, std::min<int64_t>(R, rows - row - R),
                             width);
         std::array<RowStats<N>, R> s;
         TW_UNROLL for (int r = 0; r < R; r++) s[r] = {stats[2 * (row + r)], stats[2 * (row + r) + 1]};
         rows_backward<N, kAffine, R>(width, s, rows_at<N, R>(d_y, row, width), rows_at<N, R>(x, row, width), gamma,
-                                     rows_at<N, R>(d_x.y, row, width), d_x.far, state, next);
+                                     rows_at<N, R>(d_x.y, row, width), d_x.far && !kIsDual<N>, state, next);
       });
       if (d_x.far) end_far();
     };
