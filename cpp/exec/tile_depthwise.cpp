@@ -95,6 +95,121 @@ struct DepthwiseTile {
   }
 };
 
+// Sums of d_w: the rows of x that a block of taps meets, each a run with a step of its own: none outside the image.
+template <class T, int kGroups, int kRows, int kVectors, bool kPart>
+struct WeightTile : DepthwiseTile<T, kGroups, kRows, kVectors, kPart> {
+  using Tile = DepthwiseTile<T, kGroups, kRows, kVectors, kPart>;
+  static constexpr int W = Tile::W;
+  alignas(kVectorBytes) static constexpr T kZeros[kDepthPanel<T>] = {};
+
+  // kSteps pixels whose taps are as far apart as they are: number n of a row meets pixel n - s in tap s. inside(n): it
+  // is in the image.
+  template <int kSteps, class Inside>
+  TW_INLINE void multiply_run(const T* (&row)[kGroups], const int64_t (&step)[kGroups], const T* d_y, int64_t c,
+                              Inside inside) {
+    Vector<T> dv[kSteps * kVectors];
+    each<kSteps>([&](auto k) __attribute__((always_inline)) {
+      each<kVectors>([&](auto v) __attribute__((always_inline)) { dv[k * kVectors + v] = this->read(d_y + v * W); });
+      d_y = Tile::next(d_y, c);
+    });
+    each<kGroups>([&](auto g) __attribute__((always_inline)) {
+      const T* at = row[g];
+      each<kRows + kSteps - 1>([&](auto n) __attribute__((always_inline)) {
+        each<kVectors>([&](auto v) __attribute__((always_inline)) {
+          const Vector<T> xv = this->read((inside(n) ? at : kZeros) + v * W);
+          each<kRows>([&](auto s) __attribute__((always_inline)) {
+            if constexpr (n - s >= 0 && n - s < kSteps)
+              fma_to(this->acc[(g * kRows + s) * kVectors + v], xv, dv[(n - s) * kVectors + v]);
+          });
+        });
+        at = Tile::next(at, step[g]);
+        if constexpr (n + 1 == kSteps) row[g] = at;
+      });
+    });
+  }
+  // One pixel; inside(s): whether tap s of a row is in the image.
+  template <class Inside>
+  TW_INLINE void multiply_pixel(const T* const (&row)[kGroups], const int64_t (&tap)[kGroups], const T* d_y,
+                                Inside inside) {
+    Vector<T> dv[kVectors];
+    each<kVectors>([&](auto v) __attribute__((always_inline)) { dv[v] = this->read(d_y + v * W); });
+    each<kGroups>([&](auto g) __attribute__((always_inline)) {
+      const T* at = row[g];
+      each<kRows>([&](auto s) __attribute__((always_inline)) {
+        const T* const from = inside(s) ? at : kZeros;
+        each<kVectors>([&](auto v) __attribute__((always_inline)) {
+          fma_to(this->acc[(g * kRows + s) * kVectors + v], this->read(from + v * W), dv[v]);
+        });
+        if constexpr (s + 1 < kRows) at = Tile::next(at, tap[g]);
+      });
+    });
+  }
+  TW_INLINE static void move(const T* (&row)[kGroups], const int64_t (&step)[kGroups]) {
+    each<kGroups>([&](auto g) __attribute__((always_inline)) { row[g] += step[g]; });
+  }
+  // Pixels [q, end) of output row p of an image. Those in [lo, hi) have all their taps inside.
+  TW_INLINE void run_row(const DepthWeightCall<T>& c, const T* image, const T* d_y, int64_t p, int64_t q, int64_t end,
+                         int64_t lo, int64_t hi, const std::byte*& ahead) {
+    const T* row[kGroups];  // where tap 0 of pixel q is
+    int64_t step[kGroups], tap[kGroups];
+    each<kGroups>([&](auto g) __attribute__((always_inline)) {
+      const int64_t at = p * c.step_h + g * c.tap_h + c.top;
+      const bool inside = uint64_t(at) < uint64_t(c.h);
+      row[g] = inside ? image + (at * c.w + q * c.step_w + c.left) * c.x_pixel : kZeros;
+      step[g] = inside ? c.step_w * c.x_pixel : 0, tap[g] = inside ? c.tap_w * c.x_pixel : 0;
+    });
+    auto all = [](int64_t) __attribute__((always_inline)) { return true; };
+    while (q < end) {
+      for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
+      const int64_t at = q * c.step_w + c.left;
+      auto inside = [&](int64_t s)
+                        __attribute__((always_inline)) { return uint64_t(at + s * c.tap_w) < uint64_t(c.w); };
+      if (c.step_w == c.tap_w && q + kDepthSide <= end) {
+        if (q >= lo && q + kDepthSide <= hi) multiply_run<kDepthSide>(row, step, d_y, c.y_pixel, all);
+        else multiply_run<kDepthSide>(row, step, d_y, c.y_pixel, inside);
+        q += kDepthSide, d_y += kDepthSide * c.y_pixel;
+        continue;
+      }
+      if (q < lo || q >= hi) {
+        multiply_pixel(row, tap, d_y, inside);
+        q++, d_y += c.y_pixel, move(row, step);
+        continue;
+      }
+      for (int64_t k = std::min<int64_t>(kDepthSide, std::min(hi, end) - q); k > 0;
+           k--, q++, d_y += c.y_pixel, move(row, step))
+        multiply_pixel(row, tap, d_y, all);
+    }
+  }
+  TW_INLINE void run(const DepthWeightCall<T>& c, int64_t j, const KSegment& s, int64_t lo, int64_t hi,
+                     const std::byte*& ahead) {
+    const int64_t pixel = s.a % (c.rows * c.cols);
+    const T *image = c.x + s.a / (c.rows * c.cols) * c.x_image + j, *d_y = c.d_y + s.b + j;
+    int64_t p = pixel / c.cols, q = pixel % c.cols;
+    for (int64_t left = s.count, n; left > 0; left -= n, d_y += n * c.y_pixel) {
+      n = std::min(left, c.cols - q);
+      run_row(c, image, d_y, p, q, q + n, lo, hi, ahead);
+      q = 0;
+      if (++p == c.rows) p = 0, image += c.x_image;
+    }
+  }
+};
+
+template <class T, int kGroups, int kRows, int kVectors, bool kPart>
+TW_INLINE void run_panel(const DepthWeightCall<T>& c, int64_t j, int channels, const std::byte*& ahead) {
+  WeightTile<T, kGroups, kRows, kVectors, kPart> t{{channels, {}}};
+  const int64_t room = c.w - c.left - (kRows - 1) * c.tap_w;  // where the last taps leave the image
+  const int64_t lo = c.left < 0 ? divide_up(-c.left, c.step_w) : 0, hi = room > 0 ? divide_up(room, c.step_w) : 0;
+  for (const Chain *s = c.order.chain, *last = s + c.order.chains; s != last; s++) {
+    t.zero();
+    for (const KSegment *g = c.order.segment + s->segment, *end = g + s->segments; g != end; g++)
+      t.run(c, j, *g, lo, hi, ahead);
+    T* const slot = c.stack + s->slot * kDepthSize<T> + j % kDepthPanel<T>;
+    auto in_slot = [=](int g, int i) { return slot + (g * kRows + i) * kDepthPanel<T>; };
+    for (int m = s->adds; m-- > 0;) t.add([=](int g, int i) { return in_slot(g, i) + m * kDepthSize<T>; });
+    t.put(in_slot);
+  }
+}
+
 template <class T, int kGroups, int kRows, int kVectors, bool kPart>
 TW_INLINE void run_panel(const DepthwiseCall<T>& c, int64_t j, int channels, const std::byte*& ahead) {
   DepthwiseTile<T, kGroups, kRows, kVectors, kPart> t{channels, {}};
@@ -116,8 +231,8 @@ TW_INLINE void run_panel(const DepthwiseCall<T>& c, int64_t j, int channels, con
   }
 }
 
-template <class T, int kGroups, int kRows>
-const std::byte* run_tile(const DepthwiseCall<T>& c) {
+template <class T, int kGroups, int kRows, class Call>
+const std::byte* run_tile(const Call& c) {
   const std::byte* ahead = c.ahead;
   int64_t j = 0;
   for (; j + kDepthPanel<T> <= c.channels; j += kDepthPanel<T>)
@@ -127,19 +242,27 @@ const std::byte* run_tile(const DepthwiseCall<T>& c) {
   return ahead;
 }
 
-template <class T, int... kIndex>
-const std::byte* run_tile(const DepthwiseCall<T>& c, int index, std::integer_sequence<int, kIndex...>) {
-  using Function = const std::byte* (*)(const DepthwiseCall<T>&);
-  static constexpr Function table[] = {&run_tile<T, kIndex / kDepthSide + 1, kIndex % kDepthSide + 1>...};
+template <class T, class Call, int... kIndex>
+const std::byte* run_tile_of(const Call& c, int index, std::integer_sequence<int, kIndex...>) {
+  using Function = const std::byte* (*)(const Call&);
+  static constexpr Function table[] = {&run_tile<T, kIndex / kDepthSide + 1, kIndex % kDepthSide + 1, Call>...};
   return table[index](c);
+}
+template <class T, class Call>
+const std::byte* run_tile_of(const Call& c, int groups, int rows) {
+  return run_tile_of<T>(c, (groups - 1) * kDepthSide + rows - 1,
+                        std::make_integer_sequence<int, kDepthSide * kDepthSide>());
 }
 
 }  // namespace
 
 template <class T>
 const std::byte* depthwise_tile(const DepthwiseCall<T>& c, int groups, int rows) {
-  return run_tile<T>(c, (groups - 1) * kDepthSide + rows - 1,
-                     std::make_integer_sequence<int, kDepthSide * kDepthSide>());
+  return run_tile_of<T>(c, groups, rows);
+}
+template <class T>
+const std::byte* depthwise_weight_tile(const DepthWeightCall<T>& c, int taps_high, int taps_wide) {
+  return run_tile_of<T>(c, taps_high, taps_wide);
 }
 
 // Groups lie along the rows of the image, rows along its columns. An axis of one pixel gives its place to one that has
@@ -177,6 +300,8 @@ void depthwise_pixels(DepthwiseCall<T> c, PixelAxis images, PixelAxis rows, Pixe
 
 template const std::byte* depthwise_tile(const DepthwiseCall<float>&, int, int);
 template const std::byte* depthwise_tile(const DepthwiseCall<double>&, int, int);
+template const std::byte* depthwise_weight_tile(const DepthWeightCall<float>&, int, int);
+template const std::byte* depthwise_weight_tile(const DepthWeightCall<double>&, int, int);
 template void depthwise_pixels(DepthwiseCall<float>, PixelAxis, PixelAxis, PixelAxis);
 template void depthwise_pixels(DepthwiseCall<double>, PixelAxis, PixelAxis, PixelAxis);
 

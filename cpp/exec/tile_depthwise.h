@@ -36,6 +36,25 @@ struct DepthwiseCall {
 template <class T>
 const std::byte* depthwise_tile(const DepthwiseCall<T>&, int groups, int rows);
 
+// To the weight, where x lies: sums over output pixels of a block of taps, of up to kDepthSide rows (groups) of up to
+// kDepthSide of them.
+//   acc(r, s, j) = fma(x(image, p step_h + r tap_h + top, q step_w + s tap_w + left, j), d_y(pixel, j), acc(r, s, j))
+// x outside the image counts as +0.
+template <class T>
+struct DepthWeightCall {
+  const T *x = nullptr, *d_y = nullptr;            // of the first channel
+  int64_t h = 0, w = 0, x_image = 0, x_pixel = 0;  // of x: rows, columns; numbers from image to image, pixel to pixel
+  int64_t rows = 0, cols = 0, y_pixel = 0;         // of d_y
+  int64_t step_h = 1, step_w = 1, tap_h = 1, tap_w = 1, top = 0, left = 0;
+  SumOrder order;      // segment.a: output pixel, counted over all images; b = a y_pixel
+  T* stack = nullptr;  // slots of kDepthSize elements, [r][s][kDepthPanel]
+  int64_t channels = 0;
+  const std::byte* ahead = nullptr;  // as in DepthwiseCall
+  int ahead_lines = 0;
+};
+template <class T>
+const std::byte* depthwise_weight_tile(const DepthWeightCall<T>&, int taps_high, int taps_wide);
+
 // An axis of pixels: how many, and how far apart they lie in A and out.
 struct PixelAxis {
   int64_t count, a, out;
