@@ -314,6 +314,11 @@ void check_depthwise(const Exec& one, const Exec& two) {
     check_conv<T>(one, two, v);
     check_backward_weight<T>(one, two, v, 8);  // empty shards
   }
+  check_conv<T>(one, two, depthwise_conv(3, 7, 6, 512, 3, 3));  // pixels half a page apart
+  Conv pages = depthwise_conv(2, 23, 21, 1024, 3, 2);           // whole pages, a band of rows at a time
+  check_conv<T>(one, two, pages);
+  pages.stride_h = pages.stride_w = pages.dilation_h = pages.dilation_w = 2, pages.pad_top = 3;
+  check_conv<T>(one, two, pages);
   check_conv_ranks<T>(one, depthwise_conv(8, 6, 5, 19, 3, 3), 8);
 }
 
