@@ -68,7 +68,7 @@ class TapRun {
   // come anew for every unit: then it is as large as L2 allows.
   void cut_units(int threads) {
     const bool far = panels_ * panel_bytes() > kWeightBytes && !depthwise_;
-    const int64_t most = far ? kFarUnitBytes : kUnitBytes, units = far ? threads : kMinUnits;
+    const int64_t most = far ? kFarUnitBytes : kUnitBytes, units = far || threads == 1 ? threads : kMinUnits;
     const int64_t row_bytes = std::max<int64_t>(1, v_.step_h * v_.in_w * v_.in_c * int64_t(sizeof(T)));
     const int64_t least = std::min(v_.rows, divide_up(kUnitPixels, v_.cols));
     int64_t rows = std::max(least, std::min(v_.rows, most / row_bytes));
