@@ -28,9 +28,8 @@ class Patches {
   // Rows [begin, end) of the outputs of an image, made in `window`.
   void make(const T* image, int64_t begin, int64_t end, T* window, T* to) const {
     const int64_t rows = window_rows(end - begin), row0 = begin * v_.stride_h - v_.pad_top;
-    Ahead none{};
     copy_window<T>({v_.h, v_.w, v_.c, row0, rows, -v_.pad_left, line_ / v_.c, v_.c, rows * line_, 0, v_.c}, image,
-                   window, none);
+                   window);
     for (int64_t p = begin; p < end; p++, window += v_.stride_h * line_, to += v_.out_w() * width())
       for (int64_t v = 0; v < vectors_; v++) make_vectors(v, window, to + v * W);
   }

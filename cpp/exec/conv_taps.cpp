@@ -65,10 +65,12 @@ class TapRun {
     T* stack;
   };
   // A unit is a few images, so that even their corners fill a tile, or a band of rows. Weights that don't stay in L2
-  // come anew for every unit: then it is as large as L2 allows.
+  // come anew for every unit: then it is as large as L2 allows. One thread shares with nobody, but what follows is to
+  // find its outputs in L2.
   void cut_units(int threads) {
     const bool far = panels_ * panel_bytes() > kWeightBytes && !depthwise_;
-    const int64_t most = far ? kFarUnitBytes : kUnitBytes, units = far || threads == 1 ? threads : kMinUnits;
+    const int64_t most = far ? kFarUnitBytes : kUnitBytes,
+                  units = far || (threads == 1 && !follow_) ? threads : kMinUnits;
     const int64_t row_bytes = std::max<int64_t>(1, v_.step_h * v_.in_w * v_.in_c * int64_t(sizeof(T)));
     const int64_t least = std::min(v_.rows, divide_up(kUnitPixels, v_.cols));
     int64_t rows = std::max(least, std::min(v_.rows, most / row_bytes));

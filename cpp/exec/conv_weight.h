@@ -7,8 +7,9 @@
 //   tiles()                         how many; neighbours read the same part of x
 //   prepare(tiles, alone)           ranges have at most so many; there is one range alone
 //   group, chunk, band              images that pass together; chains that a tile, and that all tiles pass at a time
-//   x_first, x_step, y_step         whether A is x; how far apart pixels lie in x and d_y
+//   x_first, x_step, y_step         whether A is x; how far apart pixels lie in x (depthwise: 1) and d_y
 //   x_at(place, image, row), y_at(image, row)    where a row of outputs begins; the image is at `place` of a group
+//                                   (depthwise, x_at is the number of the output pixel, for the tile to look up)
 //   packed_count(), packed, pack(image)    d_y in another layout: numbers, memory, an image to there; not of split ones
 //   halo_count()                    numbers of memory for copies of x
 //   same_x(t, end)                  behind the tiles of [t, end) that one bring() serves

@@ -81,11 +81,10 @@ class DenseWeight {
     if (patches()) return bring_patches(b, halo);
     if (!copy()) return x_;
     Window w = window_;
-    Ahead ahead{};
     // One panel, at the beginning of `halo`.
     if (panels()) w.first = begin / part_tiles_ * kPanel<T>, w.last = w.first + kPanel<T>, w.panel_step = 0;
     for (int64_t i = 0; i < b.images; i++)
-      copy_window(w, x_ + (b.image + i) * v_.h * v_.w * v_.c, halo + i * image_count(), ahead);
+      copy_window(w, x_ + (b.image + i) * v_.h * v_.w * v_.c, halo + i * image_count());
     return halo;
   }
   // d_y of the next images: their first tile reads a few channels of every pixel, which the processor does not foresee.

@@ -49,9 +49,8 @@ class DepthWeight {
     if (band != kWholeImages) w.row0 = std::clamp<int64_t>(b.begin * v_.stride_h - v_.pad_top, 0, v_.h - w.rows);
     w.first = begin / panel_tiles() * kPanelWidth;
     w.last = std::min(v_.c, divide_up(end, panel_tiles()) * kPanelWidth);
-    Ahead nothing;
     for (int64_t i = 0; i < b.images; i++)
-      copy_window(w, x_ + (b.image + i) * v_.h * v_.w * v_.c, copy + i * w.count(), nothing);
+      copy_window(w, x_ + (b.image + i) * v_.h * v_.w * v_.c, copy + i * w.count());
     return copy - b.image * w.count() - w.row0 * v_.w * kPanelWidth;
   }
   // x of the next band. A step is kDepthSide pixels of a tile.
@@ -68,27 +67,28 @@ class DepthWeight {
 
   void run(int64_t t, const SumOrder& order, const T* x, T* stack, Ahead& ahead) const {
     const TileAt at = tile_at(t);
-    const DepthWeightCall<T> call{.x = x + at.panel * (copies_ ? window_.panel_step : kPanelWidth),
-                                  .d_y = d_y_ + at.panel * kPanelWidth,
-                                  .h = v_.h,
-                                  .w = v_.w,
-                                  .x_image = copies_ ? window_.count() : v_.h * v_.w * v_.c,
-                                  .x_pixel = copies_ ? kPanelWidth : v_.c,
-                                  .rows = p_,
-                                  .cols = q_,
-                                  .y_pixel = v_.out,
-                                  .step_h = v_.stride_h,
-                                  .step_w = v_.stride_w,
-                                  .tap_h = v_.dilation_h,
-                                  .tap_w = v_.dilation_w,
-                                  .top = at.r * v_.dilation_h - v_.pad_top,
-                                  .left = at.s * v_.dilation_w - v_.pad_left,
-                                  .order = order,
-                                  .stack = stack,
-                                  .channels = at.channels,
-                                  .ahead = ahead.at,
-                                  .ahead_lines = ahead.lines};
-    ahead.at = depthwise_weight_tile(call, at.high, at.wide);
+    DepthWeightCall<T> call{.x = x + at.panel * (copies_ ? window_.panel_step : kPanelWidth),
+                            .d_y = d_y_ + at.panel * kPanelWidth,
+                            .h = v_.h,
+                            .w = v_.w,
+                            .x_image = copies_ ? window_.count() : v_.h * v_.w * v_.c,
+                            .x_pixel = copies_ ? kPanelWidth : v_.c,
+                            .rows = p_,
+                            .cols = q_,
+                            .y_pixel = v_.out,
+                            .step_h = v_.stride_h,
+                            .step_w = v_.stride_w,
+                            .tap_h = v_.dilation_h,
+                            .tap_w = v_.dilation_w,
+                            .top = at.r * v_.dilation_h - v_.pad_top,
+                            .left = at.s * v_.dilation_w - v_.pad_left,
+                            .order = order,
+                            .stack = stack,
+                            .channels = at.channels,
+                            .ahead = ahead.at,
+                            .ahead_lines = ahead.lines};
+    depthwise_weight_tile(call, at.high, at.wide);
+    ahead.at = call.ahead;
   }
   void put(int64_t t, const T* sum) const {
     const TileAt at = tile_at(t);
@@ -131,7 +131,7 @@ class DepthWeight {
   T* d_w_;
   bool accumulate_, copies_;
   int64_t p_, q_, wide_, high_, panels_;
-  Window window_;
+  Window window_{};
 };
 
 }  // namespace thalweg

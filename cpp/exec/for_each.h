@@ -83,25 +83,5 @@ void fill(const Exec& exec, int64_t n, Result<N> to, F f, double ns_per_element 
 struct Nothing {
   void operator()(auto...) const {}
 };
-// y[i] = f(i, j) for the elements j in [begin, end) of a row of `width`, i = row * width + j.
-template <class N, class F>
-void fill_row(Result<N> to, int64_t row, int64_t width, int64_t begin, int64_t end, const F& f) {
-  fill_range(Result<N>{to.y.at(row * width), to.far}, begin, end, [=](int64_t j) { return f(row * width + j, j); });
-}
-// A (rows, width) matrix with operands of one row: y[i] = f(i, j), i = row * width + j. after(begin, n): each time that
-// the n elements from `begin` on are done, while they are in cache.
-template <class N, class F, class After = Nothing>
-void fill_rows(const Exec& exec, int64_t rows, int64_t width, Result<N> to, F f, double ns_per_element = 0.3,
-               After after = {}) {
-  if (rows == 0 || width == 0) return;
-  const int64_t rows_per_task = std::max<int64_t>(1, kElementsPerTask / width);
-  const int64_t tasks = (rows + rows_per_task - 1) / rows_per_task;
-  exec.parallel(tasks, double(rows) * double(width) * ns_per_element, [=](int64_t task, int) {
-    const int64_t begin = task * rows_per_task, end = std::min(rows, begin + rows_per_task);
-    for (int64_t r = begin; r < end; r++) fill_row(to, r, width, 0, width, f);
-    after(begin * width, (end - begin) * width);
-    if (to.far) end_far();
-  });
-}
 
 }  // namespace thalweg

@@ -52,25 +52,22 @@ struct Ahead {
 
 namespace halo_detail {
 
-// n pixels of kVectors vectors of channels, `step` elements apart, in a row. A step of `ahead` is a pixel.
+// n pixels of kVectors vectors of channels, `step` elements apart, in a row.
 template <class T, int kVectors>
-inline void copy_vectors(const T* from, int64_t step, int64_t n, T* to, Ahead& ahead_of_all) {
-  Ahead ahead = ahead_of_all;
+inline void copy_vectors(const T* from, int64_t step, int64_t n, T* to) {
   for (; n > 0; n--, from += step, to += kVectors * kLanes<T>) {
-    ahead.ask();
     TW_UNROLL for (int v = 0; v < kVectors; v++) store(to + v * kLanes<T>, load(from + v * kLanes<T>));
   }
-  ahead_of_all = ahead;
 }
 // n pixels of `count` channels as pixels of `panel` channels.
 template <class T>
-inline void copy_pixels(const T* from, int64_t step, int64_t n, int64_t count, int64_t panel, T* to, Ahead& ahead) {
+inline void copy_pixels(const T* from, int64_t step, int64_t n, int64_t count, int64_t panel, T* to) {
   if (step == panel && count == panel) {
     std::memcpy(to, from, n * panel * sizeof(T));
   } else if (count == panel && panel == kLanes<T>) {
-    copy_vectors<T, 1>(from, step, n, to, ahead);
+    copy_vectors<T, 1>(from, step, n, to);
   } else if (count == panel && panel == 2 * kLanes<T>) {
-    copy_vectors<T, 2>(from, step, n, to, ahead);
+    copy_vectors<T, 2>(from, step, n, to);
   } else {
     for (; n > 0; n--, from += step, to += panel) std::fill(std::copy_n(from, count, to), to + panel, T(0));
   }
@@ -79,7 +76,7 @@ inline void copy_pixels(const T* from, int64_t step, int64_t n, int64_t count, i
 }  // namespace halo_detail
 
 template <class T>
-inline void copy_window(const Window& v, const T* image, T* to, Ahead& ahead) {
+inline void copy_window(const Window& v, const T* image, T* to) {
   const int64_t left = std::min(v.cols, std::max<int64_t>(0, -v.col0)), begin = std::max<int64_t>(0, v.col0);
   const int64_t inside = std::max<int64_t>(0, std::min(v.w, v.col0 + v.cols) - begin), right = v.cols - left - inside;
   for (int64_t r = v.row0; r < v.row0 + v.rows; r++, to += v.cols * v.panel) {
@@ -91,7 +88,7 @@ inline void copy_window(const Window& v, const T* image, T* to, Ahead& ahead) {
       }
       std::fill_n(at, left * v.panel, T(0));
       halo_detail::copy_pixels(image + (r * v.w + begin) * v.c + j, v.c, inside, std::min(v.panel, v.last - j), v.panel,
-                               at + left * v.panel, ahead);
+                               at + left * v.panel);
       std::fill_n(at + (left + inside) * v.panel, right * v.panel, T(0));
     }
   }

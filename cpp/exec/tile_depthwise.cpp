@@ -80,11 +80,10 @@ struct DepthwiseTile {
     asm("" : "+r"(p));
     return p;
   }
-  TW_INLINE void run(const DepthwiseCall<T>& c, const T* a, const T* b, int64_t k, const std::byte*& ahead) {
+  TW_INLINE void run(const DepthwiseCall<T>& c, const T* a, const T* b, int64_t k) {
     constexpr int kSteps = kDepthSide;
     const int64_t group = c.a_group, row = c.a_row, step = c.a_step, b_step = c.b_step;
     for (; k > 0; k -= kSteps) {
-      for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
       if (row == step && k >= kSteps) {
         multiply_window<kSteps>(a, group, step, b, b_step);
         a += kSteps * step, b += kSteps * b_step;
@@ -148,8 +147,8 @@ struct WeightTile : DepthwiseTile<T, kGroups, kRows, kVectors, kPart> {
     each<kGroups>([&](auto g) __attribute__((always_inline)) { row[g] += step[g]; });
   }
   // Pixels [q, end) of output row p of an image. Those in [lo, hi) have all their taps inside.
-  TW_INLINE void run_row(const DepthWeightCall<T>& c, const T* image, const T* d_y, int64_t p, int64_t q, int64_t end,
-                         int64_t lo, int64_t hi, const std::byte*& ahead) {
+  TW_INLINE void run_row(DepthWeightCall<T>& c, const T* image, const T* d_y, int64_t p, int64_t q, int64_t end,
+                         int64_t lo, int64_t hi) {
     const T* row[kGroups];  // where tap 0 of pixel q is
     int64_t step[kGroups], tap[kGroups];
     each<kGroups>([&](auto g) __attribute__((always_inline)) {
@@ -160,7 +159,7 @@ struct WeightTile : DepthwiseTile<T, kGroups, kRows, kVectors, kPart> {
     });
     auto all = [](int64_t) __attribute__((always_inline)) { return true; };
     while (q < end) {
-      for (int i = 0; i < c.ahead_lines; i++, ahead += kLineBytes) __builtin_prefetch(ahead, 0, 2);
+      for (int i = 0; i < c.ahead_lines; i++, c.ahead += kLineBytes) __builtin_prefetch(c.ahead, 0, 2);
       const int64_t at = q * c.step_w + c.left;
       auto inside = [&](int64_t s)
                         __attribute__((always_inline)) { return uint64_t(at + s * c.tap_w) < uint64_t(c.w); };
@@ -180,14 +179,13 @@ struct WeightTile : DepthwiseTile<T, kGroups, kRows, kVectors, kPart> {
         multiply_pixel(row, tap, d_y, all);
     }
   }
-  TW_INLINE void run(const DepthWeightCall<T>& c, int64_t j, const KSegment& s, int64_t lo, int64_t hi,
-                     const std::byte*& ahead) {
+  TW_INLINE void run(DepthWeightCall<T>& c, int64_t j, const KSegment& s, int64_t lo, int64_t hi) {
     const int64_t pixel = s.a % (c.rows * c.cols);
     const T *image = c.x + s.a / (c.rows * c.cols) * c.x_image + j, *d_y = c.d_y + s.b + j;
     int64_t p = pixel / c.cols, q = pixel % c.cols;
     for (int64_t left = s.count, n; left > 0; left -= n, d_y += n * c.y_pixel) {
       n = std::min(left, c.cols - q);
-      run_row(c, image, d_y, p, q, q + n, lo, hi, ahead);
+      run_row(c, image, d_y, p, q, q + n, lo, hi);
       q = 0;
       if (++p == c.rows) p = 0, image += c.x_image;
     }
@@ -195,14 +193,14 @@ struct WeightTile : DepthwiseTile<T, kGroups, kRows, kVectors, kPart> {
 };
 
 template <class T, int kGroups, int kRows, int kVectors, bool kPart>
-TW_INLINE void run_panel(const DepthWeightCall<T>& c, int64_t j, int channels, const std::byte*& ahead) {
+TW_INLINE void run_panel(DepthWeightCall<T>& c, int64_t j, int channels) {
   WeightTile<T, kGroups, kRows, kVectors, kPart> t{{channels, {}}};
   const int64_t room = c.w - c.left - (kRows - 1) * c.tap_w;  // where the last taps leave the image
   const int64_t lo = c.left < 0 ? divide_up(-c.left, c.step_w) : 0, hi = room > 0 ? divide_up(room, c.step_w) : 0;
   for (const Chain *s = c.order.chain, *last = s + c.order.chains; s != last; s++) {
     t.zero();
     for (const KSegment *g = c.order.segment + s->segment, *end = g + s->segments; g != end; g++)
-      t.run(c, j, *g, lo, hi, ahead);
+      t.run(c, j, *g, lo, hi);
     T* const slot = c.stack + s->slot * kDepthSize<T> + j % kDepthPanel<T>;
     auto in_slot = [=](int g, int i) { return slot + (g * kRows + i) * kDepthPanel<T>; };
     for (int m = s->adds; m-- > 0;) t.add([=](int g, int i) { return in_slot(g, i) + m * kDepthSize<T>; });
@@ -211,16 +209,16 @@ TW_INLINE void run_panel(const DepthWeightCall<T>& c, int64_t j, int channels, c
 }
 
 template <class T, int kGroups, int kRows, int kVectors, bool kPart>
-TW_INLINE void run_panel(const DepthwiseCall<T>& c, int64_t j, int channels, const std::byte*& ahead) {
+TW_INLINE void run_panel(const DepthwiseCall<T>& c, int64_t j, int channels) {
   DepthwiseTile<T, kGroups, kRows, kVectors, kPart> t{channels, {}};
   for (const Chain *s = c.order.chain, *last = s + c.order.chains; s != last; s++) {
     t.zero();
     for (const KSegment *g = c.order.segment + s->segment, *end = g + s->segments; g != end; g++)
-      t.run(c, c.a + g->a + j, c.b + g->b + j, g->count, ahead);
+      t.run(c, c.a + g->a + j, c.b + g->b + j, g->count);
     T* const slot = c.stack + s->slot * kDepthSize<T> + j % kDepthPanel<T>;
     auto in_slot = [=](int g, int i) { return slot + (g * kRows + i) * kDepthPanel<T>; };
     for (int m = s->adds; m-- > 0;) t.add([=](int g, int i) { return in_slot(g, i) + m * kDepthSize<T>; });
-    if (s + 1 != last || !c.out) {
+    if (s + 1 != last) {
       t.put(in_slot);
       continue;
     }
@@ -232,37 +230,30 @@ TW_INLINE void run_panel(const DepthwiseCall<T>& c, int64_t j, int channels, con
 }
 
 template <class T, int kGroups, int kRows, class Call>
-const std::byte* run_tile(const Call& c) {
-  const std::byte* ahead = c.ahead;
+void run_tile(Call& c) {
   int64_t j = 0;
   for (; j + kDepthPanel<T> <= c.channels; j += kDepthPanel<T>)
-    run_panel<T, kGroups, kRows, kDepthVectors, false>(c, j, 0, ahead);
+    run_panel<T, kGroups, kRows, kDepthVectors, false>(c, j, 0);
   for (; j < c.channels; j += kLanes<T>)
-    run_panel<T, kGroups, kRows, 1, true>(c, j, int(std::min<int64_t>(kLanes<T>, c.channels - j)), ahead);
-  return ahead;
+    run_panel<T, kGroups, kRows, 1, true>(c, j, int(std::min<int64_t>(kLanes<T>, c.channels - j)));
 }
 
 template <class T, class Call, int... kIndex>
-const std::byte* run_tile_of(const Call& c, int index, std::integer_sequence<int, kIndex...>) {
-  using Function = const std::byte* (*)(const Call&);
+void run_tile_of(Call& c, int index, std::integer_sequence<int, kIndex...>) {
+  using Function = void (*)(Call&);
   static constexpr Function table[] = {&run_tile<T, kIndex / kDepthSide + 1, kIndex % kDepthSide + 1, Call>...};
-  return table[index](c);
+  table[index](c);
 }
 template <class T, class Call>
-const std::byte* run_tile_of(const Call& c, int groups, int rows) {
-  return run_tile_of<T>(c, (groups - 1) * kDepthSide + rows - 1,
-                        std::make_integer_sequence<int, kDepthSide * kDepthSide>());
+void run_tile_of(Call& c, int groups, int rows) {
+  run_tile_of<T>(c, (groups - 1) * kDepthSide + rows - 1, std::make_integer_sequence<int, kDepthSide * kDepthSide>());
 }
 
 }  // namespace
 
 template <class T>
-const std::byte* depthwise_tile(const DepthwiseCall<T>& c, int groups, int rows) {
-  return run_tile_of<T>(c, groups, rows);
-}
-template <class T>
-const std::byte* depthwise_weight_tile(const DepthWeightCall<T>& c, int taps_high, int taps_wide) {
-  return run_tile_of<T>(c, taps_high, taps_wide);
+void depthwise_weight_tile(DepthWeightCall<T>& c, int taps_high, int taps_wide) {
+  run_tile_of<T>(c, taps_high, taps_wide);
 }
 
 // Groups lie along the rows of the image, rows along its columns. An axis of one pixel gives its place to one that has
@@ -293,15 +284,13 @@ void depthwise_pixels(DepthwiseCall<T> c, PixelAxis images, PixelAxis rows, Pixe
         const int64_t col = q * cols.count / wide, width = (q + 1) * cols.count / wide - col;
         c.a = a + n * images.a + row * rows.a + col * cols.a;
         c.out = out + n * images.out + row * rows.out + col * cols.out;
-        depthwise_tile(c, int(groups), int(width));
+        run_tile_of<T>(c, int(groups), int(width));
       }
     }
 }
 
-template const std::byte* depthwise_tile(const DepthwiseCall<float>&, int, int);
-template const std::byte* depthwise_tile(const DepthwiseCall<double>&, int, int);
-template const std::byte* depthwise_weight_tile(const DepthWeightCall<float>&, int, int);
-template const std::byte* depthwise_weight_tile(const DepthWeightCall<double>&, int, int);
+template void depthwise_weight_tile(DepthWeightCall<float>&, int, int);
+template void depthwise_weight_tile(DepthWeightCall<double>&, int, int);
 template void depthwise_pixels(DepthwiseCall<float>, PixelAxis, PixelAxis, PixelAxis);
 template void depthwise_pixels(DepthwiseCall<double>, PixelAxis, PixelAxis, PixelAxis);
 

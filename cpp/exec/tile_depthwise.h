@@ -1,8 +1,8 @@
-// tile_depthwise.h: the register tile of depthwise convolutions, where each channel j is a product of its own:
+// tile_depthwise.h: the register tiles of depthwise convolutions, where each channel j is a product of its own. Forward
+// and to the input:
 //   acc(g, i, j) = fma(A(g, i, k, j), B(k, j), acc(g, i, j))   for up to kDepthSide groups g of up to kDepthSide rows i
-// Rows are neighbouring pixels and K their taps (forward, to the input), or rows are taps and K the pixels (to the
-// weight): either way A(g, i, k) is x(i + k) where stride and dilation are 1, and stays in a register for kDepthSide of
-// them. Sums follow the orders of tile.h.
+// Rows are neighbouring pixels and K their taps: A(g, i, k) is x(i + k) where stride and dilation are 1, and stays in a
+// register for kDepthSide of them. To the weight it is the other way round. Sums follow the orders of tile.h.
 #pragma once
 #include "tile.h"
 
@@ -24,17 +24,11 @@ struct DepthwiseCall {
   SumOrder order;      // all its chains
   T* stack = nullptr;  // slots of kDepthSize elements, [g][i][kDepthPanel]
   int64_t channels = 0;
-  T* out = nullptr;  // if not null, the last chain's sum goes to out[g out_group + i out_row + j], not to its slot:
+  T* out = nullptr;  // the last chain's sum goes to out[g out_group + i out_row + j], not to its slot:
   int64_t out_group = 0, out_row = 0;
-  const T* bias = nullptr;           // + bias[j], where not null
-  bool accumulate = false;           // + what out holds
-  const std::byte* ahead = nullptr;  // read soon after; asked for, `ahead_lines` lines for kDepthSide k
-  int ahead_lines = 0;
+  const T* bias = nullptr;  // + bias[j], where not null
+  bool accumulate = false;  // + what out holds
 };
-// The tile of `groups` groups of `rows` rows, for all channels, kDepthPanel at a time in the same slots. Nothing behind
-// the last channel is read or written. Returns where `ahead` has come to.
-template <class T>
-const std::byte* depthwise_tile(const DepthwiseCall<T>&, int groups, int rows);
 
 // To the weight, where x lies: sums over output pixels of a block of taps, of up to kDepthSide rows (groups) of up to
 // kDepthSide of them.
@@ -49,17 +43,19 @@ struct DepthWeightCall {
   SumOrder order;      // segment.a: output pixel, counted over all images; b = a y_pixel
   T* stack = nullptr;  // slots of kDepthSize elements, [r][s][kDepthPanel]
   int64_t channels = 0;
-  const std::byte* ahead = nullptr;  // as in DepthwiseCall
+  const std::byte* ahead =
+      nullptr;  // read soon after; asked for, and moved on, `ahead_lines` lines for kDepthSide pixels
   int ahead_lines = 0;
 };
+// For all channels, kDepthPanel at a time in the same slots. Nothing behind the last channel is read or written.
 template <class T>
-const std::byte* depthwise_weight_tile(const DepthWeightCall<T>&, int taps_high, int taps_wide);
+void depthwise_weight_tile(DepthWeightCall<T>&, int taps_high, int taps_wide);
 
 // An axis of pixels: how many, and how far apart they lie in A and out.
 struct PixelAxis {
   int64_t count, a, out;
 };
-// Every pixel of a block of images, in tiles. The steps of rows and groups are set here.
+// Every pixel of a block of images, in tiles, for all channels as above. The steps of rows and groups are set here.
 template <class T>
 void depthwise_pixels(DepthwiseCall<T>, PixelAxis images, PixelAxis rows, PixelAxis cols);
 

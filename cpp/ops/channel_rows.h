@@ -12,7 +12,7 @@ namespace thalweg {
 // along them is long.
 inline int64_t rows_joined(int64_t channels, bool stored) {
   if (channels < 1) return 1;
-  const int64_t run = short_row(stored);
+  const int64_t run = stored ? 2 * kShortRow : kShortRow;  // as many bytes
   return std::max<int64_t>(1, (run % channels == 0 ? run : 512) / channels);
 }
 
@@ -31,7 +31,7 @@ State<N, K> per_channel(const Exec& exec, int64_t channels, bool stored, F const
 
 namespace channel_rows {
 
-inline constexpr int64_t kFarPart = 512;  // numbers that wait to go past the caches: fewer and more are slower
+inline constexpr int64_t kFarPart = 512;  // numbers that wait where memory is the bound: fewer and more are slower
 static_assert(kStoredPart == for_each_detail::kBuffer);
 
 // A function of its own: arrays that are declared in a simd loop's body stay in memory, and the loop stays scalar.
@@ -70,20 +70,14 @@ struct FillRows {
   const std::array<View<S>, M> in;
   const Result<N> out;
   Bf16* stored;
+  bool large;    // than the caches
   bool at_once;  // rows that follow each other in memory, or stay in cache
 
   TW_FLATTEN void rows(int64_t begin, int64_t end) const {
-    const int64_t wait = out.far || !at_once ? kFarPart : kStoredPart, least = at_once ? kRowsAtOnce : 1;
+    const int64_t wait = large || !at_once ? kFarPart : kStoredPart, least = at_once ? kRowsAtOnce : 1;
     const int64_t columns = std::min(width, wait / least), most = std::max(least, wait / width);
     for (int64_t r = begin; r < end; r += most)
       for (int64_t j = 0; j < width; j += columns) part(r, std::min(most, end - r), j, std::min(columns, width - j));
-  }
-  // All that a part reads is asked for before the first of it: memory turns less between reading and writing.
-  void ask(int64_t first, int64_t count, int64_t n) const {
-    if constexpr (!kIsDual<S>)
-      for (const View<S>& v : in)
-        for (int64_t r = 0; r < count; r++)
-          for (int64_t j = 0; j < n; j += 64 / int64_t(sizeof(S))) __builtin_prefetch(v.p + first + r * width + j);
   }
   // Columns [begin, begin + n) of `count` rows.
   void part(int64_t row, int64_t count, int64_t begin, int64_t n) const {
@@ -91,7 +85,9 @@ struct FillRows {
     const bool aside = kStored || out.far;
     const int64_t first = row * width + begin, step = aside ? n : width;
     const View<N> to = aside ? planar<N>(memory, kStoredPart) : out.y.at(first);
-    if (out.far) ask(first, count, n);
+    if (large)  // all that it reads at first: memory turns less between reading and writing
+      for (int64_t r = 0; r < count; r++)
+        for (const View<S>& v : in) ask(v, first + r * width, n);
     int64_t done = 0;
     if (at_once) done = fill_groups<N, kRowsAtOnce, K>(to, step, first, width, begin, n, count, constants, f);
     fill_groups<N, 1, K>(to.at(done * step), step, first + done * width, width, begin, n, count - done, constants, f);
@@ -116,11 +112,12 @@ void fill_channels(const Launch& l, int64_t rows, int64_t channels, const Operan
   const Follow follow = l.follow();
   Result<N> to = result<N>(l, rows * channels, M);
   if (follow) to.far = false;
+  const bool large = std::exchange(to.far, to.far && !in.stored);
   in.read([&]<class S>(const std::array<View<S>, M>& views) {
     const auto f = body(views);
-    const bool at_once = width <= short_row(in.stored) || rows * channels <= kNearNumbers;
-    const channel_rows::FillRows<N, S, M, K, std::decay_t<decltype(f)>> fill{width, constants,           f,      views,
-                                                                             to,    l.out[0].as<Bf16>(), at_once};
+    const bool at_once = width <= (in.stored ? 2 : 1) * kShortRow || rows * channels <= kNearNumbers;
+    const channel_rows::FillRows<N, S, M, K, std::decay_t<decltype(f)>> fill{
+        width, constants, f, views, to, l.out[0].as<Bf16>(), large, at_once};
     const int64_t rows_per_task = std::max<int64_t>(1, kElementsPerTask / width);
     l.exec.parallel(divide_up(whole, rows_per_task), double(rows) * double(channels) * 0.4, [&](int64_t task, int) {
       const int64_t begin = task * rows_per_task, end = std::min(whole, begin + rows_per_task);
@@ -128,7 +125,7 @@ void fill_channels(const Launch& l, int64_t rows, int64_t channels, const Operan
       if (follow) follow({begin * width, 0, 1, (end - begin) * width});
       if (to.far) end_far();
     });
-    for (int64_t j = 0; j < rest; j += kStoredPart) fill.part(whole, 1, j, std::min(rest - j, kStoredPart));
+    if (rest > 0) fill.part(whole, 1, 0, rest);  // at most 512: more channels have a row of their own
   });
   if (to.far) end_far();
   if (follow) follow({whole * width, 0, 1, rest});

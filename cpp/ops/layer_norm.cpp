@@ -39,8 +39,7 @@ int64_t rows_together(int64_t width, int most) {
   return most * width * int64_t(sizeof(N)) > kMostBytes ? 1 : most;
 }
 
-// body(std::integral_constant<int, R>, row): R rows from `row` on, kMost where there are as many, if `together` says
-// so.
+// body(std::integral_constant<int, R>, row): groups of kMost rows if `together` is kMost, the rest one by one.
 template <int kMost, class Body>
 void each_rows(int64_t begin, int64_t end, int64_t together, const Body& body) {
   if (together == kMost)
@@ -76,15 +75,15 @@ class NextRows {
 };
 
 // make(begin, end, to) makes elements [begin, end) of R rows, to `to` from its first element on: piece by piece, where
-// they go past the caches from memory where they wait. Meanwhile what comes next is asked for.
+// they go past the caches from memory where they wait. Meanwhile so many of the next rows are asked for.
 template <class N, int R, class Next, class Make>
-void fill_rows_of(const Rows<N, R>& y, bool far, int64_t width, Next& next, const Make& make) {
+void fill_rows_of(const Rows<N, R>& y, bool far, int64_t width, Next& next, int64_t rows_to_ask, const Make& make) {
   constexpr int64_t kPiece = 256;
   alignas(64) RealOf<N> memory[R * kPlanes<N> * kPiece];
   const Rows<N, R> waiting = state_at<N, R>(memory, kPiece);
   for (int64_t i = 0; i < width; i += kPiece) {
     const int64_t n = std::min(kPiece, width - i);
-    next.ask(n);
+    next.ask(rows_to_ask * n);
     Rows<N, R> to = waiting;
     if (!far)
       for (int r = 0; r < R; r++) to[r] = y[r].at(i);
@@ -155,11 +154,12 @@ Kernel forward_kernel(int64_t rows, int64_t width, double eps) {
       }
       const Rows<N, R> to = rows_at<N, R>(y.y, row, width);
       if (!far)
-        return fill_rows_of<N, R>(to, false, width, next, [&](int64_t begin, int64_t end, const Rows<N, R>& part) {
-          elements_forward<N, kAffine, R>(begin, end, s, from, gamma, beta, part);
-        });
+        return fill_rows_of<N, R>(to, false, width, next, R > 2 ? R - 2 : 0,
+                                  [&](int64_t begin, int64_t end, const Rows<N, R>& part) {
+                                    elements_forward<N, kAffine, R>(begin, end, s, from, gamma, beta, part);
+                                  });
       for (int r = 0; r < R; r++)  // past the caches a row at a time is faster
-        fill_rows_of<N, 1>({to[r]}, true, width, next, [&](int64_t begin, int64_t end, const Rows<N, 1>& part) {
+        fill_rows_of<N, 1>({to[r]}, true, width, next, 1, [&](int64_t begin, int64_t end, const Rows<N, 1>& part) {
           elements_forward<N, kAffine, 1>(begin, end, {s[r]}, {from[r]}, gamma, beta, part);
         });
     };
@@ -226,7 +226,7 @@ void rows_backward(int64_t width, const std::array<RowStats<N>, R>& s, const Row
   };
   std::array<N, 2 * R> mean = fold_lanes<N, 2 * R>(width, products, Add{}, [&] { next.ask(kFoldLanes); });
   for (N& m : mean) m = m / N(RealOf<N>(width));
-  fill_rows_of<N, R>(d_x, far, width, next, [&](int64_t begin, int64_t end, const Rows<N, R>& to) {
+  fill_rows_of<N, R>(d_x, far, width, next, R - 1, [&](int64_t begin, int64_t end, const Rows<N, R>& to) {
     elements_backward<N, kAffine, R>(begin, end, s, mean, d_y, x, gamma, to, sums);
   });
 }
@@ -237,6 +237,7 @@ Kernel backward_kernel(const Columns& plan) {
     const int64_t rows = plan.blocks.rows(), width = plan.channels;
     const View<N> d_y(l.in[0]), x(l.in[1]), stats(l.in[2]), gamma(l.in[kAffine ? 3 : 2]), sums(l.out[1]);
     const Result<N> d_x = result<N>(l, rows * width, 2);
+    const bool far = d_x.far && !kIsDual<N>;
     auto leaf = [&](int, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& state) {
       fill_state<N, 2>(state, c0, c1, N(0));
       each_rows<kTogetherBack<N>>(r0, r1, rows_together<N>(width, kTogetherBack<N>), [&](auto many, int64_t row) {
@@ -246,9 +247,9 @@ Kernel backward_kernel(const Columns& plan) {
         std::array<RowStats<N>, R> s;
         TW_UNROLL for (int r = 0; r < R; r++) s[r] = {stats[2 * (row + r)], stats[2 * (row + r) + 1]};
         rows_backward<N, kAffine, R>(width, s, rows_at<N, R>(d_y, row, width), rows_at<N, R>(x, row, width), gamma,
-                                     rows_at<N, R>(d_x.y, row, width), d_x.far && !kIsDual<N>, state, next);
+                                     rows_at<N, R>(d_x.y, row, width), far, state, next);
       });
-      if (d_x.far) end_far();
+      if (far) end_far();
     };
     auto add = [](const State<N, 2>& a, const State<N, 2>& b, int64_t, int64_t, int64_t c0, int64_t c1) {
       reduce_detail::merge_states<N, 2>(a, b, c0, c1, Add{});

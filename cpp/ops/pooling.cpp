@@ -19,7 +19,7 @@ template <class S>
 void max_window(const Window& w, const Span& s, View<S> x, View<S> y) {
   const int64_t c = w.c, first = (s.h0 * w.w + s.w0) * c;
   if (s.h1 - s.h0 == 2 && s.w1 - s.w0 == 2) {  // the usual window, in one pass
-    if (w.asks && w.tiles()) ask<false>(x.at(run_ahead(w, s)), 4 * c);
+    if (w.asks && w.tiles()) ask(x, run_ahead(w, s), 4 * c);
     const View<S> a = x.at(first), b = x.at(first + c), d = x.at(first + w.w * c), e = x.at(first + (w.w + 1) * c);
 #pragma omp simd
     for (int64_t i = 0; i < c; i++) y.set(i, maximum(maximum(maximum(a[i], b[i]), d[i]), e[i]));

@@ -1,5 +1,6 @@
 // pooling.h: windows over images, as forward and backward of pooling walk them.
 #pragma once
+#include "../exec/ask.h"
 #include "../exec/for_each.h"
 #include "../exec/pixels.h"
 #include "../exec/stored.h"
@@ -10,7 +11,7 @@ namespace thalweg::pooling {
 struct Window {
   int64_t n, h, w, c, kh, kw, sh, sw, top, left, out_h, out_w;
   bool count_pad;
-  bool asks = n * h * w * c >= 2 << 20;                      // below, caches answer faster than asking takes
+  bool asks = n * h * w * c >= 2 << 20;                      // forward: below, caches answer faster than asking takes
   bool covers_once() const { return sh >= kh && sw >= kw; }  // no pixel lies in two windows
   bool tiles() const { return sh == kh && sw == kw; }        // nor between windows
   bool covers_all() const { return tiles() && all_inside() && out_h * kh == h && out_w * kw == w; }
@@ -82,12 +83,6 @@ void each_pixel(const Window& w, const Span& s, F f) {
     for (int64_t v = s.w0; v < s.w1; v++) f(h * w.w + v);
 }
 
-// Asks for n numbers, which are read or written soon.
-template <bool kWritten, class S>
-inline void ask([[maybe_unused]] View<S> x, [[maybe_unused]] int64_t n) {
-  if constexpr (!kIsDual<S>)
-    for (int64_t i = 0; i < n; i += kPixelBytes / int64_t(sizeof(S))) __builtin_prefetch(x.p + i, kWritten, 2);
-}
 // Where the pixels are that a window of 2 x 2, one beside the other, asks for: in the rows after the next ones, which
 // so come as one run through memory, not as two side by side.
 inline int64_t run_ahead(const Window& w, const Span& s) { return ((s.h0 + 4) * w.w + 2 * s.w0) * w.c; }

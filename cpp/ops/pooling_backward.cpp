@@ -35,8 +35,8 @@ void max_square_backward(const Window& w, const Span& s, View<S> d_y, View<S> x,
   const View<S> a = x.at(first), b = a.at(next), c = a.at(below), to = d_x.at(first);
   const View<S> to_b = to.at(next), to_c = to.at(below), to_e = to.at(below + next), e = a.at(below + next);
   const int64_t run = run_ahead(w, s);
-  ask<false>(x.at(run), 4 * w.c), ask<true>(d_x.at(run), 4 * w.c);
-  ask<false>(y.at(w.out_w * w.c), w.c), ask<false>(d_y.at(w.out_w * w.c), w.c);
+  ask(x, run, 4 * w.c), ask<true>(d_x, run, 4 * w.c);
+  ask(y, w.out_w * w.c, w.c), ask(d_y, w.out_w * w.c, w.c);
 #pragma omp simd
   for (int64_t i = 0; i < w.c; i++) {
     const S top = y[i], none = S(0), d0 = d_y[i];

@@ -319,6 +319,11 @@ void check_depthwise(const Exec& one, const Exec& two) {
   check_conv<T>(one, two, pages);
   pages.stride_h = pages.stride_w = pages.dilation_h = pages.dilation_w = 2, pages.pad_top = 3;
   check_conv<T>(one, two, pages);
+  check_backward_weight<T>(one, two, depthwise_conv(5, 3, 3, 512, 3, 3), 2);  // several images at a time
+  Conv bands = depthwise_conv(1, 61, 21, 512, 5, 5);                          // bands between the first and the last
+  check_backward_weight<T>(one, two, bands, 1);
+  bands.stride_h = 2, bands.kw = 4, bands.kh = 7;  // and ranges that begin inside a panel
+  check_backward_weight<T>(one, two, bands, 1);
   check_conv_ranks<T>(one, depthwise_conv(8, 6, 5, 19, 3, 3), 8);
 }
 

@@ -4,7 +4,10 @@ tensors that stay in a cache and such that go past it."""
 import numpy as np
 import pytest
 
-SHAPES = [(7, 1), (131, 3), (38, 48), (77, 16), (1001, 64), (8300, 32), (2103, 128), (1101, 256), (515, 513), (66001, 64)]
+NEAR = [(7, 1), (131, 3), (38, 48), (77, 16), (1001, 64), (300, 513)]
+LARGE = [(8300, 32), (2103, 128), (1101, 256), (515, 513)]
+FAR = [(66001, 64), (33001, 128), (8300, 513)]
+SHAPES = NEAR + LARGE + FAR
 
 
 def exact(x, gamma, beta, d_y, eps=1e-5):
@@ -27,3 +30,15 @@ def test_batch_norm_of_any_shape(rows, channels, dtype, tw):
     found, expected = (y, *pullback(d_y)), exact(x, gamma, beta, d_y)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=400 * np.finfo(dtype).eps * max(1, np.abs(b).max()))
+
+
+def test_tangents_of_a_large_batch_norm(tw):
+    """The tangent is a plane of its own, past the caches too: the derivative along v is <gradient, v> for every v."""
+    rng = np.random.default_rng(0)
+    x, v, d_y = (rng.standard_normal((66001, 64)).astype(np.float32) for _ in range(3))
+    _, tangent = tw.jvp(tw.ops.batch_norm, (x,), (v,))
+    _, pullback = tw.vjp(tw.ops.batch_norm, x)
+    [d_x] = pullback(d_y)
+    forward, backward = (np.vdot(a.astype(np.float64), b) for a, b in ((tangent, d_y), (d_x, v)))
+    scale = np.linalg.norm(tangent) * np.linalg.norm(d_y)
+    assert abs(forward - backward) < 1e-6 * scale

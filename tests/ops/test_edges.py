@@ -123,18 +123,20 @@ def test_layer_norm_far_from_zero(offset, ops):
     np.testing.assert_allclose(ops.layer_norm(x), r.ref_layer_norm(x.astype(np.float64)), atol=2e-3 if offset else 2e-6)
 
 
-def test_a_row_of_layer_norm_has_the_bits_it_has_alone(tw):
-    """Rows are worked on in pairs, the last one alone, and large results go past the caches."""
+@BOTH
+@pytest.mark.parametrize("rows", [4097, 43])
+def test_a_row_of_layer_norm_has_the_bits_it_has_alone(rows, dtype, tw):
+    """Rows are worked on in groups, the rest one by one, and large results go past the caches."""
     rng = np.random.default_rng(0)
-    x, d_y = rng.standard_normal((2, 4097, 1100), dtype=np.float32)
-    gamma, beta = rng.standard_normal((2, 1100), dtype=np.float32)
+    x, d_y = rng.standard_normal((2, rows, 1100), dtype=dtype)
+    gamma, beta = rng.standard_normal((2, 1100), dtype=dtype)
 
     def both(x, d_y):
         y, pullback = tw.vjp(lambda a: tw.ops.layer_norm(a, gamma, beta), x)
         return y, pullback(d_y)[0]
 
     whole = both(x, d_y)
-    for row in (0, 1, 2047, 4095, 4096):
+    for row in (0, 1, 2, 3, rows // 2, rows - 2, rows - 1):
         alone = both(x[row : row + 1], d_y[row : row + 1])
         for all_rows, one in zip(whole, alone, strict=True):
             np.testing.assert_array_equal(all_rows[row], one[0])
