@@ -142,12 +142,16 @@ TW_HD void take_rows(int64_t r, int64_t c0, int64_t c1, const At& rows, const St
 template <class N, int K, bool kFirst, class Combine, class At, class Ask>
 void take_at_once(int64_t r, int64_t c0, int64_t c1, const At& at, const State<N, K>& state, Combine combine,
                   const Ask& ask) {
-  const int64_t columns = ask.asks(c1 - c0) ? kAskColumns : c1 - c0;
-  for (int64_t c = c0; c < c1; c += columns) {
-    const int64_t n = std::min(columns, c1 - c);
-    if (columns == kAskColumns) ask(r, c, n);
-    take_rows<N, K, kRowsAtOnce, kFirst>(r, c, c + n, at, state, combine);
-  }
+  if constexpr (Ask::kAsks)
+    if (ask.asks() && c0 == 0 && c1 == ask.width) {
+      for (int64_t c = c0; c < c1; c += kAskColumns) {
+        const int64_t n = std::min(kAskColumns, c1 - c);
+        ask(r, c, n);
+        take_rows<N, K, kRowsAtOnce, kFirst>(r, c, c + n, at, state, combine);
+      }
+      return;
+    }
+  take_rows<N, K, kRowsAtOnce, kFirst>(r, c0, c1, at, state, combine);
 }
 
 // One chain a channel over rows [r0, r1), r0 < r1; some rows a pass keep the state out of the way.
@@ -182,16 +186,16 @@ TW_HD auto element_at(const Element& element, int64_t i, int64_t c) {
 
 // Few channels: lane l takes rows r0 + l, r0 + l + lanes, ...; then the lanes fold in halves. Short blocks have no more
 // lanes than they need.
-template <class N, int K, class Combine, class Element>
+template <class N, int K, class Combine, class Element, class Ask>
 void narrow_block(int64_t r0, int64_t r1, int64_t channels, const Element& element, const State<N, K>& state,
-                  Combine combine) {
+                  Combine combine, const Ask& ask) {
   alignas(64) RealOf<N> memory[K * kPlanes<N> * kRowOfLanes];
   const State<N, K> lanes = state_at<N, K>(memory, kRowOfLanes);
   const int64_t count = std::min<int64_t>(row_lanes(channels), std::bit_ceil(uint64_t(r1 - r0)));
   const int64_t width = count * channels, groups = (r1 - r0) / count;
   fill_state<N, K>(lanes, 0, width, Combine::template identity<N>());
   auto at = [=](int64_t g, int64_t j) { return element_at(element, r0 * channels + g * width + j, j); };
-  if (groups > 0) chain<N, K>(0, groups, 0, width, at, lanes, combine);
+  if (groups > 0) chain<N, K>(0, groups, 0, width, at, lanes, combine, ask.of(r0 * channels, width));
   const int64_t rest = (r1 - r0 - groups * count) * channels;
   if (rest > 0) take_rows<N, K, 1, false>(groups, 0, rest, at, lanes, combine);
   for (int64_t half = width / 2; half >= channels; half /= 2) {
@@ -213,9 +217,9 @@ void fold_block(int64_t r0, int64_t r1, int64_t channels, int64_t c0, int64_t c1
                 const State<N, K>& state, Combine combine = {}, const Ask& ask = {}) {
   using namespace reduce_detail;
   if (r0 >= r1) return fill_state<N, K>(state, c0, c1, Combine::template identity<N>());
-  if (row_lanes(channels) > 1) return narrow_block<N, K>(r0, r1, channels, element, state, combine);
+  if (row_lanes(channels) > 1) return narrow_block<N, K>(r0, r1, channels, element, state, combine, ask);
   auto at = [=](int64_t r, int64_t c) { return element_at(element, r * channels + c, c); };
-  chain<N, K>(r0, r1, c0, c1, at, state, combine, ask);
+  chain<N, K>(r0, r1, c0, c1, at, state, combine, ask.of(0, channels));
 }
 
 namespace reduce_detail {
@@ -351,7 +355,7 @@ template <class N, int K, bool kGroups, int M, class Body, class Combine = Add>
 void sum_operands(const Exec& exec, const Columns& plan, double ns_per_element, const Operands<N, M>& in,
                   const Body& body, const State<N, K>& out, Combine combine = {}) {
   auto fold = [&](const auto& x, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, K>& state) {
-    fold_block<N, K>(r0, r1, plan.channels, c0, c1, body(x), state, combine, ask_ahead(x, plan.channels));
+    fold_block<N, K>(r0, r1, plan.channels, c0, c1, body(x), state, combine, ask_long_rows(x, plan.channels));
   };
   const auto leaf = on_rows<N, M>(in, fold);
   auto merge = [&](const State<N, K>& into, const State<N, K>& from, int64_t, int64_t, int64_t c0, int64_t c1) {

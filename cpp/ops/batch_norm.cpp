@@ -30,7 +30,7 @@ Kernel moments_kernel(const Columns& plan, bool stored) {
       for (int64_t c = c0; c < c1 && r0 < r1; c++) shift.set(c, x[r0 * channels + c]);
       const View<N> first = repeated<N>(shift, r0 < r1 ? channels : 0, memory);
       auto offset = [=](int64_t i, int64_t c) { return std::array<N, 1>{x[i] - first[c]}; };
-      fold_block<N, 1>(r0, r1, channels, c0, c1, offset, State<N, 1>{mean}, Add(), ask_ahead(in, channels));
+      fold_block<N, 1>(r0, r1, channels, c0, c1, offset, State<N, 1>{mean}, Add(), ask_long_rows(in, channels));
       const RealOf<N> count = RealOf<N>(std::max<int64_t>(1, r1 - r0));
       if (r0 < r1)
         for (int64_t c = c0; c < c1; c++) mean.set(c, shifted_mean(first[c], mean[c], count));

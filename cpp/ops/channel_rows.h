@@ -87,7 +87,7 @@ struct FillRows {
     const View<N> to = aside ? planar<N>(memory, kStoredPart) : out.y.at(first);
     if (large)  // all that it reads at first: memory turns less between reading and writing
       for (int64_t r = 0; r < count; r++)
-        for (const View<S>& v : in) ask(v, first + r * width, n);
+        for (const View<S>& v : in) ask<false, 3>(v, first + r * width, n);
     int64_t done = 0;
     if (at_once) done = fill_groups<N, kRowsAtOnce, K>(to, step, first, width, begin, n, count, constants, f);
     fill_groups<N, 1, K>(to.at(done * step), step, first + done * width, width, begin, n, count - done, constants, f);
