@@ -195,6 +195,7 @@ void narrow_block(int64_t r0, int64_t r1, int64_t channels, const Element& eleme
   const int64_t width = count * channels, groups = (r1 - r0) / count;
   fill_state<N, K>(lanes, 0, width, Combine::template identity<N>());
   auto at = [=](int64_t g, int64_t j) { return element_at(element, r0 * channels + g * width + j, j); };
+  // It never asks here. Without `ask` the same loop came from memory a tenth slower for all channels (GCC 12, Zen 4).
   if (groups > 0) chain<N, K>(0, groups, 0, width, at, lanes, combine, ask.of(r0 * channels, width));
   const int64_t rest = (r1 - r0 - groups * count) * channels;
   if (rest > 0) take_rows<N, K, 1, false>(groups, 0, rest, at, lanes, combine);

@@ -43,9 +43,8 @@ struct DepthWeightCall {
   SumOrder order;      // segment.a: output pixel, counted over all images; b = a y_pixel
   T* stack = nullptr;  // slots of kDepthSize elements, [r][s][kDepthPanel]
   int64_t channels = 0;
-  const std::byte* ahead =
-      nullptr;  // read soon after; asked for, and moved on, `ahead_lines` lines for kDepthSide pixels
-  int ahead_lines = 0;
+  const std::byte* ahead = nullptr;  // read soon after: asked for, and moved on, with every kDepthSide pixels
+  int ahead_lines = 0;               // by so many lines
 };
 // For all channels, kDepthPanel at a time in the same slots. Nothing behind the last channel is read or written.
 template <class T>

@@ -8,12 +8,13 @@
 
 namespace thalweg {
 
-// Rows that are treated as one, whose constants repeat: either four of them are one run through memory, or the loop
-// along them is long.
+// Numbers of rows of which four are one run through memory: as many bytes, stored or not.
+inline int64_t short_row(bool stored) { return stored ? 2 * kShortRow : kShortRow; }
+
+// Rows that are treated as one, whose constants repeat, so that they are a short row, or the loop along them is long.
 inline int64_t rows_joined(int64_t channels, bool stored) {
   if (channels < 1) return 1;
-  const int64_t run = stored ? 2 * kShortRow : kShortRow;  // as many bytes
-  return std::max<int64_t>(1, (run % channels == 0 ? run : 512) / channels);
+  return std::max<int64_t>(1, (short_row(stored) % channels == 0 ? short_row(stored) : 512) / channels);
 }
 
 // K constants of every channel, repeated.
@@ -115,7 +116,7 @@ void fill_channels(const Launch& l, int64_t rows, int64_t channels, const Operan
   const bool large = std::exchange(to.far, to.far && !in.stored);
   in.read([&]<class S>(const std::array<View<S>, M>& views) {
     const auto f = body(views);
-    const bool at_once = width <= (in.stored ? 2 : 1) * kShortRow || rows * channels <= kNearNumbers;
+    const bool at_once = width <= short_row(in.stored) || rows * channels <= kNearNumbers;
     const channel_rows::FillRows<N, S, M, K, std::decay_t<decltype(f)>> fill{
         width, constants, f, views, to, l.out[0].as<Bf16>(), large, at_once};
     const int64_t rows_per_task = std::max<int64_t>(1, kElementsPerTask / width);
