@@ -1,6 +1,7 @@
 // conv_backward_weight.cpp: d_w from x and d_y: one walk (conv_weight.h) over the tiles of dense or depthwise ones.
 #include "conv_weight_dense.h"
 #include "conv_weight_depth.h"
+#include "conv_winograd.h"
 
 namespace thalweg {
 namespace {
@@ -28,6 +29,8 @@ template <class T>
 void conv_backward_weight(const Exec& exec, const Conv& v, const Shards& shards, const T* x, const T* d_y, T* d_w,
                           bool accumulate) {
   if (v.out == 0 || v.c == 0) return;
+  if constexpr (sizeof(T) == 4)
+    if (conv_winograd_weight_fits(v)) return conv_winograd_weight(exec, v, shards, x, d_y, d_w, accumulate);
   if (v.group_in() == 1 && v.group_out() == 1 && v.groups > 1)
     run_walk(exec, v, shards, DepthWeight<T>(v, x, d_y, d_w, accumulate));
   else run_walk(exec, v, shards, DenseWeight<T>(v, x, d_y, d_w, accumulate));

@@ -7,6 +7,7 @@
 #include "exec/matmul.h"
 #include "grid_check.h"
 #include "matmul_check.h"
+#include "winograd_check.h"
 
 using namespace thalweg;
 
@@ -142,6 +143,14 @@ std::string text_of(const Conv& v) {
   return s;
 }
 
+// The sums of all outputs, where they are those of conv_winograd.h; else nothing.
+template <class T>
+std::vector<T> winograd_sums(const TapConv& v, const std::vector<T>& source, const std::vector<T>& weight) {
+  if constexpr (sizeof(T) == 4)
+    if (conv_winograd_fits(v)) return ref_winograd(v, source.data(), weight.data());
+  return {};
+}
+
 template <class T>
 void check_forward(const Exec& one, const Exec& two, const Conv& v) {
   const ConvSizes size(v);
@@ -149,11 +158,12 @@ void check_forward(const Exec& one, const Exec& two, const Conv& v) {
   const bool accumulate = random_bits() & 1, with_bias = random_bits() & 1;
   auto want = y0, y1 = y0, y2 = y0;
   int64_t at = 0;
+  const auto sums = winograd_sums<T>(forward_taps(v), x, w);
   for (int64_t n = 0; n < v.n; n++)
     for (int64_t p = 0; p < v.out_h(); p++)
       for (int64_t q = 0; q < v.out_w(); q++)
         for (int64_t o = 0; o < v.out; o++, at++) {
-          T sum = ref_forward(v, x.data(), w.data(), n, p, q, o);
+          T sum = sums.empty() ? ref_forward(v, x.data(), w.data(), n, p, q, o) : sums[at];
           if (with_bias) sum += bias[o];
           want[at] = accumulate ? y0[at] + sum : sum;
         }
@@ -170,11 +180,13 @@ void check_backward_input(const Exec& one, const Exec& two, const Conv& v) {
   const bool accumulate = random_bits() & 1;
   auto want = d_x0, d_x1 = d_x0, d_x2 = d_x0;
   int64_t at = 0;
+  std::vector<T> sums;
+  each_phase(v, [&](const TapConv& taps, int64_t) { sums = winograd_sums<T>(taps, d_y, w); });
   for (int64_t n = 0; n < v.n; n++)
     for (int64_t h = 0; h < v.h; h++)
       for (int64_t u = 0; u < v.w; u++)
         for (int64_t c = 0; c < v.c; c++, at++) {
-          const T sum = ref_backward_input(v, d_y.data(), w.data(), n, h, u, c);
+          const T sum = sums.empty() ? ref_backward_input(v, d_y.data(), w.data(), n, h, u, c) : sums[at];
           want[at] = accumulate ? d_x0[at] + sum : sum;
         }
   conv_backward_input(one, v, d_y.data(), w.data(), d_x1.data(), accumulate);
@@ -184,18 +196,27 @@ void check_backward_input(const Exec& one, const Exec& two, const Conv& v) {
   add_to_hash(d_x1);
 }
 template <class T>
+std::vector<T> winograd_weights(const Conv& v, const Shards& shards, const std::vector<T>& x,
+                                const std::vector<T>& d_y) {
+  if constexpr (sizeof(T) == 4)
+    if (conv_winograd_weight_fits(v)) return ref_winograd_weights(v, shards, x.data(), d_y.data());
+  return {};
+}
+
+template <class T>
 void check_backward_weight(const Exec& one, const Exec& two, const Conv& v, int64_t total) {
   const ConvSizes size(v);
   const Shards shards = Shards::of(v.n, total, 0, total);
   const auto x = values<T>(size.x), d_y = values<T>(size.y), d_w0 = values<T>(size.w);
   const bool accumulate = random_bits() & 1;
   auto want = d_w0, d_w1 = d_w0, d_w2 = d_w0;
+  const auto sums = winograd_weights<T>(v, shards, x, d_y);
   int64_t at = 0;
   for (int64_t o = 0; o < v.out; o++)
     for (int64_t r = 0; r < v.kh; r++)
       for (int64_t t = 0; t < v.kw; t++)
         for (int64_t c = 0; c < v.group_in(); c++, at++) {
-          const T sum = ref_backward_weight(v, shards, x.data(), d_y.data(), o, r, t, c);
+          const T sum = sums.empty() ? ref_backward_weight(v, shards, x.data(), d_y.data(), o, r, t, c) : sums[at];
           want[at] = accumulate ? d_w0[at] + sum : sum;
         }
   conv_backward_weight(one, v, shards, x.data(), d_y.data(), d_w1.data(), accumulate);
@@ -229,6 +250,25 @@ void check_conv_ranks(const Exec& exec, Conv v, int64_t total) {
   const auto high = gradient(total / 2, total), all = gradient(0, total);
   for (size_t i = 0; i < low.size(); i++) low[i] += high[i];
   CHECK(same_bits(low, all), "backward_weight %s: two ranks differ from one", text_of(v).c_str());
+}
+
+// 3x3 in squares of outputs: odd sizes, channels that leave a rest, several units, panels, leaves, blocks of K, groups.
+template <class T>
+void check_squares(const Exec& one, const Exec& two) {
+  for (int64_t c : {16, 17, 32, 40, 70})
+    for (int64_t out : {16, 31, 33, 64}) {
+      Conv v = same_conv(pick(1, 4), pick(4, 9), c, out, 3);
+      v.w = pick(4, 12), v.pad_top = pick(0, 2), v.pad_left = pick(0, 3), v.pad_right = pick(0, 2);
+      check_conv<T>(one, two, v);
+    }
+  check_conv<T>(one, two, same_conv(2, 41, 16, 20, 3));  // bands of an image, more than one leaf of it
+  check_conv<T>(one, two, same_conv(45, 6, 24, 16, 3));  // several images a unit
+  check_conv<T>(one, two, same_conv(2, 6, 300, 40, 3));  // blocks of K; d_w in ranges of outputs
+  Conv v = same_conv(5, 7, 36, 54, 3);
+  v.groups = 2;
+  check_conv<T>(one, two, v);
+  for (int64_t total : {1, 8, 16}) check_backward_weight<T>(one, two, v, total);
+  check_conv_ranks<T>(one, same_conv(8, 12, 40, 18, 3), 8);
 }
 
 template <class T>
@@ -270,6 +310,7 @@ void check_convs(const Exec& one, const Exec& two) {
     check_conv_ranks<T>(one, same_conv(n, 6, 3, 16, 3), 8);
     check_conv_ranks<T>(one, same_conv(n, 6, 40, 70, 3), 8);
   }
+  check_squares<T>(one, two);
   for (int64_t groups : {1, 2}) check_backward_weight<T>(one, two, panels_conv(groups), 2);
   for (int64_t out : {1, 3, 6, 10, 20})  // all taps of few channels at a time; several bands of an image
     for (int64_t kernel : {3, 5}) {

@@ -1,0 +1,260 @@
+// conv_winograd.cpp: units of squares pass with V = B' d B in L2: for every panel of outputs 16 products (tile.h), then
+// y = A' M A while M is near.
+#include "conv_winograd.h"
+
+#include "../tensor/arena.h"
+#include "matmul.h"
+#include "pack.h"
+#include "tile.h"
+#include "winograd_squares.h"
+
+namespace thalweg {
+namespace {
+
+using T = float;
+constexpr int W = kLanes<T>, kPoints = kWinogradPoints;
+constexpr int64_t kNearNumbers = 64 << 10;     // of V of a unit
+constexpr int64_t kLeastSquares = 4 * kTileRows;  // of a unit, so that tiles are full
+constexpr int64_t kWeightRows = 32;            // of input channels whose weights are transformed together
+
+class WinogradRun {
+ public:
+  WinogradRun(const TapConv& v, int threads, const T* source, const T* weight, const T* bias, T* out, bool accumulate,
+              const Follow& follow)
+      : v_(v),
+        source_(source),
+        weight_(weight),
+        bias_(bias),
+        out_(out),
+        accumulate_(accumulate),
+        follow_(follow),
+        panels_(divide_up(v.group_out, kPanel<T>)),
+        down_(divide_up(v.rows, 2)),
+        across_(divide_up(v.cols, 2)),
+        square_step_(row_step<T>(v.group_in)),
+        output_row_(std::min<int64_t>(kPanel<T>, divide_up(v.group_out, W) * W)),
+        weight_step_(point_step<T>(v.group_in * kPanel<T>)) {
+    cut_units(threads);
+  }
+
+  int64_t weight_count() const { return v_.groups * panels_ * kPoints * weight_step_; }
+  int64_t pack_count() const { return 9 * kWeightRows * kPanel<T>; }
+  void prepare(T* packed) { packed_ = packed; }
+  int64_t pack_items() const { return v_.groups * panels_ * divide_up(v_.group_in, kWeightRows); }
+  void pack(int64_t item, T* taps) const {
+    const int64_t blocks = divide_up(v_.group_in, kWeightRows), k = item % blocks * kWeightRows;
+    const int64_t panel = item / blocks % panels_, group = item / blocks / panels_, j = panel * kPanel<T>;
+    const int64_t count = std::min(kWeightRows, v_.group_in - k), n = std::min<int64_t>(kPanel<T>, v_.group_out - j);
+    const T* from = weight_ + group * v_.w_group + j * v_.w_out + k * v_.w_in;
+    for (int64_t r = 0; r < 3; r++)
+      for (int64_t s = 0; s < 3; s++)
+        pack_panel(from + v_.weight_at(r, s), v_.w_in, v_.w_out, count, int(n), kPanel<T>,
+                   taps + (3 * r + s) * kWeightRows * kPanel<T>);
+    T* to = packed_ + (group * panels_ + panel) * kPoints * weight_step_ + k * kPanel<T>;
+    for (int64_t i = 0; i < count; i++)
+      for (int64_t at = i * kPanel<T>; at < i * kPanel<T> + n; at += W) transform_weight(taps + at, to + at);
+  }
+
+  int64_t units() const { return divide_up(v_.n, images_) * bands_; }
+  int64_t unit_squares() const { return images_ * divide_up(down_, bands_) * across_; }
+  // Memory of a unit: V, M, the addresses of their rows, the order of the sums.
+  int64_t input_count() const { return kPoints * input_step(); }
+  int64_t output_count() const { return kPoints * output_step() + 2 * kTileSize<T>; }
+  int64_t order_bytes() const {
+    const int64_t blocks = divide_up(v_.group_in, kKBlock);
+    return 2 * align_up(unit_squares() * int64_t(sizeof(T*))) + align_up(blocks * int64_t(sizeof(KSegment))) +
+           align_up(blocks * int64_t(sizeof(Chain)));
+  }
+  void run(int64_t unit, T* input, T* output, std::byte* memory) const {
+    const int64_t image = unit / bands_ * images_, band = unit % bands_;
+    Work work{.image = image,
+              .images = std::min(images_, v_.n - image),
+              .begin = band * down_ / bands_,
+              .end = (band + 1) * down_ / bands_,
+              .input = input,
+              .output = output,
+              .stack = output + kPoints * output_step()};
+    work.row = reinterpret_cast<const T**>(memory);
+    work.out = reinterpret_cast<T**>(memory += align_up(unit_squares() * int64_t(sizeof(T*))));
+    write_order(work, memory + align_up(unit_squares() * int64_t(sizeof(T*))));
+    for (int64_t g = 0; g < v_.groups; g++) {
+      transform_input(work, g);
+      for (int64_t panel = 0; panel < panels_; panel++) {
+        multiply(work, g, panel);
+        transform_output(work, g, panel);
+      }
+    }
+    if (!follow_) return;
+    const int64_t first = 2 * work.begin, rows = std::min(2 * work.end, v_.rows) - first;
+    follow_({image * v_.out_image + first * v_.out_row, v_.out_image, work.images, rows * v_.out_row});
+  }
+
+ private:
+  struct Work {  // rows of squares [begin, end) of images [image, image + images)
+    int64_t image, images, begin, end;
+    T *input, *output, *stack;
+    const T** row = nullptr;
+    T** out = nullptr;
+    SumOrder order{};
+    int64_t rows() const { return images * (end - begin); }
+  };
+
+  // A unit is a few images or a band of rows; threads have even shares.
+  void cut_units(int threads) {
+    const int64_t image = down_ * across_, most = std::max(kLeastSquares, kNearNumbers / (kPoints * square_step_));
+    if (image > most) {
+      bands_ = std::min(down_, divide_up(image, most));
+      return;
+    }
+    images_ = std::min(v_.n, most / image);
+    const int64_t units = divide_up(divide_up(v_.n, images_), threads) * threads;
+    images_ = divide_up(v_.n, std::min(v_.n, units));
+  }
+  int64_t input_step() const { return point_step<T>(unit_squares() * square_step_); }
+  int64_t output_step() const { return point_step<T>(unit_squares() * output_row_); }
+
+  void transform_weight(const T* taps, T* to) const {
+    Vector<T> down[3][4];  // of columns
+    TW_UNROLL for (int s = 0; s < 3; s++) {
+      Vector<T> g[3];
+      TW_UNROLL for (int r = 0; r < 3; r++) g[r] = load(taps + (3 * r + s) * kWeightRows * kPanel<T>);
+      winograd_weight(g, down[s]);
+    }
+    TW_UNROLL for (int a = 0; a < 4; a++) {
+      const Vector<T> g[3] = {down[0][a], down[1][a], down[2][a]};
+      Vector<T> u[4];
+      winograd_weight(g, u);
+      TW_UNROLL for (int b = 0; b < 4; b++) store(to + (4 * a + b) * weight_step_, u[b]);
+    }
+  }
+
+  void write_order(Work& work, std::byte* memory) const {
+    auto* segment = reinterpret_cast<KSegment*>(memory);
+    memory += align_up(divide_up(v_.group_in, kKBlock) * int64_t(sizeof(KSegment)));
+    SumOrderWriter w(segment, reinterpret_cast<Chain*>(memory), 1, kPanel<T>, kKBlock);
+    w.begin_leaf(0, 1);
+    w.add(0, 0, v_.group_in);
+    w.end_leaf();
+    work.order = w.order();
+  }
+  // f(image, i, t) for the rows of squares of a unit, t the number of the first square.
+  template <class F>
+  void each_row(const Work& work, F f) const {
+    int64_t t = 0;
+    for (int64_t image = work.image; image < work.image + work.images; image++)
+      for (int64_t i = work.begin; i < work.end; i++, t += across_) f(image, i, t);
+  }
+  void transform_input(const Work& work, int64_t group) const {
+    const SquareImages<T> images{source_ + group * v_.group_in, v_.in_h,          v_.in_w,
+                                 v_.in_c,                       v_.tap_h.offset, v_.tap_w.offset};
+    each_row(work, [&](int64_t image, int64_t i, int64_t t) {
+      for (int64_t c = 0; c < v_.group_in; c += W)
+        squares_input<T, 0, 4>(images, image, i, 0, across_, c, int(std::min<int64_t>(W, v_.group_in - c)),
+                               work.input + t * square_step_ + c, square_step_, input_step());
+    });
+  }
+  void multiply(const Work& work, int64_t group, int64_t panel) const {
+    const int64_t squares = work.rows() * across_, tiles = divide_up(squares, kTileRows);
+    const int64_t low = squares / tiles, tall = squares % tiles;
+    const int n = int(std::min<int64_t>(kPanel<T>, v_.group_out - panel * kPanel<T>));
+    TileCall<T> call{.b_step = kPanel<T>,
+                     .segment = work.order.segment,
+                     .first = work.order.chain,
+                     .last = work.order.chain + work.order.chains,
+                     .stack = work.stack};
+    for (int point = 0; point < kPoints; point++) {
+      const T* input = work.input + point * input_step();
+      T* output = work.output + point * output_step();
+      for (int64_t t = 0; t < squares; t++) work.row[t] = input + t * square_step_;
+      for (int64_t t = 0; t < squares; t++) work.out[t] = output + t * output_row_;
+      call.b = packed_ + ((group * panels_ + panel) * kPoints + point) * weight_step_;
+      call.row = work.row, call.out = work.out;
+      run_tiles(call, tall, low + 1, n), call.row += tall * (low + 1), call.out += tall * (low + 1);
+      run_tiles(call, tiles - tall, low, n);
+    }
+  }
+  static void run_tiles(TileCall<T>& call, int64_t tiles, int64_t rows, int n) {
+    if (tiles == 0) return;
+    call.tiles = tiles;
+    tile_function<T>(TileForm::rows, int(rows), int(divide_up(n, W)))(call);
+  }
+  void transform_output(const Work& work, int64_t group, int64_t panel) const {
+    const int64_t first = group * v_.group_out + panel * kPanel<T>;
+    const int64_t n = std::min<int64_t>(kPanel<T>, v_.group_out - panel * kPanel<T>);
+    each_row(work, [&](int64_t image, int64_t i, int64_t t) {
+      for (int64_t j = 0; j < n; j += W) {
+        const T* from = work.output + t * output_row_ + j;
+        T* to = out_ + image * v_.out_image + 2 * i * v_.out_row + first + j;
+        const bool whole = n - j >= W && 2 * i + 1 < v_.rows;
+        for (int64_t s = 0; s < across_; s++, from += output_row_, to += 2 * v_.out_col)
+          if (whole && 2 * s + 1 < v_.cols) put_square(from, first + j, to);
+          else put_part(from, first + j, int(std::min<int64_t>(W, n - j)), 2 * i + 1 < v_.rows, 2 * s + 1 < v_.cols, to);
+      }
+    });
+  }
+  TW_INLINE void outputs_of(const T* from, Vector<T> (&y)[2][2]) const {
+    const int64_t step = output_step();
+    Vector<T> down[2][4];
+    TW_UNROLL for (int b = 0; b < 4; b++) {
+      Vector<T> m[4], d[2];
+      TW_UNROLL for (int a = 0; a < 4; a++) m[a] = load(from + (4 * a + b) * step);
+      winograd_output(m, d);
+      down[0][b] = d[0], down[1][b] = d[1];
+    }
+    winograd_output(down[0], y[0]), winograd_output(down[1], y[1]);
+  }
+  TW_INLINE void put_square(const T* from, int64_t channel, T* to) const {
+    Vector<T> y[2][2];
+    outputs_of(from, y);
+    const Vector<T> bias = bias_ ? load(bias_ + channel) : Vector<T>{};
+    TW_UNROLL for (int p = 0; p < 2; p++) TW_UNROLL for (int q = 0; q < 2; q++) {
+      T* at = to + p * v_.out_row + q * v_.out_col;
+      if (bias_) y[p][q] = bias + y[p][q];
+      store(at, accumulate_ ? load(at) + y[p][q] : y[p][q]);
+    }
+  }
+  // The first `part` channels of what lies in the image.
+  TW_NOINLINE void put_part(const T* from, int64_t channel, int part, bool lower, bool right, T* to) const {
+    Vector<T> y[2][2];
+    outputs_of(from, y);
+    const Vector<T> bias = bias_ ? load_first(bias_ + channel, part) : Vector<T>{};
+    for (int p = 0; p < 1 + lower; p++)
+      for (int q = 0; q < 1 + right; q++) {
+        T* at = to + p * v_.out_row + q * v_.out_col;
+        if (bias_) y[p][q] = bias + y[p][q];
+        store_first(at, accumulate_ ? load_first(at, part) + y[p][q] : y[p][q], part);
+      }
+  }
+
+  const TapConv v_;
+  const T *source_, *weight_, *bias_;
+  T* out_;
+  bool accumulate_;
+  const Follow follow_;
+  int64_t panels_, down_, across_, square_step_, output_row_, weight_step_, images_ = 1, bands_ = 1;
+  T* packed_ = nullptr;
+};
+
+}  // namespace
+
+bool conv_winograd_fits(const TapConv& v) {
+  auto fits = [](const TapAxis& tap) { return tap.count == 3 && tap.offset_step == 1; };
+  return fits(v.tap_h) && fits(v.tap_w) && v.step_h == 1 && v.step_w == 1 &&
+         winograd_pays(v.rows, v.cols, v.group_in, v.group_out);
+}
+void conv_winograd(const Exec& exec, const TapConv& v, const float* source, const float* weight, const float* bias,
+                   float* out, bool accumulate, const Follow& follow) {
+  const double ns = conv_ns(v.flops(), false) / kWinogradGain;
+  WinogradRun run(v, exec.threads_for(ns), source, weight, bias, out, accumulate, follow);
+  run.prepare(exec.scratch<T>(0, Slot::shared_pack, run.weight_count()));
+  exec.parallel(run.pack_items(), ns, [&](int64_t item, int worker) {
+    run.pack(item, exec.scratch<T>(worker, Slot::a_pack, run.pack_count()));
+  });
+  exec.parallel(run.units(), ns, [&](int64_t unit, int worker) {
+    run.run(unit, exec.scratch<T>(worker, Slot::a_pack, run.input_count()),
+            exec.scratch<T>(worker, Slot::tile, run.output_count()),
+            exec.scratch<std::byte>(worker, Slot::b_pack, run.order_bytes()));
+  });
+}
+
+}  // namespace thalweg

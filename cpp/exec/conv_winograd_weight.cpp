@@ -1,0 +1,208 @@
+// conv_winograd_weight.cpp: d_w in a round of outputs at a time, so that what shards leave fits in memory. A task is a
+// row of four points of U of one shard; then the shards of every output fold.
+#include "../tensor/arena.h"
+#include "conv_winograd.h"
+#include "tile.h"
+#include "winograd_squares.h"
+
+namespace thalweg {
+namespace {
+
+using T = float;
+constexpr int W = kLanes<T>;
+constexpr int64_t kRoundNumbers = 8 << 20;  // that the shards leave in a round, about
+constexpr int kMostShards = 62;             // slots of a tree
+
+class WinogradWeight {
+ public:
+  WinogradWeight(const Conv& v, const Shards& shards, int threads, const T* x, const T* d_y, T* d_w, bool accumulate)
+      : v_(v),
+        shards_(shards),
+        x_(x),
+        d_y_(d_y),
+        d_w_(d_w),
+        accumulate_(accumulate),
+        down_(divide_up(v.out_h(), 2)),
+        across_(divide_up(v.out_w(), 2)),
+        panels_(divide_up(v.group_in(), kPanel<T>)),
+        in_step_(divide_up(v.group_in(), W) * W) {
+    const int64_t numbers = shards.count() * 12 * in_step_;  // of an output
+    const int64_t rows = std::max<int64_t>(kTileRows, kRoundNumbers / numbers);
+    rounds_ = divide_up(v.group_out(), rows);
+    ranges_ = std::clamp<int64_t>(threads / (4 * shards.count()), 1, divide_up(round_rows(), kTileRows));
+  }
+  int64_t rounds() const { return v_.groups * rounds_; }
+  int64_t left_count() const { return shards_.count() * 12 * round_rows() * in_step_; }
+  void begin_round(int64_t round, T* left) {
+    group_ = round / rounds_;
+    begin_ = round % rounds_ * v_.group_out() / rounds_;
+    end_ = (round % rounds_ + 1) * v_.group_out() / rounds_;
+    left_ = left;
+  }
+
+  int64_t tasks() const { return shards_.count() * 4 * ranges_; }
+  int64_t input_count() const { return 4 * input_step(); }
+  int64_t d_output_count() const { return 4 * d_output_step(round_rows()); }
+  int64_t stack_count() const { return 4 * tiles(round_rows()) * panels_ * slots() * kTileSize<T>; }
+  void run(int64_t task, T* input, T* d_output, T* stack) const {
+    const int64_t range = task % ranges_, count = end_ - begin_;
+    Work work{.shard = task / ranges_ / 4,
+              .a = int(task / ranges_ % 4),
+              .begin = begin_ + range * count / ranges_,
+              .end = begin_ + (range + 1) * count / ranges_,
+              .input = input,
+              .d_output = d_output,
+              .stack = stack};
+    const int64_t first = shards_.offset[work.shard] * down_ * across_,
+                  last = shards_.offset[work.shard + 1] * down_ * across_, leaves = divide_up(last - first, kWinogradLeaf);
+    for (int64_t i = 0; i < leaves; i++) {
+      const int64_t from = first + i * kWinogradLeaf, to = std::min(last, from + kWinogradLeaf);
+      switch (work.a) {
+        case 0: transform<0>(work, from, to); break;
+        case 1: transform<1>(work, from, to); break;
+        case 2: transform<2>(work, from, to); break;
+        default: transform<3>(work, from, to);
+      }
+      multiply(work, to - from, i, leaves);
+    }
+    finish(work, leaves == 0);
+  }
+
+  int64_t outputs() const { return end_ - begin_; }
+  // d_w of an output of the round: G' down, shards fold.
+  void merge(int64_t output) const {
+    for (int64_t c = 0; c < v_.group_in(); c += W) {
+      Vector<T> slot[kMostShards][9];
+      fold_tree(
+          shards_.count(),
+          [&](int64_t s, int to) TW_FLATTEN {
+            TW_UNROLL for (int q = 0; q < 3; q++) {
+              Vector<T> u[4], g[3];
+              TW_UNROLL for (int a = 0; a < 4; a++) u[a] = load(left_at(s, a, q, output) + c);
+              winograd_d_weight(u, g);
+              TW_UNROLL for (int r = 0; r < 3; r++) slot[to][3 * r + q] = g[r];
+            }
+          },
+          [&](int to, int from) { TW_UNROLL for (int i = 0; i < 9; i++) slot[to][i] += slot[from][i]; });
+      const int part = int(std::min<int64_t>(W, v_.group_in() - c));
+      T* to = d_w_ + (group_ * v_.group_out() + begin_ + output) * 9 * v_.group_in() + c;
+      for (int i = 0; i < 9; i++, to += v_.group_in())
+        store_first(to, accumulate_ ? load_first(to, part) + slot[0][i] : slot[0][i], part);
+    }
+  }
+
+ private:
+  struct Work {  // row a of the points of a shard, outputs [begin, end)
+    int64_t shard;
+    int a;
+    int64_t begin, end;
+    T *input, *d_output, *stack;
+    int64_t count() const { return end - begin; }
+  };
+  int64_t round_rows() const { return divide_up(v_.group_out(), rounds_); }
+  // Squares are counted in lines of kPanel channels of x, and in rows of d_y.
+  int64_t input_step() const { return point_step<T>(panels_ * kWinogradLeaf * kPanel<T>); }
+  static int64_t d_output_step(int64_t count) { return point_step<T>(kWinogradLeaf * row_step<T>(count)); }
+  static int64_t tiles(int64_t rows) { return divide_up(rows, kTileRows); }
+  int64_t slots() const {
+    int64_t most = 0;
+    for (int s = 0; s < shards_.count(); s++) most = std::max(most, shards_.offset[s + 1] - shards_.offset[s]);
+    return tree_slots(divide_up(most * down_ * across_, kWinogradLeaf));
+  }
+  T* left_at(int64_t shard, int a, int q, int64_t output) const {
+    return left_ + (((shard * 4 + a) * 3 + q) * (end_ - begin_) + output) * in_step_;
+  }
+
+  template <int a>
+  void transform(const Work& work, int64_t begin, int64_t end) const {
+    const SquareImages<T> x{x_ + group_ * v_.group_in(), v_.h, v_.w, v_.c, -v_.pad_top, -v_.pad_left};
+    const SquareImages<T> d_y{d_y_ + group_ * v_.group_out() + work.begin, v_.out_h(), v_.out_w(), v_.out, 0, 0};
+    const int64_t row = row_step<T>(work.count());
+    each_square_run(down_, across_, begin, end, [&](int64_t image, int64_t i, int64_t j, int64_t j_end, int64_t t) {
+      for (int64_t c = 0; c < v_.group_in(); c += W)
+        squares_input<T, a, 1>(x, image, i, j, j_end, c, int(std::min<int64_t>(W, v_.group_in() - c)),
+                               work.input + (c / kPanel<T> * kWinogradLeaf + t) * kPanel<T> + c % kPanel<T>, kPanel<T>,
+                               input_step());
+      for (int64_t k = 0; k < work.count(); k += W)
+        squares_d_output<T, a>(d_y, image, i, j, j_end, k, int(std::min<int64_t>(W, work.count() - k)),
+                               work.d_output + t * row + k, row, d_output_step(work.count()));
+    });
+  }
+  T* sums(const Work& work, int b, int64_t tile, int64_t panel) const {
+    return work.stack + ((b * tiles(work.count()) + tile) * panels_ + panel) * slots() * kTileSize<T>;
+  }
+  // Leaf i of a tree.
+  void multiply(const Work& work, int64_t count, int64_t i, int64_t leaves) const {
+    const KSegment segment{0, 0, count};
+    const int top = std::popcount(uint64_t(i)), merges = i + 1 == leaves ? top : std::countr_one(uint64_t(i));
+    const Chain chain{0, 1, merges, top - merges};
+    TileCall<T> call{.a_step = row_step<T>(work.count()),
+                     .b_step = kPanel<T>,
+                     .segment = &segment,
+                     .first = &chain,
+                     .last = &chain + 1};
+    const int64_t height = tiles(work.count());
+    for (int b = 0; b < 4; b++)
+      for (int64_t tile = 0; tile < height; tile++)
+        for (int64_t panel = 0; panel < panels_; panel++) {
+          const int64_t k = tile * work.count() / height, rows = (tile + 1) * work.count() / height - k;
+          call.a = work.d_output + b * d_output_step(work.count()) + k;
+          call.b = work.input + b * input_step() + panel * kWinogradLeaf * kPanel<T>;
+          call.stack = sums(work, b, tile, panel);
+          tile_function<T>(TileForm::columns, int(rows), vectors(panel))(call);
+        }
+  }
+  int vectors(int64_t panel) const {
+    return int(divide_up(std::min<int64_t>(kPanel<T>, v_.group_in() - panel * kPanel<T>), W));
+  }
+  // G' across.
+  void finish(const Work& work, bool empty) const {
+    const int64_t height = tiles(work.count());
+    for (int64_t tile = 0; tile < height; tile++)
+      for (int64_t panel = 0; panel < panels_; panel++) {
+        const int64_t k = tile * work.count() / height, rows = (tile + 1) * work.count() / height - k;
+        const T* from[4];
+        for (int b = 0; b < 4; b++) from[b] = sums(work, b, tile, panel);
+        for (int64_t i = 0; i < rows; i++)
+          for (int v = 0; v < vectors(panel); v++) {
+            Vector<T> u[4] = {}, g[3];
+            if (!empty) TW_UNROLL for (int b = 0; b < 4; b++) u[b] = load(from[b] + i * kPanel<T> + v * W);
+            winograd_d_weight(u, g);
+            for (int q = 0; q < 3; q++)
+              store(left_at(work.shard, work.a, q, work.begin - begin_ + k + i) + panel * kPanel<T> + v * W, g[q]);
+          }
+      }
+  }
+
+  const Conv v_;
+  const Shards& shards_;
+  const T *x_, *d_y_;
+  T* d_w_;
+  bool accumulate_;
+  int64_t down_, across_, panels_, in_step_, rounds_, ranges_, group_ = 0, begin_ = 0, end_ = 0;
+  T* left_ = nullptr;
+};
+
+}  // namespace
+
+bool conv_winograd_weight_fits(const Conv& v) {
+  return v.kh == 3 && v.kw == 3 && v.stride_h == 1 && v.stride_w == 1 && v.dilation_h == 1 && v.dilation_w == 1 &&
+         winograd_pays(v.out_h(), v.out_w(), v.group_in(), v.group_out());
+}
+void conv_winograd_weight(const Exec& exec, const Conv& v, const Shards& shards, const float* x, const float* d_y,
+                          float* d_w, bool accumulate) {
+  const double ns = conv_ns(v.flops(), false) / kWinogradGain;
+  WinogradWeight weight(v, shards, exec.threads_for(ns), x, d_y, d_w, accumulate);
+  T* const left = exec.scratch<T>(0, Slot::shared_pack, weight.left_count());
+  for (int64_t round = 0; round < weight.rounds(); round++) {
+    weight.begin_round(round, left);
+    exec.parallel(weight.tasks(), ns, [&](int64_t task, int worker) {
+      weight.run(task, exec.scratch<T>(worker, Slot::a_pack, weight.input_count()),
+                 exec.scratch<T>(worker, Slot::b_pack, weight.d_output_count()),
+                 exec.scratch<T>(worker, Slot::tile, weight.stack_count()));
+    });
+    exec.parallel(weight.outputs(), ns, [&](int64_t output, int) { weight.merge(output); });
+  }
+}
+
+}  // namespace thalweg
