@@ -5,7 +5,8 @@
 // the taps that the stride lets reach it, kh and kw falling, then out, in blocks likewise. Taps outside the image count
 // where blocks end, but add nothing. A weight gradient takes one image as a leaf (K = its output pixels in order, in
 // blocks likewise, x outside the image +0); images fold in the tree of shards.h inside a shard, then the shards fold.
-// Nothing depends on tile, vector width, threads, ranks or instruction set.
+// Nothing depends on tile, vector width, threads, ranks or instruction set. Float ones with 3x3 weights that move by
+// one pixel have the sums of conv_winograd.h instead, where it pays.
 #pragma once
 #include "follow.h"
 #include "shards.h"
@@ -17,6 +18,7 @@ struct Conv {
   int64_t out, kh, kw;  // output channels, kernel
   int64_t stride_h = 1, stride_w = 1, pad_top = 0, pad_bottom = 0, pad_left = 0, pad_right = 0;
   int64_t dilation_h = 1, dilation_w = 1, groups = 1;
+  bool direct = false;  // not by conv_winograd.h, even where it pays
   int64_t out_h() const { return (h + pad_top + pad_bottom - dilation_h * (kh - 1) - 1) / stride_h + 1; }
   int64_t out_w() const { return (w + pad_left + pad_right - dilation_w * (kw - 1) - 1) / stride_w + 1; }
   int64_t group_in() const { return c / groups; }

@@ -13,9 +13,10 @@ namespace {
 
 using T = float;
 constexpr int W = kLanes<T>, kPoints = kWinogradPoints;
-constexpr int64_t kNearNumbers = 64 << 10;     // of V of a unit
+constexpr int64_t kNearNumbers = 64 << 10;        // of V of a unit
 constexpr int64_t kLeastSquares = 4 * kTileRows;  // of a unit, so that tiles are full
-constexpr int64_t kWeightRows = 32;            // of input channels whose weights are transformed together
+constexpr int64_t kAhead = 8;                     // squares from outputs that are written to those that are asked for
+constexpr int64_t kWeightRows = 32;               // of input channels whose weights are transformed together
 
 class WinogradRun {
  public:
@@ -145,8 +146,8 @@ class WinogradRun {
       for (int64_t i = work.begin; i < work.end; i++, t += across_) f(image, i, t);
   }
   void transform_input(const Work& work, int64_t group) const {
-    const SquareImages<T> images{source_ + group * v_.group_in, v_.in_h,          v_.in_w,
-                                 v_.in_c,                       v_.tap_h.offset, v_.tap_w.offset};
+    const SquareImages<T> images{
+        source_ + group * v_.group_in, v_.in_h, v_.in_w, v_.in_c, v_.tap_h.offset, v_.tap_w.offset};
     each_row(work, [&](int64_t image, int64_t i, int64_t t) {
       for (int64_t c = 0; c < v_.group_in; c += W)
         squares_input<T, 0, 4>(images, image, i, 0, across_, c, int(std::min<int64_t>(W, v_.group_in - c)),
@@ -186,9 +187,13 @@ class WinogradRun {
         const T* from = work.output + t * output_row_ + j;
         T* to = out_ + image * v_.out_image + 2 * i * v_.out_row + first + j;
         const bool whole = n - j >= W && 2 * i + 1 < v_.rows;
-        for (int64_t s = 0; s < across_; s++, from += output_row_, to += 2 * v_.out_col)
-          if (whole && 2 * s + 1 < v_.cols) put_square(from, first + j, to);
-          else put_part(from, first + j, int(std::min<int64_t>(W, n - j)), 2 * i + 1 < v_.rows, 2 * s + 1 < v_.cols, to);
+        for (int64_t s = 0; s < across_; s++, from += output_row_, to += 2 * v_.out_col) {
+          for (int p : {0, 1})
+            for (int q : {0, 1}) __builtin_prefetch(to + p * v_.out_row + (q + 2 * kAhead) * v_.out_col, 1);
+          const bool right = 2 * s + 1 < v_.cols;
+          if (whole && right) put_square(from, first + j, to);
+          else put_part(from, first + j, int(std::min<int64_t>(W, n - j)), 2 * i + 1 < v_.rows, right, to);
+        }
       }
     });
   }
@@ -239,7 +244,7 @@ class WinogradRun {
 
 bool conv_winograd_fits(const TapConv& v) {
   auto fits = [](const TapAxis& tap) { return tap.count == 3 && tap.offset_step == 1; };
-  return fits(v.tap_h) && fits(v.tap_w) && v.step_h == 1 && v.step_w == 1 &&
+  return !v.direct && fits(v.tap_h) && fits(v.tap_w) && v.step_h == 1 && v.step_w == 1 &&
          winograd_pays(v.rows, v.cols, v.group_in, v.group_out);
 }
 void conv_winograd(const Exec& exec, const TapConv& v, const float* source, const float* weight, const float* bias,

@@ -1,5 +1,5 @@
-// conv_winograd_weight.cpp: d_w in a round of outputs at a time, so that what shards leave fits in memory. A task is a
-// row of four points of U of one shard; then the shards of every output fold.
+// conv_winograd_weight.cpp: d_w in a round of outputs at a time, so that what shards leave fits in memory: the points
+// of U of every shard, then their shards fold.
 #include "../tensor/arena.h"
 #include "conv_winograd.h"
 #include "tile.h"
@@ -11,6 +11,7 @@ namespace {
 using T = float;
 constexpr int W = kLanes<T>;
 constexpr int64_t kRoundNumbers = 8 << 20;  // that the shards leave in a round, about
+constexpr int64_t kNearSums = 512 << 10;    // of all rows of a shard: then x and d_y are read once
 constexpr int kMostShards = 62;             // slots of a tree
 
 class WinogradWeight {
@@ -29,7 +30,9 @@ class WinogradWeight {
     const int64_t numbers = shards.count() * 12 * in_step_;  // of an output
     const int64_t rows = std::max<int64_t>(kTileRows, kRoundNumbers / numbers);
     rounds_ = divide_up(v.group_out(), rows);
-    ranges_ = std::clamp<int64_t>(threads / (4 * shards.count()), 1, divide_up(round_rows(), kTileRows));
+    const bool whole = shards.count() >= threads && 4 * sums_count() <= kNearSums;
+    rows_ = whole ? 4 : 1;
+    ranges_ = std::clamp<int64_t>(threads / (4 / rows_ * shards.count()), 1, divide_up(round_rows(), kTileRows));
   }
   int64_t rounds() const { return v_.groups * rounds_; }
   int64_t left_count() const { return shards_.count() * 12 * round_rows() * in_step_; }
@@ -40,32 +43,36 @@ class WinogradWeight {
     left_ = left;
   }
 
-  int64_t tasks() const { return shards_.count() * 4 * ranges_; }
+  // A task is the points of a shard, or a row of them, for a range of outputs.
+  int64_t tasks() const { return shards_.count() * (4 / rows_) * ranges_; }
   int64_t input_count() const { return 4 * input_step(); }
   int64_t d_output_count() const { return 4 * d_output_step(round_rows()); }
-  int64_t stack_count() const { return 4 * tiles(round_rows()) * panels_ * slots() * kTileSize<T>; }
+  int64_t stack_count() const { return rows_ * sums_count(); }
   void run(int64_t task, T* input, T* d_output, T* stack) const {
     const int64_t range = task % ranges_, count = end_ - begin_;
-    Work work{.shard = task / ranges_ / 4,
-              .a = int(task / ranges_ % 4),
+    Work work{.shard = task / ranges_ / (4 / rows_),
+              .a = int(task / ranges_ % (4 / rows_) * rows_),
               .begin = begin_ + range * count / ranges_,
               .end = begin_ + (range + 1) * count / ranges_,
               .input = input,
               .d_output = d_output,
               .stack = stack};
     const int64_t first = shards_.offset[work.shard] * down_ * across_,
-                  last = shards_.offset[work.shard + 1] * down_ * across_, leaves = divide_up(last - first, kWinogradLeaf);
+                  last = shards_.offset[work.shard + 1] * down_ * across_,
+                  leaves = divide_up(last - first, kWinogradLeaf);
     for (int64_t i = 0; i < leaves; i++) {
       const int64_t from = first + i * kWinogradLeaf, to = std::min(last, from + kWinogradLeaf);
-      switch (work.a) {
-        case 0: transform<0>(work, from, to); break;
-        case 1: transform<1>(work, from, to); break;
-        case 2: transform<2>(work, from, to); break;
-        default: transform<3>(work, from, to);
+      for (int a = work.a; a < work.a + rows_; a++) {
+        switch (a) {
+          case 0: transform<0>(work, from, to); break;
+          case 1: transform<1>(work, from, to); break;
+          case 2: transform<2>(work, from, to); break;
+          default: transform<3>(work, from, to);
+        }
+        multiply(work, a, to - from, i, leaves);
       }
-      multiply(work, to - from, i, leaves);
     }
-    finish(work, leaves == 0);
+    for (int a = work.a; a < work.a + rows_; a++) finish(work, a, leaves == 0);
   }
 
   int64_t outputs() const { return end_ - begin_; }
@@ -92,7 +99,7 @@ class WinogradWeight {
   }
 
  private:
-  struct Work {  // row a of the points of a shard, outputs [begin, end)
+  struct Work {  // rows a, ..., a + rows_ - 1 of the points of a shard, outputs [begin, end)
     int64_t shard;
     int a;
     int64_t begin, end;
@@ -128,11 +135,13 @@ class WinogradWeight {
                                work.d_output + t * row + k, row, d_output_step(work.count()));
     });
   }
-  T* sums(const Work& work, int b, int64_t tile, int64_t panel) const {
-    return work.stack + ((b * tiles(work.count()) + tile) * panels_ + panel) * slots() * kTileSize<T>;
+  int64_t sums_count() const { return 4 * tiles(round_rows()) * panels_ * slots() * kTileSize<T>; }  // of a row
+  T* sums(const Work& work, int a, int b, int64_t tile, int64_t panel) const {
+    return work.stack + (a - work.a) * sums_count() +
+           ((b * tiles(work.count()) + tile) * panels_ + panel) * slots() * kTileSize<T>;
   }
   // Leaf i of a tree.
-  void multiply(const Work& work, int64_t count, int64_t i, int64_t leaves) const {
+  void multiply(const Work& work, int a, int64_t count, int64_t i, int64_t leaves) const {
     const KSegment segment{0, 0, count};
     const int top = std::popcount(uint64_t(i)), merges = i + 1 == leaves ? top : std::countr_one(uint64_t(i));
     const Chain chain{0, 1, merges, top - merges};
@@ -148,7 +157,7 @@ class WinogradWeight {
           const int64_t k = tile * work.count() / height, rows = (tile + 1) * work.count() / height - k;
           call.a = work.d_output + b * d_output_step(work.count()) + k;
           call.b = work.input + b * input_step() + panel * kWinogradLeaf * kPanel<T>;
-          call.stack = sums(work, b, tile, panel);
+          call.stack = sums(work, a, b, tile, panel);
           tile_function<T>(TileForm::columns, int(rows), vectors(panel))(call);
         }
   }
@@ -156,20 +165,20 @@ class WinogradWeight {
     return int(divide_up(std::min<int64_t>(kPanel<T>, v_.group_in() - panel * kPanel<T>), W));
   }
   // G' across.
-  void finish(const Work& work, bool empty) const {
+  void finish(const Work& work, int a, bool empty) const {
     const int64_t height = tiles(work.count());
     for (int64_t tile = 0; tile < height; tile++)
       for (int64_t panel = 0; panel < panels_; panel++) {
         const int64_t k = tile * work.count() / height, rows = (tile + 1) * work.count() / height - k;
         const T* from[4];
-        for (int b = 0; b < 4; b++) from[b] = sums(work, b, tile, panel);
+        for (int b = 0; b < 4; b++) from[b] = sums(work, a, b, tile, panel);
         for (int64_t i = 0; i < rows; i++)
           for (int v = 0; v < vectors(panel); v++) {
             Vector<T> u[4] = {}, g[3];
             if (!empty) TW_UNROLL for (int b = 0; b < 4; b++) u[b] = load(from[b] + i * kPanel<T> + v * W);
             winograd_d_weight(u, g);
             for (int q = 0; q < 3; q++)
-              store(left_at(work.shard, work.a, q, work.begin - begin_ + k + i) + panel * kPanel<T> + v * W, g[q]);
+              store(left_at(work.shard, a, q, work.begin - begin_ + k + i) + panel * kPanel<T> + v * W, g[q]);
           }
       }
   }
@@ -179,15 +188,15 @@ class WinogradWeight {
   const T *x_, *d_y_;
   T* d_w_;
   bool accumulate_;
-  int64_t down_, across_, panels_, in_step_, rounds_, ranges_, group_ = 0, begin_ = 0, end_ = 0;
+  int64_t down_, across_, panels_, in_step_, rounds_, rows_, ranges_, group_ = 0, begin_ = 0, end_ = 0;
   T* left_ = nullptr;
 };
 
 }  // namespace
 
 bool conv_winograd_weight_fits(const Conv& v) {
-  return v.kh == 3 && v.kw == 3 && v.stride_h == 1 && v.stride_w == 1 && v.dilation_h == 1 && v.dilation_w == 1 &&
-         winograd_pays(v.out_h(), v.out_w(), v.group_in(), v.group_out());
+  return !v.direct && v.kh == 3 && v.kw == 3 && v.stride_h == 1 && v.stride_w == 1 && v.dilation_h == 1 &&
+         v.dilation_w == 1 && winograd_pays(v.out_h(), v.out_w(), v.group_in(), v.group_out());
 }
 void conv_winograd_weight(const Exec& exec, const Conv& v, const Shards& shards, const float* x, const float* d_y,
                           float* d_w, bool accumulate) {

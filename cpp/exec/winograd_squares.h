@@ -46,13 +46,18 @@ struct SquareRows {
       step[r] = inside ? v.c : 0;
     }
   }
+  // For what the next row of squares reads of columns x, x + 1.
+  TW_INLINE void ask(int64_t x) const {
+    for (int64_t q : {0, 1})
+      for (int r : {kRows - 2, kRows - 1}) __builtin_prefetch(row[r] + ((x + q) + 2 * w) * step[r]);
+  }
   // f of the pixels of column x.
   template <class F>
   TW_INLINE void column(int64_t x, int part, F f) const {
     Vector<T> d[kRows] = {};
     if (x >= 0 && x < w)
-      TW_UNROLL for (int r = 0; r < kRows; r++) d[r] = part == kLanes<T> ? load(row[r] + x * step[r])
-                                                                         : load_first(row[r] + x * step[r], part);
+      TW_UNROLL for (int r = 0; r < kRows; r++) d[r] =
+          part == kLanes<T> ? load(row[r] + x * step[r]) : load_first(row[r] + x * step[r], part);
     f(d);
   }
 };
@@ -74,6 +79,7 @@ void squares_input(const SquareImages<T>& v, int64_t image, int64_t i, int64_t j
   int64_t x = 2 * j + v.left;
   take(x, down[0]), take(x + 1, down[1]);
   for (; j < end; j++, x += 2, to += step) {
+    rows.ask(x + 2);
     take(x + 2, down[2]), take(x + 3, down[3]);
     TW_UNROLL for (int a = 0; a < kRows; a++) {
       const Vector<T> d[4] = {down[0][a], down[1][a], down[2][a], down[3][a]};
@@ -91,11 +97,11 @@ void squares_d_output(const SquareImages<T>& v, int64_t image, int64_t i, int64_
                       int part, T* to, int64_t step, int64_t point_step) {
   const winograd_detail::SquareRows<T, 2> rows(v, image, i, channel);
   for (; j < end; j++, to += step) {
+    rows.ask(2 * j + v.left);
     Vector<T> d[2];
     for (int q : {0, 1})
-      rows.column(2 * j + v.left + q, part, [&](const Vector<T>(&p)[2]) __attribute__((always_inline)) {
-        d[q] = winograd_d_output_at<kRow>(p);
-      });
+      rows.column(2 * j + v.left + q, part,
+                  [&](const Vector<T>(&p)[2]) __attribute__((always_inline)) { d[q] = winograd_d_output_at<kRow>(p); });
     each<4>([&](auto b) { store(to + b * point_step, winograd_d_output_at<b>(d)); });
   }
 }

@@ -1,9 +1,9 @@
 // conv2d.cpp: convolution of images, channels last, forward and backward.
 //   y(n, p, q, o) = bias(o) + sum_{r, s, c} x(n, p stride_h + r dilation_h - top, ..., g c_g + c) weight(o, r, s, c)
 // Shapes: x (N, H, W, C), weight (out, kh, kw, C / groups), bias (out), y (N, out_h, out_w, out).
-// Attributes: stride [h, w], padding [top, bottom, left, right], dilation [h, w], groups.
-// The weight gradient takes one image as a leaf and folds images and shards in the tree of shards.h; when x is batched
-// it is one rank's summand.
+// Attributes: stride [h, w], padding [top, bottom, left, right], dilation [h, w], groups, algorithm: "auto", or
+// "direct" for no other sums than these. The weight gradient takes one image as a leaf and folds images and shards in
+// the tree of shards.h; when x is batched it is one rank's summand.
 #include "product.h"
 #include "register.h"
 #include "window.h"
@@ -28,13 +28,17 @@ Conv conv_of(const Shape& x, const Shape& w, const Attrs& a) {
           .pad_right = pad[3],
           .dilation_h = dilation[0],
           .dilation_w = dilation[1],
-          .groups = a.integer("groups")};
+          .groups = a.integer("groups"),
+          .direct = a.text("algorithm", "auto") == "direct"};
 }
 
 void check_attrs(const Inputs& in) {
   check_ints(in, "stride", 2, 1);
   check_ints(in, "padding", 4, 0);
   check_ints(in, "dilation", 2, 1);
+  const std::string algorithm = in.attrs.text("algorithm", "auto");
+  check(algorithm == "auto" || algorithm == "direct", in, "algorithm is '", algorithm,
+        "', expected 'auto' or 'direct'");
 }
 
 void check_weight(const Inputs& in, const Shape& x, size_t i) {

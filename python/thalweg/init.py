@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from . import _core
-from .ops.axes import number
+from .ops.axes import number, one_of
 
 _DISTRIBUTIONS = ("constant", "normal", "truncated_normal", "uniform", "normal_fan", "uniform_fan")
 
@@ -36,8 +36,7 @@ class Initializer:
     def __post_init__(self) -> None:
         if self.distribution not in _DISTRIBUTIONS:
             raise ValueError(f"[init] unknown distribution {self.distribution!r}")
-        if self.fan not in ("in", "out", "mean"):
-            raise ValueError(f"[init] fan is {self.fan!r}, expected 'in', 'out' or 'mean'")
+        one_of(self.fan, "init", "fan", ("in", "out", "mean"))
         least = None if self.distribution == "uniform" else 0  # b is a bound there, else a scale
         object.__setattr__(self, "a", number(self.a, "init", "a"))
         object.__setattr__(self, "b", number(self.b, "init", "b", least))

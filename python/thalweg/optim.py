@@ -20,7 +20,7 @@ import numpy as np
 
 from . import _core, schedules, updates
 from .nn.module import Module
-from .ops.axes import is_number, number
+from .ops.axes import is_number, number, one_of
 
 _FIELDS = {name: i for i, name in enumerate(_core.RATE_FIELDS)}
 
@@ -195,8 +195,7 @@ class SGD(Optimizer):
         groups: Sequence[dict[str, Any]] | None = None,
     ) -> None:
         names = {"torch": "sgd", "heavy_ball": "heavy_ball", "duda": "duda"}
-        if form not in names:
-            raise ValueError(f"[SGD] form is {form!r}, expected 'torch', 'heavy_ball' or 'duda'")
+        one_of(form, "SGD", "form", tuple(names))
         rates = _checked("SGD", momentum=momentum, dampening=dampening, weight_decay=weight_decay)
         nesterov, has_momentum, damped = bool(nesterov), rates["momentum"] > 0, rates["dampening"] > 0
         if form != "torch" and (nesterov or damped):
@@ -351,9 +350,7 @@ def _patterns(params: Any) -> Any:
 
 
 def _semantics(semantics: str, where: str) -> bool:
-    if semantics not in ("standard", "lecture"):
-        raise ValueError(f"[{where}] semantics is {semantics!r}, expected 'standard' or 'lecture'")
-    return semantics == "lecture"
+    return one_of(semantics, where, "semantics", ("standard", "lecture")) == "lecture"
 
 
 def _checked(where: str, **rates: Any) -> dict[str, float]:

@@ -51,12 +51,36 @@ def test_a_convolution_that_is_a_matrix_product_has_its_bits(tw, dtype):
     assert np.array_equal(y.reshape(4, 9), tw.ops.linear(x.reshape(4, -1), weight.reshape(9, -1)))
 
 
-@pytest.mark.parametrize("groups", [1, 4])
-def test_an_image_depends_on_itself_only(tw, groups):
-    x, weight = arrays(np.float32, (7, 9, 10, 12), (24, 3, 3, 12 // groups))
-    options = {"stride": 2, "padding": 1, "groups": groups}
+@pytest.mark.parametrize("channels, groups, stride", [(12, 1, 2), (12, 4, 2), (16, 1, 1), (64, 2, 1)])
+def test_an_image_depends_on_itself_only(tw, channels, groups, stride):
+    x, weight = arrays(np.float32, (7, 9, 10, channels), (2 * channels, 3, 3, channels // groups))
+    options = {"stride": stride, "padding": 1, "groups": groups}
     y = tw.ops.conv2d(x, weight, **options)
     assert np.array_equal(tw.ops.conv2d(x[2:5], weight, **options), y[2:5])
+
+
+def test_squares_of_outputs_are_as_exact_as_the_plain_sum(tw):
+    """By F(2x2, 3x3) or not: both beside float64, whose sums are always plain ones."""
+    x, weight = arrays(np.float32, (8, 14, 14, 64), (64, 3, 3, 64))
+    exact = tw.ops.conv2d(x.astype(np.float64), weight.astype(np.float64), padding=1)
+    auto, direct = (tw.ops.conv2d(x, weight, padding=1, algorithm=how) for how in ("auto", "direct"))
+    error = {how: float(np.sqrt(np.mean((y - exact) ** 2))) for how, y in (("auto", auto), ("direct", direct))}
+    assert not np.array_equal(auto, direct)
+    assert error["auto"] < 1.5 * error["direct"], error
+    whole = [np.rint(4 * v) for v in (x, weight)]  # whole numbers: halves and sums of them are exact
+    assert np.array_equal(*(tw.ops.conv2d(*whole, padding=1, algorithm=how) for how in ("auto", "direct")))
+
+
+def test_one_large_pixel_disturbs_its_square_alone(tw):
+    x, weight = arrays(np.float32, (1, 12, 12, 16), (16, 3, 3, 16))
+    y = tw.ops.conv2d(x, weight, padding=1)
+    x[0, 5, 5, 3] = np.inf
+    other = tw.ops.conv2d(x, weight, padding=1)
+    changed = np.any(other != y, axis=(0, 3))
+    assert np.all(np.isfinite(other[0, ~changed])) and not np.any(np.isfinite(other[0, 4:7, 4:7]))
+    assert np.argwhere(changed).min() >= 4 and np.argwhere(changed).max() <= 7
+    direct = tw.ops.conv2d(x, weight, padding=1, algorithm="direct")
+    assert np.array_equal(np.isfinite(direct[0]).all(axis=-1), np.abs(np.mgrid[:12, :12] - 5).max(axis=0) > 1)
 
 
 def test_no_rows(tw):

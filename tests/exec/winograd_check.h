@@ -99,9 +99,8 @@ inline std::vector<float> ref_winograd(const TapConv& v, const float* source, co
   for (int64_t g = 0; g < v.groups; g++)
     for (int64_t o = 0; o < outs; o++)
       for (int64_t c = 0; c < in; c++)
-        u[(g * outs + o) * in + c] = ref_winograd_weight([&](int64_t r, int64_t s) {
-          return weight[g * v.w_group + v.weight_at(r, s) + c * v.w_in + o * v.w_out];
-        });
+        u[(g * outs + o) * in + c] = ref_winograd_weight(
+            [&](int64_t r, int64_t s) { return weight[g * v.w_group + v.weight_at(r, s) + c * v.w_in + o * v.w_out]; });
   for (int64_t n = 0; n < v.n; n++)
     for (int64_t i = 0; i < v.rows; i += 2)
       for (int64_t j = 0; j < v.cols; j += 2)

@@ -173,6 +173,7 @@ def test_wrong_types_are_refused(make, message, tw):
         lambda nn: nn.Conv2d(8, 3, padding=-1),
         lambda nn: nn.Conv2d(8, 3, padding="valid?"),
         lambda nn: nn.Conv2d(9, 3, groups=2),
+        lambda nn: nn.Conv2d(16, 3, algorithm="fft"),
         lambda nn: nn.Dropout(1.5),
         lambda nn: nn.Dropout(float("nan")),
         lambda nn: nn.BatchNorm(eps=-1e-5),

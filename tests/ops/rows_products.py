@@ -73,7 +73,7 @@ LINEAR = [
 ]
 
 
-def conv(variant, samples, stride=1, padding=0, dilation=1, groups=1, bias=True):
+def conv(variant, samples, stride=1, padding=0, dilation=1, groups=1, bias=True, algorithm="auto"):
     def pair(v):
         return (v, v) if isinstance(v, int) else tuple(v)
 
@@ -82,7 +82,8 @@ def conv(variant, samples, stride=1, padding=0, dilation=1, groups=1, bias=True)
         sides = (sides[0], sides[0], sides[1], sides[1])
 
     def call(ops, x, w, b=None):
-        return ops.conv2d(x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        return ops.conv2d(x, w, b, **options, algorithm=algorithm)
 
     def ref(x, w, b=0.0):
         return r.ref_conv2d(x, w, b, pair(stride), sides, pair(dilation), groups)
@@ -109,6 +110,7 @@ CONV_BAD = (
     Bad(lambda ops: ops.conv2d(X8, N((3, 3, 4)))),
     Bad(lambda ops: ops.conv2d(X8, W3, padding="valid-ish"), ("valid-ish", "same")),
     Bad(lambda ops: ops.conv2d(X8, W3, padding=(1, 2, 3)), ("padding",)),
+    Bad(lambda ops: ops.conv2d(X8, W3, algorithm="fft"), ("fft", "auto", "direct")),
 )
 
 CONV = [
@@ -116,6 +118,9 @@ CONV = [
     conv(
         "pad", [((2, 7, 5, 3), (17, 3, 3, 3)), ((3, 1, 1, 2), (2, 3, 3, 2)), ((1, 9, 9, 16), (32, 3, 3, 16))], padding=1
     ),
+    conv("squares", [((2, 9, 8, 16), (17, 3, 3, 16)), ((3, 6, 5, 33), (16, 3, 3, 33))], padding=(0, 1)),
+    conv("squares_groups", [((2, 6, 7, 32), (34, 3, 3, 16))], padding=1, groups=2),
+    conv("direct", [((2, 6, 6, 16), (17, 3, 3, 16))], padding=1, algorithm="direct"),
     conv("1x1", [((2, 5, 5, 7), (9, 1, 1, 7))]),
     conv("1x1_stride2", [((2, 5, 6, 4), (8, 1, 1, 4))], stride=2, bias=False),
     conv("5x5", [((2, 9, 8, 3), (6, 5, 5, 3))], padding=2),

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import init as initial
 from .. import ops
-from ..ops.axes import integer, pair
+from ..ops.axes import integer, one_of, pair
 from ..symbolic import SymbolicTensor
 from .module import Module, Parameter
 
@@ -72,7 +72,7 @@ class Conv2d(Weighted):
 
     Shapes: x (n, h, w, in), weight (out, kh, kw, in/groups), bias (out). The weight starts in He's normal form, the
     bias at 0. kernel_size, stride, dilation: an integer or a pair; padding: an integer, a pair, (top, bottom, left,
-    right) or "same".
+    right) or "same". algorithm: "auto" or "direct" (see ops.conv2d).
     Raises: TypeError for Conv2d(in, out, kernel): the input's channels are inferred.
     """
 
@@ -88,6 +88,7 @@ class Conv2d(Weighted):
         bias: bool = True,
         weight_init: initial.Init | None = None,
         bias_init: initial.Init | None = None,
+        algorithm: str = "auto",
     ) -> None:
         super().__init__()
         if more:
@@ -104,6 +105,7 @@ class Conv2d(Weighted):
         self.dilation = pair(dilation, "Conv2d", "dilation", 1)
         self.padding = padding
         ops.axes.padding(padding, "Conv2d", self.kernel_size, self.dilation, self.stride)
+        self.algorithm = one_of(algorithm, "Conv2d", "algorithm", ("auto", "direct"))
         self._give_weights(self.out_channels, bias, weight_init, bias_init)
 
     def forward(self, x: SymbolicTensor) -> Any:
@@ -112,7 +114,14 @@ class Conv2d(Weighted):
             raise ValueError(f"[Conv2d] x has {channels} channels, expected a multiple of groups = {self.groups}")
         weight = self.weight.infer(self.out_channels, *self.kernel_size, channels // self.groups)
         return ops.conv2d(
-            x, weight, self.bias, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups
+            x,
+            weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            algorithm=self.algorithm,
         )
 
     def options(self) -> dict[str, Any]:
@@ -123,6 +132,7 @@ class Conv2d(Weighted):
             "padding": self.padding,
             "dilation": self.dilation,
             "groups": self.groups,
+            "algorithm": self.algorithm,
             **super().options(),
         }
 

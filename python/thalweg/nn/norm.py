@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import init as initial
 from .. import ops
-from ..ops.axes import integer, number
+from ..ops.axes import integer, number, one_of
 from ..ops.batch_norm import batch_norm_running, batch_norm_with_statistics
 from ..symbolic import SymbolicTensor
 from .layers import last_extent
@@ -38,11 +38,8 @@ class BatchNorm(Module):
         super().__init__()
         if more:
             raise TypeError(f"BatchNorm({', '.join(map(repr, more))}): the number of channels is inferred: BatchNorm()")
-        if running_var not in ("unbiased", "biased"):
-            raise ValueError(f"[BatchNorm] running_var is {running_var!r}, expected 'unbiased' or 'biased'")
-        if sync not in ("all", "rank"):
-            raise ValueError(f"[BatchNorm] sync is {sync!r}, expected 'all' or 'rank'")
-        self.sync = sync
+        one_of(running_var, "BatchNorm", "running_var", ("unbiased", "biased"))
+        self.sync = one_of(sync, "BatchNorm", "sync", ("all", "rank"))
         self.momentum = number(momentum, "BatchNorm", "momentum", 0, 1)
         self.eps = number(eps, "BatchNorm", "eps", 0)
         self.running_variance = running_var

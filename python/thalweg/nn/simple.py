@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import ops
-from ..ops.axes import integer, number, pair
+from ..ops.axes import integer, number, one_of, pair
 from ..ops.axes import padding as padding_of
 from ..symbolic import SymbolicTensor
 from .module import Module, is_training
@@ -124,9 +124,7 @@ class GELU(Module):
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
-        if approximate not in ("none", "tanh"):
-            raise ValueError(f"[GELU] approximate is {approximate!r}, expected 'none' or 'tanh'")
-        self.approximate = approximate
+        self.approximate = one_of(approximate, "GELU", "approximate", ("none", "tanh"))
 
     def forward(self, x: SymbolicTensor) -> Any:
         return ops.gelu(x, self.approximate)

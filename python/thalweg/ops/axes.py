@@ -29,6 +29,14 @@ def integer(x: Any, where: str, name: str, least: int | None = None) -> int:
     return value
 
 
+def one_of(x: Any, where: str, name: str, choices: Sequence[str]) -> str:
+    """Return x, one of at least two words; ValueError for another."""
+    if not isinstance(x, str) or x not in choices:
+        *others, last = map(repr, choices)
+        raise ValueError(f"[{where}] {name} is {x!r}, expected {', '.join(others)} or {last}")
+    return x
+
+
 def is_number(x: Any) -> bool:
     """Tell whether x is a real number: of Python or a scalar of NumPy, no bool."""
     return isinstance(x, (int, float, np.integer, np.floating)) and not isinstance(x, bool)

@@ -10,7 +10,7 @@ import numpy as np
 from .. import arrays
 from ..symbolic import DeferredInput, Operators, SymbolicTensor
 from .activation import softplus
-from .axes import number
+from .axes import number, one_of
 from .dispatch import Array, apply, materialise, one, recording_of, shape_of
 from .elementwise import abs, add, clip, equal, mul, neg, sub
 from .reduce import average, logsumexp, max, mean, sum
@@ -123,9 +123,7 @@ def per_row(values: Array) -> Array:
 
 def reduce(loss: Array, reduction: str, where: str) -> Array:
     """Apply a reduction by name; ValueError for an unknown one."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"[{where}] reduction is {reduction!r}, expected 'mean', 'sum' or 'none'")
-    if reduction == "mean":
+    if one_of(reduction, where, "reduction", ("mean", "sum", "none")) == "mean":
         return average(loss, None, False, where)
     return sum(loss) if reduction == "sum" else loss
 

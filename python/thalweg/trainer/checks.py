@@ -7,7 +7,7 @@ from typing import Any
 from .. import optim
 from ..callbacks import Callback, ModelCheckpoint
 from ..nn.module import Module
-from ..ops.axes import integer, number
+from ..ops.axes import integer, number, one_of
 
 
 def parts(net: Any, loss: Any) -> None:
@@ -59,9 +59,7 @@ def power_of_two(given: Any) -> int:
 
 
 def policy(given: Any) -> str:
-    if given not in ("raise", "skip"):
-        raise ValueError(f"[Trainer] on_nonfinite is {given!r}, expected 'raise' or 'skip'")
-    return str(given)
+    return one_of(given, "Trainer", "on_nonfinite", ("raise", "skip"))
 
 
 def limit(value: Any, name: str) -> float | None:
