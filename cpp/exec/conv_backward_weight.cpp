@@ -30,7 +30,7 @@ void conv_backward_weight(const Exec& exec, const Conv& v, const Shards& shards,
                           bool accumulate) {
   if (v.out == 0 || v.c == 0) return;
   if constexpr (sizeof(T) == 4)
-    if (conv_winograd_weight_fits(v)) return conv_winograd_weight(exec, v, shards, x, d_y, d_w, accumulate);
+    if (conv_winograd_weight_fits(v, shards)) return conv_winograd_weight(exec, v, shards, x, d_y, d_w, accumulate);
   if (v.group_in() == 1 && v.group_out() == 1 && v.groups > 1)
     run_walk(exec, v, shards, DepthWeight<T>(v, x, d_y, d_w, accumulate));
   else run_walk(exec, v, shards, DenseWeight<T>(v, x, d_y, d_w, accumulate));

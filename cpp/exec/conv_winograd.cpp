@@ -103,8 +103,8 @@ class WinogradRun {
   // A unit is a few images or a band of rows; threads have even shares.
   void cut_units(int threads) {
     const int64_t image = down_ * across_, most = std::max(kLeastSquares, kNearNumbers / (kPoints * square_step_));
-    if (image > most) {
-      bands_ = std::min(down_, divide_up(image, most));
+    if (image > most || v_.n < threads) {
+      bands_ = std::min(down_, std::max(divide_up(image, most), divide_up(threads, v_.n)));
       return;
     }
     images_ = std::min(v_.n, most / image);

@@ -10,7 +10,7 @@ namespace {
 
 using T = float;
 constexpr int W = kLanes<T>;
-constexpr int64_t kRoundNumbers = 8 << 20;  // that the shards leave in a round, about
+constexpr int64_t kRoundNumbers = 2 << 20;  // that the shards leave in a round, about
 constexpr int64_t kNearSums = 512 << 10;    // of all rows of a shard: then x and d_y are read once
 constexpr int kMostShards = 62;             // slots of a tree
 
@@ -28,9 +28,9 @@ class WinogradWeight {
         panels_(divide_up(v.group_in(), kPanel<T>)),
         in_step_(divide_up(v.group_in(), W) * W) {
     const int64_t numbers = shards.count() * 12 * in_step_;  // of an output
-    const int64_t rows = std::max<int64_t>(kTileRows, kRoundNumbers / numbers);
+    const int64_t rows = kTileRows * std::max<int64_t>(1, kRoundNumbers / (numbers * kTileRows));
     rounds_ = divide_up(v.group_out(), rows);
-    const bool whole = shards.count() >= threads && 4 * sums_count() <= kNearSums;
+    const bool whole = std::min<int64_t>(shards.count(), v.n) >= threads && 4 * sums_count() <= kNearSums;
     rows_ = whole ? 4 : 1;
     ranges_ = std::clamp<int64_t>(threads / (4 / rows_ * shards.count()), 1, divide_up(round_rows(), kTileRows));
   }
@@ -49,9 +49,10 @@ class WinogradWeight {
   int64_t d_output_count() const { return 4 * d_output_step(round_rows()); }
   int64_t stack_count() const { return rows_ * sums_count(); }
   void run(int64_t task, T* input, T* d_output, T* stack) const {
-    const int64_t range = task % ranges_, count = end_ - begin_;
-    Work work{.shard = task / ranges_ / (4 / rows_),
-              .a = int(task / ranges_ % (4 / rows_) * rows_),
+    const int64_t parts = 4 / rows_, shards = shards_.count();
+    const int64_t range = task / (parts * shards), count = end_ - begin_;
+    Work work{.shard = task % shards,
+              .a = int(task / shards % parts * rows_),
               .begin = begin_ + range * count / ranges_,
               .end = begin_ + (range + 1) * count / ranges_,
               .input = input,
@@ -72,7 +73,7 @@ class WinogradWeight {
         multiply(work, a, to - from, i, leaves);
       }
     }
-    for (int a = work.a; a < work.a + rows_; a++) finish(work, a, leaves == 0);
+    for (int a = work.a; a < work.a + rows_ && leaves > 0; a++) finish(work, a);
   }
 
   int64_t outputs() const { return end_ - begin_; }
@@ -83,9 +84,14 @@ class WinogradWeight {
       fold_tree(
           shards_.count(),
           [&](int64_t s, int to) TW_FLATTEN {
+            if (shard_images(s) == 0) {
+              for (int i = 0; i < 9; i++) slot[to][i] = Vector<T>{};
+              return;
+            }
+            const T* from = left_at(s, output) + c * 12;
             TW_UNROLL for (int q = 0; q < 3; q++) {
               Vector<T> u[4], g[3];
-              TW_UNROLL for (int a = 0; a < 4; a++) u[a] = load(left_at(s, a, q, output) + c);
+              TW_UNROLL for (int a = 0; a < 4; a++) u[a] = load(from + (3 * a + q) * W);
               winograd_d_weight(u, g);
               TW_UNROLL for (int r = 0; r < 3; r++) slot[to][3 * r + q] = g[r];
             }
@@ -111,14 +117,14 @@ class WinogradWeight {
   int64_t input_step() const { return point_step<T>(panels_ * kWinogradLeaf * kPanel<T>); }
   static int64_t d_output_step(int64_t count) { return point_step<T>(kWinogradLeaf * row_step<T>(count)); }
   static int64_t tiles(int64_t rows) { return divide_up(rows, kTileRows); }
+  int64_t shard_images(int64_t s) const { return shards_.offset[s + 1] - shards_.offset[s]; }
   int64_t slots() const {
     int64_t most = 0;
-    for (int s = 0; s < shards_.count(); s++) most = std::max(most, shards_.offset[s + 1] - shards_.offset[s]);
+    for (int s = 0; s < shards_.count(); s++) most = std::max(most, shard_images(s));
     return tree_slots(divide_up(most * down_ * across_, kWinogradLeaf));
   }
-  T* left_at(int64_t shard, int a, int q, int64_t output) const {
-    return left_ + (((shard * 4 + a) * 3 + q) * (end_ - begin_) + output) * in_step_;
-  }
+  // What a shard leaves of an output: for every vector of channels row (a, q) of U G at 3 a + q.
+  T* left_at(int64_t shard, int64_t output) const { return left_ + (shard * (end_ - begin_) + output) * in_step_ * 12; }
 
   template <int a>
   void transform(const Work& work, int64_t begin, int64_t end) const {
@@ -165,21 +171,23 @@ class WinogradWeight {
     return int(divide_up(std::min<int64_t>(kPanel<T>, v_.group_in() - panel * kPanel<T>), W));
   }
   // G' across.
-  void finish(const Work& work, int a, bool empty) const {
+  void finish(const Work& work, int a) const {
     const int64_t height = tiles(work.count());
     for (int64_t tile = 0; tile < height; tile++)
       for (int64_t panel = 0; panel < panels_; panel++) {
         const int64_t k = tile * work.count() / height, rows = (tile + 1) * work.count() / height - k;
         const T* from[4];
         for (int b = 0; b < 4; b++) from[b] = sums(work, a, b, tile, panel);
-        for (int64_t i = 0; i < rows; i++)
-          for (int v = 0; v < vectors(panel); v++) {
-            Vector<T> u[4] = {}, g[3];
-            if (!empty) TW_UNROLL for (int b = 0; b < 4; b++) u[b] = load(from[b] + i * kPanel<T> + v * W);
+        const int many = vectors(panel);
+        for (int64_t i = 0; i < rows; i++) {
+          T* const to = left_at(work.shard, work.begin - begin_ + k + i) + panel * kPanel<T> * 12 + 3 * a * W;
+          for (int v = 0; v < many; v++) {
+            Vector<T> u[4], g[3];
+            TW_UNROLL for (int b = 0; b < 4; b++) u[b] = load(from[b] + i * kPanel<T> + v * W);
             winograd_d_weight(u, g);
-            for (int q = 0; q < 3; q++)
-              store(left_at(work.shard, a, q, work.begin - begin_ + k + i) + panel * kPanel<T> + v * W, g[q]);
+            TW_UNROLL for (int q = 0; q < 3; q++) store(to + (v * 12 + q) * W, g[q]);
           }
+        }
       }
   }
 
@@ -194,9 +202,12 @@ class WinogradWeight {
 
 }  // namespace
 
-bool conv_winograd_weight_fits(const Conv& v) {
+bool conv_winograd_weight_fits(const Conv& v, const Shards& shards) {
+  constexpr int64_t kLeastSquares = 12;  // of a shard, which is transformed back by itself
+  const int64_t squares = shards.fewest * divide_up(v.out_h(), 2) * divide_up(v.out_w(), 2);
   return !v.direct && v.kh == 3 && v.kw == 3 && v.stride_h == 1 && v.stride_w == 1 && v.dilation_h == 1 &&
-         v.dilation_w == 1 && winograd_pays(v.out_h(), v.out_w(), v.group_in(), v.group_out());
+         v.dilation_w == 1 && squares >= kLeastSquares &&
+         winograd_pays(v.out_h(), v.out_w(), v.group_in(), v.group_out());
 }
 void conv_winograd_weight(const Exec& exec, const Conv& v, const Shards& shards, const float* x, const float* d_y,
                           float* d_w, bool accumulate) {

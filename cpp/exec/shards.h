@@ -15,13 +15,14 @@ inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Row offsets of the consecutive shards that one rank holds: shard s has local rows [offset[s], offset[s + 1]).
 struct Shards {
   std::vector<int64_t> offset{0, 0};
+  int64_t fewest = 0;  // rows that every shard has, on whatever rank it is
   int count() const { return int(offset.size()) - 1; }
   int64_t rows() const { return offset.back(); }
-  static Shards whole(int64_t rows) { return {{0, rows}}; }
+  static Shards whole(int64_t rows) { return {{0, rows}, rows}; }
   // Shards [first, last) of `total` for a global batch of n rows, counted from the first of them.
   static Shards of(int64_t n, int64_t total, int64_t first, int64_t last) {
     Shards s;
-    s.offset.clear();
+    s.offset.clear(), s.fewest = n / total;
     for (int64_t i = first; i <= last; i++) s.offset.push_back(i * n / total - first * n / total);
     return s;
   }

@@ -199,7 +199,7 @@ template <class T>
 std::vector<T> winograd_weights(const Conv& v, const Shards& shards, const std::vector<T>& x,
                                 const std::vector<T>& d_y) {
   if constexpr (sizeof(T) == 4)
-    if (conv_winograd_weight_fits(v)) return ref_winograd_weights(v, shards, x.data(), d_y.data());
+    if (conv_winograd_weight_fits(v, shards)) return ref_winograd_weights(v, shards, x.data(), d_y.data());
   return {};
 }
 
