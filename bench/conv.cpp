@@ -1,9 +1,12 @@
 // conv.cpp: convolutions against the machine's peak and oneDNN.
 //   conv [threads ...]        (default: 1 2)
-// Columns: our GFLOP/s (taps in the padding count, so it can exceed the peak), share of the fma peak of the same
-// rounds, and how many times faster than oneDNN with every operand in the layout that it likes best.
+// Columns: our GFLOP/s (taps in the padding count, and so do multiplications that squares of outputs save, so it can
+// exceed the peak), share of the fma peak of the same rounds, how many times faster than oneDNN with every operand in
+// the layout that it likes best, and than our own plain sums, where these are others (conv_winograd.h).
 #include <cstdio>
+#include <functional>
 
+#include "exec/conv_winograd.h"
 #include "memory.h"
 #include "peak.h"
 #include "products.h"
@@ -15,12 +18,19 @@ namespace {
 
 float* floats(const Arena& a) { return reinterpret_cast<float*>(a.data()); }
 
-void report(const char* what, const Exec& exec, double flops, const Job& ours, const Job& peer) {
+// ours(v): for the convolution that is asked for, and for the same by plain sums.
+void report(const char* what, const Exec& exec, const Conv& v, const std::function<void(const Conv&)>& ours,
+            const Job& peer) {
   const int threads = exec.pool.threads();
-  const Race r = race({[&] { peak<float>(exec); }, ours, peer}, 7, 0.01, threads > 1 ? 0.006 : 0);
+  const double flops = v.flops();
+  Conv direct = v;
+  direct.direct = true;
+  const Job plain = conv_winograd_fits(v) ? Job([&] { ours(direct); }) : Job{};
+  const Race r = race({[&] { peak<float>(exec); }, [&] { ours(v); }, peer, plain}, 7, 0.01, threads > 1 ? 0.006 : 0);
   const double share = flops / (kPeakFlops<float> * threads) * r.speedup(1, 0);
   std::printf("  %-22s %7.1f GFLOP/s  %5.1f %% of peak", what, flops / r.time(1) / 1e9, 100 * share);
   if (peer) std::printf("   %.2f", r.speedup(1, 2));
+  if (plain) std::printf("   plain %.2f", r.speedup(1, 3));
   std::printf("   %.1f us\n", r.time(1) * 1e6);
 }
 
@@ -34,18 +44,20 @@ void layer(const Exec& exec, const Conv& v) {
               long(v.c), long(v.out), long(v.h), long(v.w), long(v.n), long(v.stride_h), long(v.groups), threads,
               threads > 1 ? "s" : "");
   report(
-      "forward", exec, v.flops(),
-      [&] { kernel.conv_forward_f32(exec, v, floats(x), floats(w), nullptr, floats(y), false, {}); },
+      "forward", exec, v,
+      [&](const Conv& v) { kernel.conv_forward_f32(exec, v, floats(x), floats(w), nullptr, floats(y), false, {}); },
       onednn_conv(v, ConvPart::forward, threads));
   report(
-      "d_x", exec, v.flops(),
-      [&] { kernel.conv_backward_input_f32(exec, v, floats(d_y), floats(w), floats(d_x), false, {}); },
+      "d_x", exec, v,
+      [&](const Conv& v) { kernel.conv_backward_input_f32(exec, v, floats(d_y), floats(w), floats(d_x), false, {}); },
       onednn_conv(v, ConvPart::backward_input, threads));
   for (int64_t shards : {1, 8}) {
     const Shards cut = Shards::of(v.n, shards, 0, shards);
     report(
-        shards == 1 ? "d_w, 1 shard" : "d_w, 8 shards", exec, v.flops(),
-        [&] { kernel.conv_backward_weight_f32(exec, v, cut, floats(x), floats(d_y), floats(d_w), false); },
+        shards == 1 ? "d_w, 1 shard" : "d_w, 8 shards", exec, v,
+        [&](const Conv& v) {
+          kernel.conv_backward_weight_f32(exec, v, cut, floats(x), floats(d_y), floats(d_w), false);
+        },
         shards == 1 ? onednn_conv(v, ConvPart::backward_weight, threads) : Job{});
   }
 }

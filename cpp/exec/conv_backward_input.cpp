@@ -2,6 +2,7 @@
 // follow each other, as they read the same d_y and write beside each other.
 #include "conv.h"
 #include "conv_taps.h"
+#include "conv_winograd.h"
 #include "tile.h"
 
 namespace thalweg {
@@ -25,6 +26,11 @@ int64_t parts(const Conv& v, int threads, int64_t number_bytes) {
 template <class T>
 void conv_backward_input(const Exec& exec, const Conv& v, const T* d_y, const T* weight, T* d_x, bool accumulate,
                          const Follow& follow) {
+  if constexpr (sizeof(T) == 4)
+    if (conv_winograd_fits(v))  // of stride 1: one phase
+      return each_phase(v, [&](const TapConv& taps, int64_t) {
+        conv_winograd(exec, taps, d_y, weight, nullptr, d_x, accumulate, follow);
+      });
   const int64_t x_image = v.h * v.w * v.c, y_image = v.out_h() * v.out_w() * v.out;
   bool inside = true;
   each_phase(v, [&](const TapConv& taps, int64_t) { inside &= conv_taps_follows<T>(taps); });

@@ -6,7 +6,6 @@
 
 #include "conv_lanes.h"
 #include "conv_regions.h"
-#include "conv_winograd.h"
 #include "pack.h"
 #include "tile.h"
 #include "tile_depthwise.h"
@@ -204,8 +203,6 @@ void conv_taps(const Exec& exec, const TapConv& v, const T* source, const T* wei
                bool accumulate, const Follow& follow) {
   if (v.n == 0 || v.rows == 0 || v.cols == 0 || v.group_out == 0) return;
   if (conv_lanes_fit<T>(v)) return conv_lanes(exec, v, source, weight, bias, out, accumulate);
-  if constexpr (sizeof(T) == 4)
-    if (conv_winograd_fits(v)) return conv_winograd(exec, v, source, weight, bias, out, accumulate, follow);
   const double ns = conv_ns(v.flops(), sizeof(T) == 8);
   TapRun<T> run(v, exec.threads_for(ns), source, weight, bias, out, accumulate, follow);
   run.prepare(exec.scratch<T>(0, Slot::shared_pack, run.weight_count()));

@@ -22,7 +22,6 @@ struct TapConv {
   int64_t out_image, out_row, out_col;         // strides of the output, in elements
   int64_t groups, group_in, group_out;         // channels of a group
   int64_t w_group, w_row, w_col, w_in, w_out;  // strides of the weight
-  bool direct = false;                         // see conv.h
   int64_t taps() const { return tap_h.count * tap_w.count; }
   int64_t k() const { return taps() * group_in; }
   int64_t weight_at(int64_t r, int64_t s) const {  // tap (r, s) of the first group, input and output
@@ -55,8 +54,7 @@ inline TapConv forward_taps(const Conv& v) {
           .w_row = v.kw * in,
           .w_col = in,
           .w_in = 1,
-          .w_out = v.kh * v.kw * in,
-          .direct = v.direct};
+          .w_out = v.kh * v.kw * in};
 }
 
 // d_x from d_y. An input pixel gathers from the output pixels whose windows hold it, so with a stride its taps depend
@@ -98,8 +96,7 @@ void each_phase(const Conv& v, F f) {
                .w_row = v.kw * in,
                .w_col = in,
                .w_in = v.kh * v.kw * in,
-               .w_out = 1,
-               .direct = v.direct};
+               .w_out = 1};
   for (int64_t p = 0; p < std::min(v.stride_h, v.h); p++)
     for (int64_t q = 0; q < std::min(v.stride_w, v.w); q++) {
       taps.rows = (v.h - p + v.stride_h - 1) / v.stride_h;

@@ -1,5 +1,5 @@
-// conv_winograd.cpp: units of squares pass with V = B' d B in L2: for every panel of outputs 16 products (tile.h), then
-// y = A' M A while M is near.
+// conv_winograd.cpp: as many squares pass together as leave V = B' d B in L2: for every panel of outputs 16 products
+// (tile.h), then y = A' M A while M is near.
 #include "conv_winograd.h"
 
 #include "../tensor/arena.h"
@@ -13,10 +13,12 @@ namespace {
 
 using T = float;
 constexpr int W = kLanes<T>, kPoints = kWinogradPoints;
-constexpr int64_t kNearNumbers = 64 << 10;        // of V of a unit
-constexpr int64_t kLeastSquares = 4 * kTileRows;  // of a unit, so that tiles are full
-constexpr int64_t kAhead = 8;                     // squares from outputs that are written to those that are asked for
-constexpr int64_t kWeightRows = 32;               // of input channels whose weights are transformed together
+constexpr int64_t kNearNumbers = 32 << 10;  // of V of squares that pass together: with M in L2
+constexpr int64_t kFewTiles = 2;            // whose squares pass together at least
+constexpr int64_t kUnitBytes = 192 << 10;   // of outputs of a unit, which what follows is to find near
+constexpr int64_t kUnits = 4;               // a thread, at least
+constexpr int64_t kAhead = 8;               // squares from outputs that are written to those that are asked for
+constexpr int64_t kWeightRows = 32;         // of input channels whose weights are transformed together
 
 class WinogradRun {
  public:
@@ -36,6 +38,8 @@ class WinogradRun {
         output_row_(std::min<int64_t>(kPanel<T>, divide_up(v.group_out, W) * W)),
         weight_step_(point_step<T>(v.group_in * kPanel<T>)) {
     cut_units(threads);
+    const int64_t fit = kNearNumbers / (kPoints * square_step_ * kTileRows);
+    together_ = kTileRows * std::max(kFewTiles, fit);
   }
 
   int64_t weight_count() const { return v_.groups * panels_ * kPoints * weight_step_; }
@@ -57,62 +61,62 @@ class WinogradRun {
   }
 
   int64_t units() const { return divide_up(v_.n, images_) * bands_; }
-  int64_t unit_squares() const { return images_ * divide_up(down_, bands_) * across_; }
-  // Memory of a unit: V, M, the addresses of their rows, the order of the sums.
+  // Memory of squares that pass together: V, M, the addresses of their rows, of which a tile asks for a few too many,
+  // the order of the sums.
   int64_t input_count() const { return kPoints * input_step(); }
   int64_t output_count() const { return kPoints * output_step() + 2 * kTileSize<T>; }
   int64_t order_bytes() const {
     const int64_t blocks = divide_up(v_.group_in, kKBlock);
-    return 2 * align_up(unit_squares() * int64_t(sizeof(T*))) + align_up(blocks * int64_t(sizeof(KSegment))) +
+    return 2 * address_bytes() + align_up(blocks * int64_t(sizeof(KSegment))) +
            align_up(blocks * int64_t(sizeof(Chain)));
   }
   void run(int64_t unit, T* input, T* output, std::byte* memory) const {
-    const int64_t image = unit / bands_ * images_, band = unit % bands_;
-    Work work{.image = image,
-              .images = std::min(images_, v_.n - image),
-              .begin = band * down_ / bands_,
-              .end = (band + 1) * down_ / bands_,
-              .input = input,
-              .output = output,
-              .stack = output + kPoints * output_step()};
+    const int64_t image = unit / bands_ * images_, images = std::min(images_, v_.n - image), band = unit % bands_;
+    const int64_t begin = band * down_ / bands_, end = (band + 1) * down_ / bands_;
+    Work work{.input = input, .output = output, .stack = output + kPoints * output_step()};
     work.row = reinterpret_cast<const T**>(memory);
-    work.out = reinterpret_cast<T**>(memory += align_up(unit_squares() * int64_t(sizeof(T*))));
-    write_order(work, memory + align_up(unit_squares() * int64_t(sizeof(T*))));
-    for (int64_t g = 0; g < v_.groups; g++) {
-      transform_input(work, g);
-      for (int64_t panel = 0; panel < panels_; panel++) {
-        multiply(work, g, panel);
-        transform_output(work, g, panel);
+    work.out = reinterpret_cast<T**>(memory + address_bytes());
+    write_order(work, memory + 2 * address_bytes());
+    // The squares of a band are neighbours, and so are those of whole images.
+    const int64_t first = (image * down_ + begin) * across_, last = ((image + images - 1) * down_ + end) * across_;
+    const int64_t times = divide_up(last - first, together_);
+    for (int64_t g = 0; g < v_.groups; g++)
+      for (int64_t i = 0; i < times; i++) {
+        work.first = first + i * (last - first) / times, work.last = first + (i + 1) * (last - first) / times;
+        transform_input(work, g);
+        for (int64_t panel = 0; panel < panels_; panel++) {
+          multiply(work, g, panel);
+          transform_output(work, g, panel);
+        }
       }
-    }
     if (!follow_) return;
-    const int64_t first = 2 * work.begin, rows = std::min(2 * work.end, v_.rows) - first;
-    follow_({image * v_.out_image + first * v_.out_row, v_.out_image, work.images, rows * v_.out_row});
+    const int64_t rows = std::min(2 * end, v_.rows) - 2 * begin;
+    follow_({image * v_.out_image + 2 * begin * v_.out_row, v_.out_image, images, rows * v_.out_row});
   }
 
  private:
-  struct Work {  // rows of squares [begin, end) of images [image, image + images)
-    int64_t image, images, begin, end;
+  struct Work {
     T *input, *output, *stack;
     const T** row = nullptr;
     T** out = nullptr;
     SumOrder order{};
-    int64_t rows() const { return images * (end - begin); }
+    int64_t first = 0, last = 0;  // squares that pass together, counted through all images
   };
 
-  // A unit is a few images or a band of rows; threads have even shares.
+  // A unit is a few images or a band of rows of squares.
   void cut_units(int threads) {
-    const int64_t image = down_ * across_, most = std::max(kLeastSquares, kNearNumbers / (kPoints * square_step_));
-    if (image > most || v_.n < threads) {
-      bands_ = std::min(down_, std::max(divide_up(image, most), divide_up(threads, v_.n)));
+    const int64_t units = threads == 1 ? 1 : kUnits * threads, image = v_.rows * v_.out_row * int64_t(sizeof(T));
+    if (image > kUnitBytes || v_.n < units) {
+      const int64_t bands = std::max(divide_up(image, kUnitBytes), divide_up(units, v_.n));
+      bands_ = std::min(down_, bands);
       return;
     }
-    images_ = std::min(v_.n, most / image);
-    const int64_t units = divide_up(divide_up(v_.n, images_), threads) * threads;
-    images_ = divide_up(v_.n, std::min(v_.n, units));
+    images_ = std::min(kUnitBytes / image, v_.n / units);
+    images_ = divide_up(v_.n, divide_up(divide_up(v_.n, images_), threads) * threads);  // even shares
   }
-  int64_t input_step() const { return point_step<T>(unit_squares() * square_step_); }
-  int64_t output_step() const { return point_step<T>(unit_squares() * output_row_); }
+  int64_t input_step() const { return point_step<T>(together_ * square_step_); }
+  int64_t output_step() const { return point_step<T>(together_ * output_row_); }
+  int64_t address_bytes() const { return align_up(together_ * int64_t(sizeof(T*))); }
 
   void transform_weight(const T* taps, T* to) const {
     Vector<T> down[3][4];  // of columns
@@ -138,24 +142,17 @@ class WinogradRun {
     w.end_leaf();
     work.order = w.order();
   }
-  // f(image, i, t) for the rows of squares of a unit, t the number of the first square.
-  template <class F>
-  void each_row(const Work& work, F f) const {
-    int64_t t = 0;
-    for (int64_t image = work.image; image < work.image + work.images; image++)
-      for (int64_t i = work.begin; i < work.end; i++, t += across_) f(image, i, t);
-  }
   void transform_input(const Work& work, int64_t group) const {
     const SquareImages<T> images{
         source_ + group * v_.group_in, v_.in_h, v_.in_w, v_.in_c, v_.tap_h.offset, v_.tap_w.offset};
-    each_row(work, [&](int64_t image, int64_t i, int64_t t) {
+    each_square_run(down_, across_, work.first, work.last, [&](const SquareRun& run) {
       for (int64_t c = 0; c < v_.group_in; c += W)
-        squares_input<T, 0, 4>(images, image, i, 0, across_, c, int(std::min<int64_t>(W, v_.group_in - c)),
-                               work.input + t * square_step_ + c, square_step_, input_step());
+        squares_input<T, 0, 4>(images, run, c, int(std::min<int64_t>(W, v_.group_in - c)),
+                               work.input + run.t * square_step_ + c, square_step_, input_step());
     });
   }
   void multiply(const Work& work, int64_t group, int64_t panel) const {
-    const int64_t squares = work.rows() * across_, tiles = divide_up(squares, kTileRows);
+    const int64_t squares = work.last - work.first, tiles = divide_up(squares, kTileRows);
     const int64_t low = squares / tiles, tall = squares % tiles;
     const int n = int(std::min<int64_t>(kPanel<T>, v_.group_out - panel * kPanel<T>));
     TileCall<T> call{.b_step = kPanel<T>,
@@ -182,17 +179,18 @@ class WinogradRun {
   void transform_output(const Work& work, int64_t group, int64_t panel) const {
     const int64_t first = group * v_.group_out + panel * kPanel<T>;
     const int64_t n = std::min<int64_t>(kPanel<T>, v_.group_out - panel * kPanel<T>);
-    each_row(work, [&](int64_t image, int64_t i, int64_t t) {
+    each_square_run(down_, across_, work.first, work.last, [&](const SquareRun& run) {
+      const bool lower = 2 * run.i + 1 < v_.rows;
       for (int64_t j = 0; j < n; j += W) {
-        const T* from = work.output + t * output_row_ + j;
-        T* to = out_ + image * v_.out_image + 2 * i * v_.out_row + first + j;
-        const bool whole = n - j >= W && 2 * i + 1 < v_.rows;
-        for (int64_t s = 0; s < across_; s++, from += output_row_, to += 2 * v_.out_col) {
+        const T* from = work.output + run.t * output_row_ + j;
+        T* to = out_ + run.image * v_.out_image + 2 * (run.i * v_.out_row + run.begin * v_.out_col) + first + j;
+        const int part = int(std::min<int64_t>(W, n - j));
+        for (int64_t s = run.begin; s < run.end; s++, from += output_row_, to += 2 * v_.out_col) {
           for (int p : {0, 1})
             for (int q : {0, 1}) __builtin_prefetch(to + p * v_.out_row + (q + 2 * kAhead) * v_.out_col, 1);
           const bool right = 2 * s + 1 < v_.cols;
-          if (whole && right) put_square(from, first + j, to);
-          else put_part(from, first + j, int(std::min<int64_t>(W, n - j)), 2 * i + 1 < v_.rows, right, to);
+          if (part == W && lower && right) put_square(from, first + j, to);
+          else put_part(from, first + j, part, lower, right, to);
         }
       }
     });
@@ -236,17 +234,12 @@ class WinogradRun {
   T* out_;
   bool accumulate_;
   const Follow follow_;
-  int64_t panels_, down_, across_, square_step_, output_row_, weight_step_, images_ = 1, bands_ = 1;
+  int64_t panels_, down_, across_, square_step_, output_row_, weight_step_, together_, images_ = 1, bands_ = 1;
   T* packed_ = nullptr;
 };
 
 }  // namespace
 
-bool conv_winograd_fits(const TapConv& v) {
-  auto fits = [](const TapAxis& tap) { return tap.count == 3 && tap.offset_step == 1; };
-  return !v.direct && fits(v.tap_h) && fits(v.tap_w) && v.step_h == 1 && v.step_w == 1 &&
-         winograd_pays(v.rows, v.cols, v.group_in, v.group_out);
-}
 void conv_winograd(const Exec& exec, const TapConv& v, const float* source, const float* weight, const float* bias,
                    float* out, bool accumulate, const Follow& follow) {
   const double ns = conv_ns(v.flops(), false) / kWinogradGain;

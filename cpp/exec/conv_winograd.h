@@ -12,19 +12,23 @@ namespace thalweg {
 
 inline constexpr int64_t kWinogradLeaf = 128;
 inline constexpr double kWinogradGain = 2.25;  // multiplications that it saves
-// Whether it pays: squares are mostly full, and products large beside the transforms of channels and weights.
-inline bool winograd_pays(int64_t rows, int64_t cols, int64_t in, int64_t out) {
-  constexpr int64_t kLeastChannels = 16, kLeastSquares = 4;
-  const int64_t squares = divide_up(rows, 2) * divide_up(cols, 2);
-  return squares >= kLeastSquares && in >= kLeastChannels && out >= kLeastChannels &&
-         2 * 4 * squares <= 3 * rows * cols;
+
+inline int64_t winograd_squares(const Conv& v) { return divide_up(v.out_h(), 2) * divide_up(v.out_w(), 2); }
+// Where it can be and pays: squares are mostly full, and products large beside the transforms of channels and weights.
+inline bool conv_winograd_fits(const Conv& v) {
+  constexpr int64_t kLeastChannels = 16, kLeastSquares = 4;  // of a group; of an image
+  const int64_t squares = winograd_squares(v), outputs = v.out_h() * v.out_w();
+  return !v.direct && v.kh == 3 && v.kw == 3 && v.stride_h == 1 && v.stride_w == 1 && v.dilation_h == 1 &&
+         v.dilation_w == 1 && std::min(v.group_in(), v.group_out()) >= kLeastChannels && squares >= kLeastSquares &&
+         2 * 4 * squares <= 3 * outputs;
+}
+inline bool conv_winograd_weight_fits(const Conv& v, const Shards& shards) {
+  constexpr int64_t kLeastSquares = 12;  // of a shard, which is transformed back by itself
+  return conv_winograd_fits(v) && shards.fewest * winograd_squares(v) >= kLeastSquares;
 }
 
-bool conv_winograd_fits(const TapConv&);
 void conv_winograd(const Exec&, const TapConv&, const float* source, const float* weight, const float* bias, float* out,
                    bool accumulate, const Follow& follow);
-
-bool conv_winograd_weight_fits(const Conv&, const Shards&);
 void conv_winograd_weight(const Exec&, const Conv&, const Shards&, const float* x, const float* d_y, float* d_w,
                           bool accumulate);
 

@@ -1,6 +1,5 @@
 // conv_winograd_weight.cpp: d_w in a round of outputs at a time, so that what shards leave fits in memory: the points
 // of U of every shard, then their shards fold.
-#include "../tensor/arena.h"
 #include "conv_winograd.h"
 #include "tile.h"
 #include "winograd_squares.h"
@@ -10,9 +9,11 @@ namespace {
 
 using T = float;
 constexpr int W = kLanes<T>;
-constexpr int64_t kRoundNumbers = 2 << 20;  // that the shards leave in a round, about
-constexpr int64_t kNearSums = 512 << 10;    // of all rows of a shard: then x and d_y are read once
-constexpr int kMostShards = 62;             // slots of a tree
+constexpr int64_t kRoundNumbers = 2 << 20;     // that the shards leave in a round, about
+constexpr int64_t kRoundRows = 4 * kTileRows;  // of outputs in a round at least, as V is made anew for each
+constexpr int64_t kNearNumbers = 512 << 10;    // of the sums of a shard: then x and d_y are read once
+constexpr double kMergeNs = 0.1;               // a number that a shard leaves
+constexpr int kTreeSlots = 33;                 // of an int's shards
 
 class WinogradWeight {
  public:
@@ -28,19 +29,22 @@ class WinogradWeight {
         panels_(divide_up(v.group_in(), kPanel<T>)),
         in_step_(divide_up(v.group_in(), W) * W) {
     const int64_t numbers = shards.count() * 12 * in_step_;  // of an output
-    const int64_t rows = kTileRows * std::max<int64_t>(1, kRoundNumbers / (numbers * kTileRows));
-    rounds_ = divide_up(v.group_out(), rows);
-    const bool whole = std::min<int64_t>(shards.count(), v.n) >= threads && 4 * sums_count() <= kNearSums;
+    rounds_ = divide_up(v.group_out(), std::max(kRoundRows, kRoundNumbers / numbers / kTileRows * kTileRows));
+    int64_t images = 0;  // of the largest shard
+    for (int s = 0; s < shards.count(); s++) images = std::max(images, shards.offset[s + 1] - shards.offset[s]);
+    slots_ = tree_slots(divide_up(images * down_ * across_, kWinogradLeaf));
+    const bool even = shards.count() % threads == 0 || shards.count() >= 4 * threads;
+    const bool whole = even && 4 * sums_count() <= kNearNumbers;
     rows_ = whole ? 4 : 1;
     ranges_ = std::clamp<int64_t>(threads / (4 / rows_ * shards.count()), 1, divide_up(round_rows(), kTileRows));
   }
   int64_t rounds() const { return v_.groups * rounds_; }
-  int64_t left_count() const { return shards_.count() * 12 * round_rows() * in_step_; }
-  void begin_round(int64_t round, T* left) {
+  int64_t partial_count() const { return shards_.count() * 12 * round_rows() * in_step_; }
+  void begin_round(int64_t round, T* partial) {
     group_ = round / rounds_;
     begin_ = round % rounds_ * v_.group_out() / rounds_;
     end_ = (round % rounds_ + 1) * v_.group_out() / rounds_;
-    left_ = left;
+    partial_ = partial;
   }
 
   // A task is the points of a shard, or a row of them, for a range of outputs.
@@ -73,22 +77,18 @@ class WinogradWeight {
         multiply(work, a, to - from, i, leaves);
       }
     }
-    for (int a = work.a; a < work.a + rows_ && leaves > 0; a++) finish(work, a);
+    for (int a = work.a; a < work.a + rows_; a++) finish(work, a);
   }
 
   int64_t outputs() const { return end_ - begin_; }
   // d_w of an output of the round: G' down, shards fold.
   void merge(int64_t output) const {
     for (int64_t c = 0; c < v_.group_in(); c += W) {
-      Vector<T> slot[kMostShards][9];
+      Vector<T> slot[kTreeSlots][9];
       fold_tree(
           shards_.count(),
           [&](int64_t s, int to) TW_FLATTEN {
-            if (shard_images(s) == 0) {
-              for (int i = 0; i < 9; i++) slot[to][i] = Vector<T>{};
-              return;
-            }
-            const T* from = left_at(s, output) + c * 12;
+            const T* from = partial_at(s, output) + c * 12;
             TW_UNROLL for (int q = 0; q < 3; q++) {
               Vector<T> u[4], g[3];
               TW_UNROLL for (int a = 0; a < 4; a++) u[a] = load(from + (3 * a + q) * W);
@@ -117,45 +117,44 @@ class WinogradWeight {
   int64_t input_step() const { return point_step<T>(panels_ * kWinogradLeaf * kPanel<T>); }
   static int64_t d_output_step(int64_t count) { return point_step<T>(kWinogradLeaf * row_step<T>(count)); }
   static int64_t tiles(int64_t rows) { return divide_up(rows, kTileRows); }
-  int64_t shard_images(int64_t s) const { return shards_.offset[s + 1] - shards_.offset[s]; }
-  int64_t slots() const {
-    int64_t most = 0;
-    for (int s = 0; s < shards_.count(); s++) most = std::max(most, shard_images(s));
-    return tree_slots(divide_up(most * down_ * across_, kWinogradLeaf));
-  }
   // What a shard leaves of an output: for every vector of channels row (a, q) of U G at 3 a + q.
-  T* left_at(int64_t shard, int64_t output) const { return left_ + (shard * (end_ - begin_) + output) * in_step_ * 12; }
+  T* partial_at(int64_t shard, int64_t output) const {
+    return partial_ + (shard * (end_ - begin_) + output) * in_step_ * 12;
+  }
 
   template <int a>
   void transform(const Work& work, int64_t begin, int64_t end) const {
     const SquareImages<T> x{x_ + group_ * v_.group_in(), v_.h, v_.w, v_.c, -v_.pad_top, -v_.pad_left};
     const SquareImages<T> d_y{d_y_ + group_ * v_.group_out() + work.begin, v_.out_h(), v_.out_w(), v_.out, 0, 0};
     const int64_t row = row_step<T>(work.count());
-    each_square_run(down_, across_, begin, end, [&](int64_t image, int64_t i, int64_t j, int64_t j_end, int64_t t) {
+    each_square_run(down_, across_, begin, end, [&](const SquareRun& run) {
       for (int64_t c = 0; c < v_.group_in(); c += W)
-        squares_input<T, a, 1>(x, image, i, j, j_end, c, int(std::min<int64_t>(W, v_.group_in() - c)),
-                               work.input + (c / kPanel<T> * kWinogradLeaf + t) * kPanel<T> + c % kPanel<T>, kPanel<T>,
-                               input_step());
+        squares_input<T, a, 1>(x, run, c, int(std::min<int64_t>(W, v_.group_in() - c)),
+                               work.input + (c / kPanel<T> * kWinogradLeaf + run.t) * kPanel<T> + c % kPanel<T>,
+                               kPanel<T>, input_step());
       for (int64_t k = 0; k < work.count(); k += W)
-        squares_d_output<T, a>(d_y, image, i, j, j_end, k, int(std::min<int64_t>(W, work.count() - k)),
-                               work.d_output + t * row + k, row, d_output_step(work.count()));
+        squares_d_output<T, a>(d_y, run, k, int(std::min<int64_t>(W, work.count() - k)),
+                               work.d_output + run.t * row + k, row, d_output_step(work.count()));
     });
   }
-  int64_t sums_count() const { return 4 * tiles(round_rows()) * panels_ * slots() * kTileSize<T>; }  // of a row
+  int64_t sums_count() const { return 4 * tiles(round_rows()) * panels_ * slots_ * kTileSize<T>; }  // of a row
   T* sums(const Work& work, int a, int b, int64_t tile, int64_t panel) const {
     return work.stack + (a - work.a) * sums_count() +
-           ((b * tiles(work.count()) + tile) * panels_ + panel) * slots() * kTileSize<T>;
+           ((b * tiles(work.count()) + tile) * panels_ + panel) * slots_ * kTileSize<T>;
   }
   // Leaf i of a tree.
   void multiply(const Work& work, int a, int64_t count, int64_t i, int64_t leaves) const {
-    const KSegment segment{0, 0, count};
-    const int top = std::popcount(uint64_t(i)), merges = i + 1 == leaves ? top : std::countr_one(uint64_t(i));
-    const Chain chain{0, 1, merges, top - merges};
+    KSegment segment[2];
+    Chain chain[2];
+    SumOrderWriter w(segment, chain, row_step<T>(work.count()), kPanel<T>, kWinogradLeaf);
+    w.begin_leaf(i, leaves);
+    w.add(0, 0, count);
+    w.end_leaf();
     TileCall<T> call{.a_step = row_step<T>(work.count()),
                      .b_step = kPanel<T>,
-                     .segment = &segment,
-                     .first = &chain,
-                     .last = &chain + 1};
+                     .segment = segment,
+                     .first = chain,
+                     .last = chain + 1};
     const int64_t height = tiles(work.count());
     for (int b = 0; b < 4; b++)
       for (int64_t tile = 0; tile < height; tile++)
@@ -180,7 +179,7 @@ class WinogradWeight {
         for (int b = 0; b < 4; b++) from[b] = sums(work, a, b, tile, panel);
         const int many = vectors(panel);
         for (int64_t i = 0; i < rows; i++) {
-          T* const to = left_at(work.shard, work.begin - begin_ + k + i) + panel * kPanel<T> * 12 + 3 * a * W;
+          T* const to = partial_at(work.shard, work.begin - begin_ + k + i) + panel * kPanel<T> * 12 + 3 * a * W;
           for (int v = 0; v < many; v++) {
             Vector<T> u[4], g[3];
             TW_UNROLL for (int b = 0; b < 4; b++) u[b] = load(from[b] + i * kPanel<T> + v * W);
@@ -196,32 +195,27 @@ class WinogradWeight {
   const T *x_, *d_y_;
   T* d_w_;
   bool accumulate_;
-  int64_t down_, across_, panels_, in_step_, rounds_, rows_, ranges_, group_ = 0, begin_ = 0, end_ = 0;
-  T* left_ = nullptr;
+  int64_t down_, across_, panels_, in_step_, slots_, rounds_, rows_, ranges_, group_ = 0, begin_ = 0, end_ = 0;
+  T* partial_ = nullptr;
 };
 
 }  // namespace
 
-bool conv_winograd_weight_fits(const Conv& v, const Shards& shards) {
-  constexpr int64_t kLeastSquares = 12;  // of a shard, which is transformed back by itself
-  const int64_t squares = shards.fewest * divide_up(v.out_h(), 2) * divide_up(v.out_w(), 2);
-  return !v.direct && v.kh == 3 && v.kw == 3 && v.stride_h == 1 && v.stride_w == 1 && v.dilation_h == 1 &&
-         v.dilation_w == 1 && squares >= kLeastSquares &&
-         winograd_pays(v.out_h(), v.out_w(), v.group_in(), v.group_out());
-}
 void conv_winograd_weight(const Exec& exec, const Conv& v, const Shards& shards, const float* x, const float* d_y,
                           float* d_w, bool accumulate) {
   const double ns = conv_ns(v.flops(), false) / kWinogradGain;
   WinogradWeight weight(v, shards, exec.threads_for(ns), x, d_y, d_w, accumulate);
-  T* const left = exec.scratch<T>(0, Slot::shared_pack, weight.left_count());
+  T* const partial = exec.scratch<T>(0, Slot::shared_pack, weight.partial_count());
+  const double round_ns = ns / double(weight.rounds());
   for (int64_t round = 0; round < weight.rounds(); round++) {
-    weight.begin_round(round, left);
-    exec.parallel(weight.tasks(), ns, [&](int64_t task, int worker) {
+    weight.begin_round(round, partial);
+    exec.parallel(weight.tasks(), round_ns, [&](int64_t task, int worker) {
       weight.run(task, exec.scratch<T>(worker, Slot::a_pack, weight.input_count()),
                  exec.scratch<T>(worker, Slot::b_pack, weight.d_output_count()),
                  exec.scratch<T>(worker, Slot::tile, weight.stack_count()));
     });
-    exec.parallel(weight.outputs(), ns, [&](int64_t output, int) { weight.merge(output); });
+    exec.parallel(weight.outputs(), double(weight.partial_count()) * kMergeNs,
+                  [&](int64_t output, int) { weight.merge(output); });
   }
 }
 

@@ -15,7 +15,7 @@ inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // Row offsets of the consecutive shards that one rank holds: shard s has local rows [offset[s], offset[s + 1]).
 struct Shards {
   std::vector<int64_t> offset{0, 0};
-  int64_t fewest = 0;  // rows that every shard has, on whatever rank it is
+  int64_t fewest = 0;  // rows of the smallest shard of all ranks
   int count() const { return int(offset.size()) - 1; }
   int64_t rows() const { return offset.back(); }
   static Shards whole(int64_t rows) { return {{0, rows}, rows}; }

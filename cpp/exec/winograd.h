@@ -3,15 +3,15 @@
 // takes 16 instead of 36.
 //   y = A' [(G g) . (B' d)]       y_i = sum_j d_(i+j) g_j,  4 numbers d, 3 weights g, 2 outputs y
 // In two dimensions each is applied down, then across. The gradient of the weights is the adjoint: d_g = G' [(B' d) .
-// (A d_y)]. The additions are exact for small whole numbers; in general a result has about the error of the plain sum,
-// but relative to the largest of the 4 x 4 inputs of its square, not of its own 3 x 3.
-// Winograd, Arithmetic Complexity of Computations, 1980; Lavin and Gray, 2016.
+// (A d_y)]. Sums of small whole numbers are exact; in general errors are up to about twice those of plain sums, and
+// relative to the largest of the 4 x 4 inputs of a square, not of an output's own 3 x 3. Winograd, Arithmetic
+// Complexity of Computations, 1980; Lavin and Gray, 2016.
 #pragma once
 #include "vector.h"
 
 namespace thalweg {
 
-inline constexpr int kWinogradOut = 2, kWinogradIn = 4, kWinogradPoints = 16;  // of a square: outputs, inputs, products
+inline constexpr int kWinogradPoints = 16;  // products of a square
 
 // V is a number or a vector of them. B' d, number i of it: only two of d's are looked at.
 template <int i, class V>

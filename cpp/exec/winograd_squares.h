@@ -7,15 +7,16 @@
 
 namespace thalweg {
 
-// Numbers from row to row of `count` numbers, and from point to point: not such that many lie in the same few sets of a
-// cache.
+// Numbers from row to row of `count` numbers, and from point to point: whole lines, but not such that many lie in the
+// same few sets of a cache. More numbers never have smaller steps.
 template <class T>
 constexpr int64_t row_step(int64_t count) {
-  const int64_t whole = divide_up(count, kLanes<T>) * kLanes<T>;
-  return whole % (512 / sizeof(T)) == 0 ? whole + 64 / sizeof(T) : whole;
+  constexpr int64_t line = 64 / sizeof(T);
+  const int64_t lines = divide_up(count, line);
+  return (lines % 8 == 0 ? lines + 1 : lines) * line;
 }
 template <class T>
-constexpr int64_t point_step(int64_t count) {  // an odd number of lines
+constexpr int64_t point_step(int64_t count) {
   constexpr int64_t line = 64 / sizeof(T);
   return (divide_up(count, line) | 1) * line;
 }
@@ -27,6 +28,20 @@ struct SquareImages {
   int64_t h, w, c;    // c: from pixel to pixel
   int64_t top, left;  // pixel of the first square, may lie outside
 };
+
+// Squares [begin, end) of row i of an image, the first of which is number t of those that are walked over.
+struct SquareRun {
+  int64_t image, i, begin, end, t;
+};
+// f(run) for the runs that make up squares [first, last), counted through all images of down x across squares.
+template <class F>
+void each_square_run(int64_t down, int64_t across, int64_t first, int64_t last, F f) {
+  for (int64_t s = first, count; s < last; s += count) {
+    const int64_t row = s / across, begin = s % across;
+    count = std::min(across - begin, last - s);
+    f(SquareRun{row / down, row % down, begin, begin + count, s - first});
+  }
+}
 
 namespace winograd_detail {
 
@@ -64,21 +79,21 @@ struct SquareRows {
 
 }  // namespace winograd_detail
 
-// B' d B of squares [j, end) of row i of an image, `part` channels: rows kFirst, ..., kFirst + kRows - 1 of it. Point
-// (a, b) of square j + t goes to to[((a - kFirst) 4 + b) point_step + t step].
+// B' d B of a run, of `part` channels: rows kFirst, ..., kFirst + kRows - 1 of it. Point (a, b) of square s goes to
+// to[((a - kFirst) 4 + b) point_step + (s - run.begin) step].
 template <class T, int kFirst, int kRows>
-void squares_input(const SquareImages<T>& v, int64_t image, int64_t i, int64_t j, int64_t end, int64_t channel,
-                   int part, T* to, int64_t step, int64_t point_step) {
-  const winograd_detail::SquareRows<T, 4> rows(v, image, i, channel);
+void squares_input(const SquareImages<T>& v, const SquareRun& run, int64_t channel, int part, T* to, int64_t step,
+                   int64_t point_step) {
+  const winograd_detail::SquareRows<T, 4> rows(v, run.image, run.i, channel);
   Vector<T> down[4][kRows];  // of four columns
   auto take = [&](int64_t x, Vector<T>(&d)[kRows]) __attribute__((always_inline)) {
     rows.column(x, part, [&](const Vector<T>(&p)[4]) __attribute__((always_inline)) {
       each<kRows>([&](auto a) { d[a] = winograd_input_at<kFirst + a>(p); });
     });
   };
-  int64_t x = 2 * j + v.left;
+  int64_t x = 2 * run.begin + v.left;
   take(x, down[0]), take(x + 1, down[1]);
-  for (; j < end; j++, x += 2, to += step) {
+  for (int64_t s = run.begin; s < run.end; s++, x += 2, to += step) {
     rows.ask(x + 2);
     take(x + 2, down[2]), take(x + 3, down[3]);
     TW_UNROLL for (int a = 0; a < kRows; a++) {
@@ -93,27 +108,16 @@ void squares_input(const SquareImages<T>& v, int64_t image, int64_t i, int64_t j
 
 // Row kRow of A d_y A' of squares of 2 x 2 outputs, likewise.
 template <class T, int kRow>
-void squares_d_output(const SquareImages<T>& v, int64_t image, int64_t i, int64_t j, int64_t end, int64_t channel,
-                      int part, T* to, int64_t step, int64_t point_step) {
-  const winograd_detail::SquareRows<T, 2> rows(v, image, i, channel);
-  for (; j < end; j++, to += step) {
-    rows.ask(2 * j + v.left);
+void squares_d_output(const SquareImages<T>& v, const SquareRun& run, int64_t channel, int part, T* to, int64_t step,
+                      int64_t point_step) {
+  const winograd_detail::SquareRows<T, 2> rows(v, run.image, run.i, channel);
+  for (int64_t x = 2 * run.begin + v.left, end = 2 * run.end + v.left; x < end; x += 2, to += step) {
+    rows.ask(x);
     Vector<T> d[2];
     for (int q : {0, 1})
-      rows.column(2 * j + v.left + q, part,
+      rows.column(x + q, part,
                   [&](const Vector<T>(&p)[2]) __attribute__((always_inline)) { d[q] = winograd_d_output_at<kRow>(p); });
     each<4>([&](auto b) { store(to + b * point_step, winograd_d_output_at<b>(d)); });
-  }
-}
-
-// f(image, i, j, end, t) for the runs of a row of squares that make up squares [begin, last), which are counted through
-// all images; t counts from `begin`.
-template <class F>
-void each_square_run(int64_t down, int64_t across, int64_t begin, int64_t last, F f) {
-  for (int64_t s = begin, run; s < last; s += run) {
-    const int64_t row = s / across, j = s % across;
-    run = std::min(across - j, last - s);
-    f(row / down, row % down, j, j + run, s - begin);
   }
 }
 

@@ -2,8 +2,9 @@
 //   y(n, p, q, o) = bias(o) + sum_{r, s, c} x(n, p stride_h + r dilation_h - top, ..., g c_g + c) weight(o, r, s, c)
 // Shapes: x (N, H, W, C), weight (out, kh, kw, C / groups), bias (out), y (N, out_h, out_w, out).
 // Attributes: stride [h, w], padding [top, bottom, left, right], dilation [h, w], groups, algorithm: "auto", or
-// "direct" for no other sums than these. The weight gradient takes one image as a leaf and folds images and shards in
-// the tree of shards.h; when x is batched it is one rank's summand.
+// "direct" for no other sums than these.
+// The weight gradient folds images and shards in the tree of shards.h (exec/conv.h); when x is batched it is one rank's
+// summand.
 #include "product.h"
 #include "register.h"
 #include "window.h"

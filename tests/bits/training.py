@@ -20,7 +20,8 @@ def data(rows=ROWS):
 def network(tw):
     nn = tw.nn
     return nn.Sequential(
-        *(nn.Conv2d(17, 3, padding=1, bias=False), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(17, 3, padding=1, bias=False), nn.BatchNorm(), nn.ReLU()),
+        *(nn.Conv2d(16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(12, 3, stride=2, padding=1), nn.GELU(), nn.Dropout(0.3), nn.Flatten()),
         *(nn.Linear(33), nn.BatchNorm(), nn.Tanh(), nn.Dropout(0.5), nn.LayerNorm(), nn.Linear(5)),
     )

@@ -1,5 +1,5 @@
 """Matrix products and convolutions: against NumPy in float64, and their bits. The order of every addition is checked
-by products_check.cpp, which is compiled here for each instruction set that the processor has."""
+by products_check.cpp and squares_check.cpp, compiled here for each instruction set that the processor has."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,9 @@ EPS = {np.float32: 2e-7, np.float64: 4e-16}
 
 
 @pytest.mark.timeout(600)  # compiles for a minute where nothing else runs
-def test_order_of_every_addition(tw, programs):
-    hashes = programs.found("products_check", tw._core.isas(), SOURCES)
+@pytest.mark.parametrize("program", ["products_check", "squares_check"])
+def test_order_of_every_addition(program, tw, programs):
+    hashes = programs.found(program, tw._core.isas(), SOURCES)
     assert len(set(hashes.values())) == 1, hashes
 
 
@@ -59,15 +60,30 @@ def test_an_image_depends_on_itself_only(tw, channels, groups, stride):
     assert np.array_equal(tw.ops.conv2d(x[2:5], weight, **options), y[2:5])
 
 
-def test_squares_of_outputs_are_as_exact_as_the_plain_sum(tw):
-    """By F(2x2, 3x3) or not: both beside float64, whose sums are always plain ones."""
-    x, weight = arrays(np.float32, (8, 14, 14, 64), (64, 3, 3, 64))
-    exact = tw.ops.conv2d(x.astype(np.float64), weight.astype(np.float64), padding=1)
-    auto, direct = (tw.ops.conv2d(x, weight, padding=1, algorithm=how) for how in ("auto", "direct"))
-    error = {how: float(np.sqrt(np.mean((y - exact) ** 2))) for how, y in (("auto", auto), ("direct", direct))}
-    assert not np.array_equal(auto, direct)
-    assert error["auto"] < 1.5 * error["direct"], error
-    whole = [np.rint(4 * v) for v in (x, weight)]  # whole numbers: halves and sums of them are exact
+@pytest.mark.parametrize("channels", [16, 256])
+@pytest.mark.parametrize("positive", [False, True])
+def test_squares_of_outputs_are_nearly_as_exact_as_plain_sums(channels, positive, tw):
+    """By F(2x2, 3x3) or not: y, d_x and d_w beside float64, whose sums are always plain ones."""
+    x, weight, d_y = arrays(np.float32, (8, 12, 12, channels), (32, 3, 3, channels), (8, 12, 12, 32))
+    x = np.maximum(x, 0) if positive else x
+
+    def results(kind, algorithm):
+        def f(x, weight):
+            return tw.ops.sum(tw.ops.conv2d(x, weight, padding=1, algorithm=algorithm) * d_y.astype(kind))
+
+        y = tw.ops.conv2d(x.astype(kind), weight.astype(kind), padding=1, algorithm=algorithm)
+        return [y, *tw.grad(f, argnums=(0, 1))(x.astype(kind), weight.astype(kind))]
+
+    def error(of, exact):
+        return float(np.sqrt(np.mean((of - exact) ** 2)))
+
+    exact, auto, direct = results(np.float64, "auto"), results(np.float32, "auto"), results(np.float32, "direct")
+    for a, d, e in zip(auto, direct, exact, strict=True):
+        assert not np.array_equal(a, d) and error(a, e) < 2.5 * error(d, e)
+
+
+def test_squares_of_whole_numbers_are_exact(tw):
+    whole = [np.rint(4 * v) for v in arrays(np.float32, (2, 9, 10, 16), (17, 3, 3, 16))]
     assert np.array_equal(*(tw.ops.conv2d(*whole, padding=1, algorithm=how) for how in ("auto", "direct")))
 
 

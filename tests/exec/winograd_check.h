@@ -1,4 +1,5 @@
-// winograd_check.h: the sums of conv_winograd.h, number by number.
+// winograd_check.h: the sums of conv_winograd.h, number by number, with the engine's transforms in one dimension: their
+// order is checked here, their formula by tests of conv2d beside float64.
 #pragma once
 #include "conv_shapes.h"
 #include "exec/conv_winograd.h"
@@ -126,47 +127,45 @@ inline std::vector<float> ref_winograd(const TapConv& v, const float* source, co
   return out;
 }
 
-// d_w of one output and input channel.
-inline std::array<float, 9> ref_winograd_kernel(const Conv& v, const Shards& shards, const float* x, const float* d_y,
-                                                int64_t o, int64_t c) {
-  const int64_t down = divide_up(v.out_h(), 2), across = divide_up(v.out_w(), 2);
-  const int64_t channel = o / v.group_out() * v.group_in() + c;
-  std::vector<Points> input, output;  // of all squares
-  for (int64_t s = 0; s < v.n * down * across; s++) {
+// All of d_w.
+inline std::vector<float> ref_winograd_weights(const Conv& v, const Shards& shards, const float* x, const float* d_y) {
+  const int64_t down = divide_up(v.out_h(), 2), across = divide_up(v.out_w(), 2), squares = v.n * down * across;
+  const int64_t in = v.group_in();
+  std::vector<Points> input(v.c * squares), output(v.out * squares);
+  for (int64_t s = 0; s < squares; s++) {
     const int64_t n = s / (down * across), i = s / across % down * 2, j = s % across * 2;
-    input.push_back(ref_winograd_input([&](int64_t r, int64_t t) {
-      return ref_pixel(x + n * v.h * v.w * v.c, v.h, v.w, v.c, i - v.pad_top + r, j - v.pad_left + t, channel);
-    }));
-    output.push_back(ref_winograd_d_output([&](int64_t p, int64_t q) {
-      return ref_pixel(d_y + n * v.out_h() * v.out_w() * v.out, v.out_h(), v.out_w(), v.out, i + p, j + q, o);
-    }));
+    for (int64_t c = 0; c < v.c; c++)
+      input[c * squares + s] = ref_winograd_input([&](int64_t r, int64_t t) {
+        return ref_pixel(x + n * v.h * v.w * v.c, v.h, v.w, v.c, i - v.pad_top + r, j - v.pad_left + t, c);
+      });
+    for (int64_t o = 0; o < v.out; o++)
+      output[o * squares + s] = ref_winograd_d_output([&](int64_t p, int64_t q) {
+        return ref_pixel(d_y + n * v.out_h() * v.out_w() * v.out, v.out_h(), v.out_w(), v.out, i + p, j + q, o);
+      });
   }
-  std::vector<std::array<float, 9>> of_shard;
-  for (int s = 0; s < shards.count(); s++) {
-    const int64_t first = shards.offset[s] * down * across, last = shards.offset[s + 1] * down * across;
+  // U of a shard, of an output and a channel.
+  auto points_of = [&](int64_t shard, const Points* a, const Points* b) {
+    const int64_t first = shards.offset[shard] * down * across, last = shards.offset[shard + 1] * down * across;
     Points u;
     for (int p = 0; p < 16; p++)
       u[p] = ref_fold<float>(divide_up(last - first, kWinogradLeaf), [&](int64_t leaf) {
         const int64_t begin = first + leaf * kWinogradLeaf;
         float sum = 0;
-        for (int64_t i = begin; i < std::min(last, begin + kWinogradLeaf); i++)
-          sum = std::fma(input[i][p], output[i][p], sum);
+        for (int64_t i = begin; i < std::min(last, begin + kWinogradLeaf); i++) sum = std::fma(a[i][p], b[i][p], sum);
         return sum;
       });
-    of_shard.push_back(ref_winograd_d_weight(u));
-  }
-  std::array<float, 9> d_w;
-  for (int i = 0; i < 9; i++) d_w[i] = ref_fold<float>(shards.count(), [&](int64_t s) { return of_shard[s][i]; });
-  return d_w;
-}
-// All of d_w.
-inline std::vector<float> ref_winograd_weights(const Conv& v, const Shards& shards, const float* x, const float* d_y) {
-  std::vector<float> d_w;
+    return u;
+  };
+  std::vector<float> d_w(v.out * 9 * in);
   for (int64_t o = 0; o < v.out; o++)
-    for (int64_t c = 0; c < v.group_in(); c++) {
-      d_w.resize((o + 1) * 9 * v.group_in());
-      const auto kernel = ref_winograd_kernel(v, shards, x, d_y, o, c);
-      for (int i = 0; i < 9; i++) d_w[(o * 9 + i) * v.group_in() + c] = kernel[i];
+    for (int64_t c = 0; c < in; c++) {
+      std::vector<std::array<float, 9>> kernel;
+      for (int s = 0; s < shards.count(); s++) {
+        const Points* x_of = &input[(o / v.group_out() * in + c) * squares];
+        kernel.push_back(ref_winograd_d_weight(points_of(s, x_of, &output[o * squares])));
+      }
+      for (int i = 0; i < 9; i++)
+        d_w[(o * 9 + i) * in + c] = ref_fold<float>(shards.count(), [&](int64_t s) { return kernel[s][i]; });
     }
   return d_w;
 }

@@ -12,7 +12,8 @@ BODY = """
 x, y = rng.standard_normal((45, 9, 9, 3)).astype("f4"), rng.integers(0, 5, 45)  # the last batch has 13 rows
 for world in [int(n) for n in sys.argv[1:]] or [None]:
     net = nn.Sequential(
-        nn.Conv2d(17, 3, padding=1, bias=False), nn.BatchNorm(), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(17, 3, padding=1, bias=False), nn.BatchNorm(), nn.ReLU(),
+        nn.Conv2d(16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(12, 3, stride=2, padding=1), nn.BatchNorm(), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(5),
     )
     trainer = tw.Trainer(net, loss=tw.losses.CrossEntropy(), optimizer=tw.optim.SGD(lr=0.05, momentum=0.9), seed=3,
