@@ -2,7 +2,8 @@
 
 The contenders run in interleaved blocks in one process; the ratio (torch's time over ours: more is better) is the
 median of the ratios of the rounds, over torch's best setting (fused optimizer or not, channels-last or not, tuned
-malloc). Before anything is timed the results must agree. The floor is what the machine's measured peaks allow.
+malloc). Before anything is timed the results must agree. The floor is what the machine's measured peaks allow plain
+sums; convolutions in squares of outputs, which multiply less, go below it.
 
   python bench/compare.py --threads 1 2 --json results.json
   python bench/compare.py --only mlp resnet --rounds 5
