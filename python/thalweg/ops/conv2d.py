@@ -28,7 +28,7 @@ def conv2d(
     "same" (stride 1). groups: input and output channels are cut into this many independent parts.
     algorithm: "auto" computes 3x3 kernels of stride and dilation 1 in float32, with 16 or more channels of a group on
     both sides and outputs of 4 x 4 or more, by F(2x2, 3x3) (Winograd 1980; Lavin and Gray 2016): four outputs take 16
-    multiplications for a pair of channels instead of 36, and a batch of images 1.2 to 1.9 times less time, forward and
+    multiplications for a pair of channels instead of 36, and a batch of images 1.1 to 1.9 times less time, forward and
     backward. Rounding errors are up to about twice those of the plain sum, and relative to the largest of the 4 x 4
     pixels that four outputs read together, not of each output's own 3 x 3; what is infinite may become nan. Gradients
     of weights are plain sums where there are very few images for a shard. "direct": plain sums always.
