@@ -119,20 +119,11 @@ class WinogradRun {
   int64_t address_bytes() const { return align_up(together_ * int64_t(sizeof(T*))); }
 
   void transform_weight(const T* taps, T* to) const {
-    Vector<T> down[3][4];  // of columns
-    TW_UNROLL for (int s = 0; s < 3; s++) {
-      Vector<T> g[3];
-      TW_UNROLL for (int r = 0; r < 3; r++) g[r] = load(taps + (3 * r + s) * kWeightRows * kPanel<T>);
-      winograd_weight(g, down[s]);
-    }
-    TW_UNROLL for (int a = 0; a < 4; a++) {
-      const Vector<T> g[3] = {down[0][a], down[1][a], down[2][a]};
-      Vector<T> u[4];
-      winograd_weight(g, u);
-      TW_UNROLL for (int b = 0; b < 4; b++) store(to + (4 * a + b) * weight_step_, u[b]);
-    }
+    Vector<T> g[3][3], u[4][4];
+    TW_UNROLL for (int i = 0; i < 9; i++) g[i / 3][i % 3] = load(taps + i * kWeightRows * kPanel<T>);
+    winograd_square(g, u, [](const auto& in, auto& out) { winograd_weight(in, out); });
+    TW_UNROLL for (int i = 0; i < kPoints; i++) store(to + i * weight_step_, u[i / 4][i % 4]);
   }
-
   void write_order(Work& work, std::byte* memory) const {
     auto* segment = reinterpret_cast<KSegment*>(memory);
     memory += align_up(divide_up(v_.group_in, kKBlock) * int64_t(sizeof(KSegment)));
@@ -189,44 +180,33 @@ class WinogradRun {
           for (int p : {0, 1})
             for (int q : {0, 1}) __builtin_prefetch(to + p * v_.out_row + (q + 2 * kAhead) * v_.out_col, 1);
           const bool right = 2 * s + 1 < v_.cols;
-          if (part == W && lower && right) put_square(from, first + j, to);
-          else put_part(from, first + j, part, lower, right, to);
+          if (part == W && lower && right) put<true>(from, first + j, part, lower, right, to);
+          else put_edge(from, first + j, part, lower, right, to);
         }
       }
     });
   }
-  TW_INLINE void outputs_of(const T* from, Vector<T> (&y)[2][2]) const {
+  // The outputs of a square, or, not whole, the first `part` channels of those that lie in the image.
+  template <bool whole>
+  TW_INLINE void put(const T* from, int64_t channel, int part, bool lower, bool right, T* to) const {
     const int64_t step = output_step();
-    Vector<T> down[2][4];
-    TW_UNROLL for (int b = 0; b < 4; b++) {
-      Vector<T> m[4], d[2];
-      TW_UNROLL for (int a = 0; a < 4; a++) m[a] = load(from + (4 * a + b) * step);
-      winograd_output(m, d);
-      down[0][b] = d[0], down[1][b] = d[1];
-    }
-    winograd_output(down[0], y[0]), winograd_output(down[1], y[1]);
-  }
-  TW_INLINE void put_square(const T* from, int64_t channel, T* to) const {
-    Vector<T> y[2][2];
-    outputs_of(from, y);
-    const Vector<T> bias = bias_ ? load(bias_ + channel) : Vector<T>{};
+    Vector<T> m[4][4], y[2][2];
+    TW_UNROLL for (int i = 0; i < kPoints; i++) m[i / 4][i % 4] = load(from + i * step);
+    winograd_square(m, y, [](const auto& in, auto& out) { winograd_output(in, out); });
+    auto at = [part](const T* p) { return whole ? load(p) : load_first(p, part); };
+    const Vector<T> bias = bias_ ? at(bias_ + channel) : Vector<T>{};
     TW_UNROLL for (int p = 0; p < 2; p++) TW_UNROLL for (int q = 0; q < 2; q++) {
-      T* at = to + p * v_.out_row + q * v_.out_col;
+      if (!whole && ((p == 1 && !lower) || (q == 1 && !right))) continue;
+      T* output = to + p * v_.out_row + q * v_.out_col;
       if (bias_) y[p][q] = bias + y[p][q];
-      store(at, accumulate_ ? load(at) + y[p][q] : y[p][q]);
+      if (accumulate_) y[p][q] = at(output) + y[p][q];
+      if (whole) store(output, y[p][q]);
+      else store_first(output, y[p][q], part);
     }
   }
-  // The first `part` channels of what lies in the image.
-  TW_NOINLINE void put_part(const T* from, int64_t channel, int part, bool lower, bool right, T* to) const {
-    Vector<T> y[2][2];
-    outputs_of(from, y);
-    const Vector<T> bias = bias_ ? load_first(bias_ + channel, part) : Vector<T>{};
-    for (int p = 0; p < 1 + lower; p++)
-      for (int q = 0; q < 1 + right; q++) {
-        T* at = to + p * v_.out_row + q * v_.out_col;
-        if (bias_) y[p][q] = bias + y[p][q];
-        store_first(at, accumulate_ ? load_first(at, part) + y[p][q] : y[p][q], part);
-      }
+
+  TW_NOINLINE void put_edge(const T* from, int64_t channel, int part, bool lower, bool right, T* to) const {
+    put<false>(from, channel, part, lower, right, to);
   }
 
   const TapConv v_;

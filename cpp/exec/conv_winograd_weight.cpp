@@ -155,39 +155,43 @@ class WinogradWeight {
                      .segment = segment,
                      .first = chain,
                      .last = chain + 1};
-    const int64_t height = tiles(work.count());
     for (int b = 0; b < 4; b++)
-      for (int64_t tile = 0; tile < height; tile++)
-        for (int64_t panel = 0; panel < panels_; panel++) {
-          const int64_t k = tile * work.count() / height, rows = (tile + 1) * work.count() / height - k;
-          call.a = work.d_output + b * d_output_step(work.count()) + k;
-          call.b = work.input + b * input_step() + panel * kWinogradLeaf * kPanel<T>;
-          call.stack = sums(work, a, b, tile, panel);
-          tile_function<T>(TileForm::columns, int(rows), vectors(panel))(call);
-        }
+      each_tile(work, [&](int64_t tile, int64_t panel, int64_t k, int rows) {
+        call.a = work.d_output + b * d_output_step(work.count()) + k;
+        call.b = work.input + b * input_step() + panel * kWinogradLeaf * kPanel<T>;
+        call.stack = sums(work, a, b, tile, panel);
+        tile_function<T>(TileForm::columns, rows, vectors(panel))(call);
+      });
+  }
+  // f(tile, panel, k, rows): outputs k, ..., k + rows - 1 of the task.
+  template <class F>
+  void each_tile(const Work& work, F f) const {
+    const int64_t count = work.count(), height = tiles(count);
+    for (int64_t tile = 0; tile < height; tile++)
+      for (int64_t panel = 0; panel < panels_; panel++) {
+        const int64_t k = tile * count / height;
+        f(tile, panel, k, int((tile + 1) * count / height - k));
+      }
   }
   int vectors(int64_t panel) const {
     return int(divide_up(std::min<int64_t>(kPanel<T>, v_.group_in() - panel * kPanel<T>), W));
   }
   // G' across.
   void finish(const Work& work, int a) const {
-    const int64_t height = tiles(work.count());
-    for (int64_t tile = 0; tile < height; tile++)
-      for (int64_t panel = 0; panel < panels_; panel++) {
-        const int64_t k = tile * work.count() / height, rows = (tile + 1) * work.count() / height - k;
-        const T* from[4];
-        for (int b = 0; b < 4; b++) from[b] = sums(work, a, b, tile, panel);
-        const int many = vectors(panel);
-        for (int64_t i = 0; i < rows; i++) {
-          T* const to = partial_at(work.shard, work.begin - begin_ + k + i) + panel * kPanel<T> * 12 + 3 * a * W;
-          for (int v = 0; v < many; v++) {
-            Vector<T> u[4], g[3];
-            TW_UNROLL for (int b = 0; b < 4; b++) u[b] = load(from[b] + i * kPanel<T> + v * W);
-            winograd_d_weight(u, g);
-            TW_UNROLL for (int q = 0; q < 3; q++) store(to + (v * 12 + q) * W, g[q]);
-          }
+    each_tile(work, [&](int64_t tile, int64_t panel, int64_t k, int rows) {
+      const T* from[4];
+      for (int b = 0; b < 4; b++) from[b] = sums(work, a, b, tile, panel);
+      const int many = vectors(panel);
+      for (int i = 0; i < rows; i++) {
+        T* const to = partial_at(work.shard, work.begin - begin_ + k + i) + panel * kPanel<T> * 12 + 3 * a * W;
+        for (int v = 0; v < many; v++) {
+          Vector<T> u[4], g[3];
+          TW_UNROLL for (int b = 0; b < 4; b++) u[b] = load(from[b] + i * kPanel<T> + v * W);
+          winograd_d_weight(u, g);
+          TW_UNROLL for (int q = 0; q < 3; q++) store(to + (v * 12 + q) * W, g[q]);
         }
       }
+    });
   }
 
   const Conv v_;

@@ -53,4 +53,17 @@ TW_INLINE void winograd_d_weight(const V (&u)[4], V (&to)[3]) {
   to[0] = u[0] + sum, to[1] = (u[1] - u[2]) * 0.5f, to[2] = sum + u[3];
 }
 
+// A transform in two dimensions: down, then across.
+template <int from, int to, class V, class F>
+TW_INLINE void winograd_square(const V (&d)[from][from], V (&result)[to][to], F transform) {
+  V down[to][from];
+  TW_UNROLL for (int s = 0; s < from; s++) {
+    V column[from], made[to];
+    TW_UNROLL for (int r = 0; r < from; r++) column[r] = d[r][s];
+    transform(column, made);
+    TW_UNROLL for (int a = 0; a < to; a++) down[a][s] = made[a];
+  }
+  TW_UNROLL for (int a = 0; a < to; a++) transform(down[a], result[a]);
+}
+
 }  // namespace thalweg

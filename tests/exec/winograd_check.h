@@ -10,80 +10,48 @@ namespace thalweg {
 
 using Points = std::array<float, 16>;  // (a, b) at 4 a + b
 
-// B' d B, d(r, s) a pixel.
-template <class F>
-Points ref_winograd_input(F d) {
-  float down[4][4];
-  for (int s = 0; s < 4; s++) {
-    const float column[4] = {d(0, s), d(1, s), d(2, s), d(3, s)};
-    float to[4];
-    winograd_input(column, to);
-    for (int a = 0; a < 4; a++) down[a][s] = to[a];
+// A transform of at(r, s), down, then across.
+template <int from, int to, class At, class F>
+std::array<float, to * to> ref_both_ways(At at, F transform) {
+  float down[to][from];
+  for (int s = 0; s < from; s++) {
+    float column[from], made[to];
+    for (int r = 0; r < from; r++) column[r] = at(r, s);
+    transform(column, made);
+    for (int a = 0; a < to; a++) down[a][s] = made[a];
   }
-  Points v;
-  for (int a = 0; a < 4; a++) {
-    float to[4];
-    winograd_input(down[a], to);
-    std::copy_n(to, 4, &v[4 * a]);
+  std::array<float, to * to> result;
+  for (int a = 0; a < to; a++) {
+    float made[to];
+    transform(down[a], made);
+    std::copy_n(made, to, &result[to * a]);
   }
-  return v;
+  return result;
 }
-// G g G'.
-template <class F>
-Points ref_winograd_weight(F g) {
-  float down[4][3];
-  for (int s = 0; s < 3; s++) {
-    const float column[3] = {g(0, s), g(1, s), g(2, s)};
-    float to[4];
-    winograd_weight(column, to);
-    for (int a = 0; a < 4; a++) down[a][s] = to[a];
-  }
-  Points u;
-  for (int a = 0; a < 4; a++) {
-    float to[4];
-    winograd_weight(down[a], to);
-    std::copy_n(to, 4, &u[4 * a]);
-  }
-  return u;
+template <class At>
+Points ref_winograd_input(At d) {
+  return ref_both_ways<4, 4>(d, [](const float (&in)[4], float (&out)[4]) { winograd_input(in, out); });
 }
-// A' m A.
+template <class At>
+Points ref_winograd_weight(At g) {
+  return ref_both_ways<3, 4>(g, [](const float (&in)[3], float (&out)[4]) { winograd_weight(in, out); });
+}
 inline std::array<float, 4> ref_winograd_output(const Points& m) {
-  float down[2][4];
-  for (int b = 0; b < 4; b++) {
-    const float column[4] = {m[b], m[4 + b], m[8 + b], m[12 + b]};
-    float to[2];
-    winograd_output(column, to);
-    down[0][b] = to[0], down[1][b] = to[1];
-  }
-  float y[2][2];
-  winograd_output(down[0], y[0]), winograd_output(down[1], y[1]);
-  return {y[0][0], y[0][1], y[1][0], y[1][1]};
+  return ref_both_ways<4, 2>([&](int a, int b) { return m[4 * a + b]; },
+                             [](const float (&in)[4], float (&out)[2]) { winograd_output(in, out); });
 }
-// A y A', y(p, q) an output.
-template <class F>
-Points ref_winograd_d_output(F y) {
-  auto spread = [](float first, float second) {
-    return std::array<float, 4>{first, first + second, first - second, second};
-  };
-  const auto left = spread(y(0, 0), y(1, 0)), right = spread(y(0, 1), y(1, 1));
-  Points m;
-  for (int a = 0; a < 4; a++) std::ranges::copy(spread(left[a], right[a]), &m[4 * a]);
-  return m;
+template <class At>
+Points ref_winograd_d_output(At y) {
+  return ref_both_ways<2, 4>(y, [](const float (&in)[2], float (&out)[4]) {
+    out[0] = in[0], out[1] = in[0] + in[1], out[2] = in[0] - in[1], out[3] = in[1];
+  });
 }
-// G' u G: (r, s) at 3 r + s, from across first.
+// (r, s) at 3 r + s; across first.
 inline std::array<float, 9> ref_winograd_d_weight(const Points& u) {
-  float across[4][3];
-  for (int a = 0; a < 4; a++) {
-    const float row[4] = {u[4 * a], u[4 * a + 1], u[4 * a + 2], u[4 * a + 3]};
-    winograd_d_weight(row, across[a]);
-  }
+  const auto turned = ref_both_ways<4, 3>([&](int b, int a) { return u[4 * a + b]; },
+                                          [](const float (&in)[4], float (&out)[3]) { winograd_d_weight(in, out); });
   std::array<float, 9> g;
-  for (int s = 0; s < 3; s++) {
-    const float column[4] = {across[0][s], across[1][s], across[2][s], across[3][s]};
-    float to[3];
-    winograd_d_weight(column, to);
-    for (int r = 0; r < 3; r++) g[3 * r + s] = to[r];
-  }
+  for (int i = 0; i < 9; i++) g[i] = turned[3 * (i % 3) + i / 3];
   return g;
 }
 

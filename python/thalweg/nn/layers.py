@@ -7,6 +7,7 @@ from typing import Any
 from .. import init as initial
 from .. import ops
 from ..ops.axes import integer, one_of, pair
+from ..ops.conv2d import ALGORITHMS
 from ..symbolic import SymbolicTensor
 from .module import Module, Parameter
 
@@ -105,7 +106,7 @@ class Conv2d(Weighted):
         self.dilation = pair(dilation, "Conv2d", "dilation", 1)
         self.padding = padding
         ops.axes.padding(padding, "Conv2d", self.kernel_size, self.dilation, self.stride)
-        self.algorithm = one_of(algorithm, "Conv2d", "algorithm", ("auto", "direct"))
+        self.algorithm = one_of(algorithm, "Conv2d", "algorithm", ALGORITHMS)
         self._give_weights(self.out_channels, bias, weight_init, bias_init)
 
     def forward(self, x: SymbolicTensor) -> Any:

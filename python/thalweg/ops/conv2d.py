@@ -8,6 +8,8 @@ from .axes import integer, one_of, pair
 from .axes import padding as padding_of
 from .dispatch import Array, apply, materialise, shape_of
 
+ALGORITHMS = ("auto", "direct")
+
 
 def conv2d(
     x: Array,
@@ -47,6 +49,6 @@ def conv2d(
         "groups": integer(groups, "conv2d", "groups", 1),
         "padding": padding_of(padding, "conv2d", extents[1:3], dilations, strides),
     }
-    if one_of(algorithm, "conv2d", "algorithm", ("auto", "direct")) == "direct":
+    if one_of(algorithm, "conv2d", "algorithm", ALGORITHMS) == "direct":
         attrs["algorithm"] = "direct"
     return apply("conv2d", [x, weight] if bias is None else [x, weight, bias], attrs)[0]
