@@ -10,6 +10,7 @@ from . import networks as n
 from .machine import Watch
 from .timing import Peaks, Repeated, gauge, interleave
 
+LINE = 64  # bytes of a cache line
 SMALL_FLOPS = 1e8  # below this a whole epoch is one call, which is how such networks are trained
 
 Built = tuple[Callable[[], Any], dict[str, Callable[[], Any]], Callable[[Peaks], float]]  # ours, peers, floor seconds
@@ -128,6 +129,15 @@ def sweep(network: n.Network) -> Callable[[int], Built]:
     return build
 
 
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    """Normal numbers from the start of a cache line on, as the tensors of both sides lie; arrays of NumPy don't."""
+    memory = np.empty(4 * int(np.prod(shape)) + LINE, np.uint8)
+    first = -memory.ctypes.data % LINE
+    x = memory[first : first + memory.size - LINE].view(np.float32).reshape(shape)
+    x[:] = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    return x
+
+
 def update(optimizer: str, traversals: int, size: int = 10_000_000) -> Callable[[int], Built]:
     """traversals: of the parameters' bytes by a fused update."""
 
@@ -151,8 +161,7 @@ def operator(name: str, shape: tuple[int, ...], traversals: int) -> Callable[[in
 
         from . import ours, peer
 
-        rng = np.random.default_rng(0)
-        x, d_y = (rng.standard_normal(shape, dtype=np.float32) for _ in range(2))
+        x, d_y = normal(*shape), normal(*shape, seed=1)
         parameters = [np.full(shape[-1], 1.5, np.float32), np.full(shape[-1], 0.25, np.float32)]
         functional = torch.nn.functional
 
@@ -182,8 +191,7 @@ def cross_entropy(rows: int, classes: int) -> Callable[[int], Built]:
 
         from . import ours
 
-        rng = np.random.default_rng(0)
-        logits, labels = rng.standard_normal((rows, classes), dtype=np.float32), rng.integers(0, classes, rows)
+        logits, labels = normal(rows, classes), np.random.default_rng(0).integers(0, classes, rows)
         x, y = torch.from_numpy(logits).requires_grad_(), torch.from_numpy(labels)
 
         def peer() -> Any:
@@ -204,7 +212,7 @@ def activation(name: str, size: int = 1_000_000) -> Callable[[int], Built]:
 
         from . import ours
 
-        x = np.random.default_rng(0).standard_normal(size, dtype=np.float32)
+        x = normal(size)
         t = torch.from_numpy(x)
         f = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "gelu": torch.nn.functional.gelu}[name]
         step = ours.elementwise(name, x, threads)

@@ -80,8 +80,4 @@ void fill(const Exec& exec, int64_t n, Result<N> to, F f, double ns_per_element 
   });
 }
 
-struct Nothing {
-  void operator()(auto...) const {}
-};
-
 }  // namespace thalweg

@@ -16,8 +16,8 @@ TW_HD void take_lane(int64_t i, int64_t l, const At& at, const State<N, K>& lane
   TW_UNROLL for (int k = 0; k < K; k++) lanes[k].set(l, combine(lanes[k][l], x[k]));
 }
 
-template <class N, int K, class Element, class Combine, class Between>
-std::array<N, K> lane_block(int64_t begin, int64_t end, const Element& element, Combine combine, Between between) {
+template <class N, int K, class Element, class Combine>
+std::array<N, K> lane_block(int64_t begin, int64_t end, const Element& element, Combine combine) {
   alignas(64) RealOf<N> memory[K * kPlanes<N> * kFoldLanes];
   const State<N, K> lanes = state_at<N, K>(memory, kFoldLanes);
   fill_state<N, K>(lanes, 0, kFoldLanes, Combine::template identity<N>());
@@ -27,10 +27,7 @@ std::array<N, K> lane_block(int64_t begin, int64_t end, const Element& element, 
     for (int64_t l = 0; l < count; l++) take_lane<N, K>(i, l, at, lanes, combine);
   };
   int64_t i = begin;
-  for (; i + kFoldLanes <= end; i += kFoldLanes) {
-    between();
-    take(i, kFoldLanes);
-  }
+  for (; i + kFoldLanes <= end; i += kFoldLanes) take(i, kFoldLanes);
   if (i < end) take(i, end - i);
   for (int64_t half = kFoldLanes / 2; half >= 1; half /= 2)
     for (int k = 0; k < K; k++)
@@ -55,17 +52,16 @@ std::array<N, K> short_chain(int64_t n, const Element& element, Combine combine)
 }  // namespace lanes_detail
 
 // The fold of element(i) (std::array<N, K>) over i = 0 .. n - 1: sums along a trailing axis. n = 0 gives the identity.
-// between() is called before each 16 elements of a long sum.
-template <class N, int K, class Element, class Combine = Add, class Between = Nothing>
-std::array<N, K> fold_lanes(int64_t n, const Element& element, Combine combine = {}, Between between = {}) {
+template <class N, int K, class Element, class Combine = Add>
+std::array<N, K> fold_lanes(int64_t n, const Element& element, Combine combine = {}) {
   using namespace lanes_detail;
   if (n <= kFoldLanes) return short_chain<N, K>(n, element, combine);
-  if (n <= kLaneBlock) return lane_block<N, K>(0, n, element, combine, between);
+  if (n <= kLaneBlock) return lane_block<N, K>(0, n, element, combine);
   std::array<N, K> slot[40];
   fold_tree((n + kLaneBlock - 1) / kLaneBlock,
             [&](int64_t b, int s) {
               const int64_t begin = b * kLaneBlock;
-              slot[s] = lane_block<N, K>(begin, std::min(n, begin + kLaneBlock), element, combine, between);
+              slot[s] = lane_block<N, K>(begin, std::min(n, begin + kLaneBlock), element, combine);
             },
             [&](int a, int b) {
               for (int k = 0; k < K; k++) slot[a][k] = combine(slot[a][k], slot[b][k]);

@@ -8,6 +8,7 @@
 // Source: Ba, Kiros, Hinton 2016, arXiv:1607.06450.
 #include "../formula/layer_norm.h"
 
+#include "../exec/far.h"
 #include "../exec/lanes.h"
 #include "norm.h"
 #include "register.h"
@@ -17,12 +18,9 @@ namespace {
 
 int lead_of(const Type& x, const Attrs& a) { return x.shape.rank() - int(a.integer("dims")); }
 
-// Rows that are worked on together, forward and backward: while the sums of one wait for their additions, those of the
-// others go on. Four rows of d_y and x, with gamma and the sums, would find no room in the L1 cache.
+// Rows that are worked on together: while the sums of one wait for their additions, those of the others go on.
 template <class N>
 constexpr int kTogether = kIsDual<N> ? 1 : 4;
-template <class N>
-constexpr int kTogetherBack = kIsDual<N> ? 1 : 2;
 template <class N, int R>
 using Rows = std::array<View<N>, R>;
 template <class N, int R>
@@ -47,59 +45,13 @@ void each_rows(int64_t begin, int64_t end, int64_t together, const Body& body) {
   for (; begin < end; begin++) body(std::integral_constant<int, 1>{}, begin);
 }
 
-// Asks for the rows that come next, a little at a time between the work on these: asked for all of them at once, a
-// processor stands still until most have come.
-template <class N, int K>
-class NextRows {
- public:
-  // `rows` rows of each of K arrays; none below 1.
-  NextRows(const std::array<View<N>, K>& first, int64_t rows, int64_t width) {
-    if constexpr (!kIsDual<N>) {
-      for (int k = 0; k < K; k++) at_[k] = first[k].p;
-      left_ = rows * width;
-    }
-  }
-  // For the next n elements of each.
-  TW_HD void ask(int64_t n) {
-    for (n = std::min(n, left_); n > 0; n -= kLine, left_ -= kLine)
-      for (int k = 0; k < K; k++) {
-        __builtin_prefetch(at_[k], 0, 2);
-        at_[k] += kLine;
-      }
-  }
-
- private:
-  static constexpr int64_t kLine = 64 / sizeof(RealOf<N>);
-  const RealOf<N>* at_[K] = {};
-  int64_t left_ = 0;
-};
-
-// make(begin, end, to) makes elements [begin, end) of R rows, to `to` from its first element on: piece by piece, where
-// they go past the caches from memory where they wait. Meanwhile so many of the next rows are asked for.
-template <class N, int R, class Next, class Make>
-void fill_rows_of(const Rows<N, R>& y, bool far, int64_t width, Next& next, int64_t rows_to_ask, const Make& make) {
-  constexpr int64_t kPiece = 256;
-  alignas(64) RealOf<N> memory[R * kPlanes<N> * kPiece];
-  const Rows<N, R> waiting = state_at<N, R>(memory, kPiece);
-  for (int64_t i = 0; i < width; i += kPiece) {
-    const int64_t n = std::min(kPiece, width - i);
-    next.ask(rows_to_ask * n);
-    Rows<N, R> to = waiting;
-    if (!far)
-      for (int r = 0; r < R; r++) to[r] = y[r].at(i);
-    make(i, i + n, to);
-    if constexpr (!kIsDual<N>)
-      for (int r = 0; r < R && far; r++) copy_far(y[r].p + i, waiting[r].p, n);
-  }
-}
-
 template <class N>
 struct RowStats {
   N mean, inv_std;
 };
 
-template <class N, int R, class Next>
-std::array<RowStats<N>, R> row_stats(const Rows<N, R>& x, int64_t width, RealOf<N> eps, Next& next) {
+template <class N, int R>
+std::array<RowStats<N>, R> row_stats(const Rows<N, R>& x, int64_t width, RealOf<N> eps) {
   const N count = N(RealOf<N>(width));
   auto mean_of = [&](auto element) {
     auto elements = [=](int64_t i) {
@@ -107,7 +59,7 @@ std::array<RowStats<N>, R> row_stats(const Rows<N, R>& x, int64_t width, RealOf<
       TW_UNROLL for (int r = 0; r < R; r++) v[r] = element(r, i);
       return v;
     };
-    std::array<N, R> mean = fold_lanes<N, R>(width, elements, Add{}, [&] { next.ask(kFoldLanes); });
+    std::array<N, R> mean = fold_lanes<N, R>(width, elements);
     for (N& m : mean) m = m / count;
     return mean;
   };
@@ -118,7 +70,8 @@ std::array<RowStats<N>, R> row_stats(const Rows<N, R>& x, int64_t width, RealOf<
   return stats;
 }
 
-// Element i of R rows, to `at`; stored last, as in element_backward.
+// Element i of R rows, to `at`; stored last, as rows are often whole pages apart, where a load waits for the store
+// before it. A function of its own, as arrays that are declared in a simd loop stay in memory.
 template <class N, bool kAffine, int R>
 TW_HD void element_forward(int64_t i, const std::array<RowStats<N>, R>& s, const Rows<N, R>& x, View<N> gamma,
                            View<N> beta, const Rows<N, R>& y, int64_t at) {
@@ -130,11 +83,21 @@ TW_HD void element_forward(int64_t i, const std::array<RowStats<N>, R>& s, const
   }
   TW_UNROLL for (int r = 0; r < R; r++) y[r].set(at, made[r]);
 }
+// The same of elements [begin, end), to y from its first element on.
 template <class N, bool kAffine, int R>
-TW_FLATTEN void elements_forward(int64_t begin, int64_t end, std::array<RowStats<N>, R> s, Rows<N, R> x, View<N> gamma,
-                                 View<N> beta, Rows<N, R> y) {
+TW_HD void elements_forward(int64_t begin, int64_t end, std::array<RowStats<N>, R> s, Rows<N, R> x, View<N> gamma,
+                            View<N> beta, Rows<N, R> y) {
 #pragma omp simd
   for (int64_t i = begin; i < end; i++) element_forward<N, kAffine, R>(i, s, x, gamma, beta, y, i - begin);
+}
+template <class N, bool kAffine, int R>
+TW_FLATTEN void rows_forward(int64_t width, const std::array<RowStats<N>, R>& s, const Rows<N, R>& x, View<N> gamma,
+                             View<N> beta, const Rows<N, R>& y, Distance distance) {
+  if (distance == Distance::near) return elements_forward<N, kAffine, R>(0, width, s, x, gamma, beta, y);
+  for (int r = 0; r < R; r++)
+    fill_row(y[r], width, distance, std::array{x[r]}, [=, s = s[r], x = x[r]](int64_t begin, int64_t end, View<N> to) {
+      elements_forward<N, kAffine, 1>(begin, end, {s}, {x}, gamma, beta, {to});
+    });
 }
 
 template <class N, bool kAffine>
@@ -142,33 +105,24 @@ Kernel forward_kernel(int64_t rows, int64_t width, double eps) {
   return [=](const Launch& l) {
     const View<N> x(l.in[0]), gamma(l.in[kAffine ? 1 : 0]), beta(l.in[kAffine ? 2 : 0]), stats(l.out[1]);
     const Result<N> y = result<N>(l, rows * width, 1);
-    const bool far = y.far && !kIsDual<N>;
+    const Distance distance = distance_of(y, rows * width);
     auto group = [&](auto many, int64_t row) {
       constexpr int R = decltype(many)::value;
       const Rows<N, R> from = rows_at<N, R>(x, row, width);
-      NextRows<N, 1> next({x.at((row + R) * width)}, std::min<int64_t>(R, rows - row - R), width);
-      const auto s = row_stats<N, R>(from, width, RealOf<N>(eps), next);
+      const auto s = row_stats<N, R>(from, width, RealOf<N>(eps));
       for (int r = 0; r < R; r++) {
         stats.set(2 * (row + r), s[r].mean);
         stats.set(2 * (row + r) + 1, s[r].inv_std);
       }
-      const Rows<N, R> to = rows_at<N, R>(y.y, row, width);
-      if (!far)
-        return fill_rows_of<N, R>(to, false, width, next, R > 2 ? R - 2 : 0,
-                                  [&](int64_t begin, int64_t end, const Rows<N, R>& part) {
-                                    elements_forward<N, kAffine, R>(begin, end, s, from, gamma, beta, part);
-                                  });
-      for (int r = 0; r < R; r++)  // past the caches a row at a time is faster
-        fill_rows_of<N, 1>({to[r]}, true, width, next, 1, [&](int64_t begin, int64_t end, const Rows<N, 1>& part) {
-          elements_forward<N, kAffine, 1>(begin, end, {s[r]}, {from[r]}, gamma, beta, part);
-        });
+      rows_forward<N, kAffine, R>(width, s, from, gamma, beta, rows_at<N, R>(y.y, row, width), distance);
     };
     const double ns = 0.7 * double(rows) * double(width);
     const bool few = rows < 2 * kTogether<N> * l.exec.threads_for(ns);  // each thread is to have work
-    const int64_t step = few ? 1 : rows_together<N>(width, kTogether<N>);
-    l.exec.parallel((rows + step - 1) / step, ns, [&](int64_t task, int) {
-      each_rows<kTogether<N>>(task * step, std::min(rows, (task + 1) * step), step, group);
-      if (far) end_far();
+    const int64_t together = few ? 1 : rows_together<N>(width, kTogether<N>);
+    const int64_t step = distance == Distance::far ? 8 * together : together;
+    l.exec.parallel(divide_up(rows, step), ns, [&](int64_t task, int) {
+      each_rows<kTogether<N>>(task * step, std::min(rows, (task + 1) * step), together, group);
+      if (distance == Distance::far) end_far();
     });
   };
 }
@@ -183,51 +137,31 @@ Kernel kernel(const Site& s) {
   });
 }
 
-// Of element i: d_x of R rows, to `at`, and what they add to the sums, row after row. A function of its own, as arrays
-// that are declared in a simd loop stay in memory.
-template <class N, bool kAffine, int R>
-TW_HD void element_backward(int64_t i, const std::array<RowStats<N>, R>& s, const std::array<N, 2 * R>& mean,
-                            const Rows<N, R>& d_y, const Rows<N, R>& x, View<N> gamma, const Rows<N, R>& d_x,
-                            int64_t at, const State<N, 2>& sums) {
-  const N scale = kAffine ? gamma[i] : N(1);
-  N sum = sums[0][i], sum_x_hat = sums[1][i];
-  std::array<N, R> made;  // stored last: rows are often whole pages apart, where a load waits for the store before it
-  TW_UNROLL for (int r = 0; r < R; r++) {
-    const N d = d_y[r][i], x_hat = normalize(x[r][i], s[r].mean, s[r].inv_std);
-    sum = sum + d;
-    sum_x_hat = sum_x_hat + d * x_hat;
-    made[r] = layer_norm_backward(d, scale, x_hat, mean[2 * r], mean[2 * r + 1], s[r].inv_std);
-  }
-  sums[0].set(i, sum);
-  sums[1].set(i, sum_x_hat);
-  TW_UNROLL for (int r = 0; r < R; r++) d_x[r].set(at, made[r]);
-}
-// The same of elements [begin, end), to d_x from its first element on.
-template <class N, bool kAffine, int R>
-TW_FLATTEN void elements_backward(int64_t begin, int64_t end, std::array<RowStats<N>, R> s, std::array<N, 2 * R> mean,
-                                  Rows<N, R> d_y, Rows<N, R> x, View<N> gamma, Rows<N, R> d_x, State<N, 2> sums) {
+// d_x of elements [begin, end) of a row, to its first element on, and what they add to the sums.
+template <class N, bool kAffine>
+TW_HD void elements_backward(int64_t begin, int64_t end, RowStats<N> s, std::array<N, 2> mean, View<N> d_y, View<N> x,
+                             View<N> gamma, View<N> d_x, State<N, 2> sums) {
 #pragma omp simd
-  for (int64_t i = begin; i < end; i++)
-    element_backward<N, kAffine, R>(i, s, mean, d_y, x, gamma, d_x, i - begin, sums);
+  for (int64_t i = begin; i < end; i++) {
+    const N d = d_y[i], x_hat = normalize(x[i], s.mean, s.inv_std), scale = kAffine ? gamma[i] : N(1);
+    sums[0].set(i, sums[0][i] + d);
+    sums[1].set(i, sums[1][i] + d * x_hat);
+    d_x.set(i - begin, layer_norm_backward(d, scale, x_hat, mean[0], mean[1], s.inv_std));
+  }
 }
 
-// d_x of R rows, and the rows' share of the two sums.
-template <class N, bool kAffine, int R, class Next>
-void rows_backward(int64_t width, const std::array<RowStats<N>, R>& s, const Rows<N, R>& d_y, const Rows<N, R>& x,
-                   View<N> gamma, const Rows<N, R>& d_x, bool far, const State<N, 2>& sums, Next& next) {
-  auto scale = [=](int64_t i) { return kAffine ? gamma[i] : N(1); };
+// One row at a time: several of d_y and x, with gamma and the sums, come from memory slower.
+template <class N, bool kAffine>
+TW_FLATTEN void row_backward(int64_t width, RowStats<N> s, View<N> d_y, View<N> x, View<N> gamma, View<N> d_x,
+                             Distance distance, const State<N, 2>& sums) {
   auto products = [=](int64_t i) {
-    std::array<N, 2 * R> v;
-    TW_UNROLL for (int r = 0; r < R; r++) {
-      v[2 * r] = scale(i) * d_y[r][i];
-      v[2 * r + 1] = v[2 * r] * normalize(x[r][i], s[r].mean, s[r].inv_std);
-    }
-    return v;
+    const N d = kAffine ? gamma[i] * d_y[i] : d_y[i];
+    return std::array<N, 2>{d, d * normalize(x[i], s.mean, s.inv_std)};
   };
-  std::array<N, 2 * R> mean = fold_lanes<N, 2 * R>(width, products, Add{}, [&] { next.ask(kFoldLanes); });
+  std::array<N, 2> mean = fold_lanes<N, 2>(width, products);
   for (N& m : mean) m = m / N(RealOf<N>(width));
-  fill_rows_of<N, R>(d_x, far, width, next, R - 1, [&](int64_t begin, int64_t end, const Rows<N, R>& to) {
-    elements_backward<N, kAffine, R>(begin, end, s, mean, d_y, x, gamma, to, sums);
+  fill_row(d_x, width, distance, std::array{d_y, x}, [=](int64_t begin, int64_t end, View<N> to) {
+    elements_backward<N, kAffine>(begin, end, s, mean, d_y, x, gamma, to, sums);
   });
 }
 
@@ -237,19 +171,15 @@ Kernel backward_kernel(const Columns& plan) {
     const int64_t rows = plan.blocks.rows(), width = plan.channels;
     const View<N> d_y(l.in[0]), x(l.in[1]), stats(l.in[2]), gamma(l.in[kAffine ? 3 : 2]), sums(l.out[1]);
     const Result<N> d_x = result<N>(l, rows * width, 2);
-    const bool far = d_x.far && !kIsDual<N>;
+    const Distance distance = distance_of(d_x, rows * width);
     auto leaf = [&](int, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& state) {
       fill_state<N, 2>(state, c0, c1, N(0));
-      each_rows<kTogetherBack<N>>(r0, r1, rows_together<N>(width, kTogetherBack<N>), [&](auto many, int64_t row) {
-        constexpr int R = decltype(many)::value;
-        NextRows<N, 2> next({x.at((row + R) * width), d_y.at((row + R) * width)}, std::min<int64_t>(R, rows - row - R),
-                            width);
-        std::array<RowStats<N>, R> s;
-        TW_UNROLL for (int r = 0; r < R; r++) s[r] = {stats[2 * (row + r)], stats[2 * (row + r) + 1]};
-        rows_backward<N, kAffine, R>(width, s, rows_at<N, R>(d_y, row, width), rows_at<N, R>(x, row, width), gamma,
-                                     rows_at<N, R>(d_x.y, row, width), far, state, next);
-      });
-      if (far) end_far();
+      for (int64_t row = r0; row < r1; row++) {
+        const int64_t at = row * width;
+        row_backward<N, kAffine>(width, {stats[2 * row], stats[2 * row + 1]}, d_y.at(at), x.at(at), gamma, d_x.y.at(at),
+                                 distance, state);
+      }
+      if (distance == Distance::far) end_far();
     };
     auto add = [](const State<N, 2>& a, const State<N, 2>& b, int64_t, int64_t, int64_t c0, int64_t c1) {
       reduce_detail::merge_states<N, 2>(a, b, c0, c1, Add{});

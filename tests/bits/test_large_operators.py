@@ -29,6 +29,7 @@ LARGE = {
     "batch_norm": (norm, [(16, 20, 20, 24), (24,), (24,)]),
     "batch_norm dense": (norm, [(3001, 65), (65,), (65,)]),
     "layer_norm": (op("layer_norm", {"dims": 1, "eps": 1e-5}), [(700, 300), (300,), (300,)]),
+    "layer_norm past the caches": (op("layer_norm", {"dims": 1, "eps": 1e-5}), [(4500, 1001), (1001,), (1001,)]),
     "softmax": (op("softmax", {"axis": -1}), [(3000, 50)]),
     "reduce_sum all": (op("reduce_sum", {"axes": [0, 1], "keepdims": False}), [(1001, 777)]),
     "reduce_sum rows": (op("reduce_sum", {"axes": [0], "keepdims": False}), [(20001, 33)]),

@@ -1,4 +1,4 @@
-"""Batch norm beside float64, where its loops differ: few and many channels, rows side by side or one by one, rests,
+"""Batch norm and layer norm beside float64, where its loops differ: few and many channels, rows side by side or one by one, rests,
 tensors that stay in a cache and such that go past it."""
 
 import numpy as np
@@ -17,6 +17,38 @@ def exact(x, gamma, beta, d_y, eps=1e-5):
     d_gamma, d_beta = (d_y * x_hat).sum(0), d_y.sum(0)
     d_x = gamma * inv * (d_y - d_beta / len(x) - x_hat * d_gamma / len(x))
     return gamma * x_hat + beta, d_x, d_gamma, d_beta
+
+
+# Rows that begin in the middle of a cache line, rows of less than a line, of whole lines, of lines and a rest; tensors
+# that stay in L2, in L3, and that go past the caches.
+ROWS = [(9, 77), (1030, 300), (2001, 160), (5003, 1001), (4200, 1024), (52011, 96), (600_001, 7)]
+
+
+def exact_layer_norm(x, gamma, beta, d_y, eps=1e-5):
+    x, d_y = x.astype(np.float64), d_y.astype(np.float64)
+    inv = 1 / np.sqrt(x.var(1, keepdims=True) + eps)
+    x_hat, d = (x - x.mean(1, keepdims=True)) * inv, d_y * gamma
+    d_x = inv * (d - d.mean(1, keepdims=True) - x_hat * (d * x_hat).mean(1, keepdims=True))
+    return gamma * x_hat + beta, d_x, (d_y * x_hat).sum(0), d_y.sum(0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize(("rows", "width"), ROWS)
+def test_layer_norm_of_any_shape(rows, width, affine, dtype, tw):
+    rng = np.random.default_rng(rows)
+    x, d_y = (rng.standard_normal((rows, width)).astype(dtype) for _ in range(2))
+    x += np.arange(rows, dtype=dtype)[:, None] % 5
+    gamma, beta = (rng.standard_normal(width).astype(dtype) for _ in range(2))
+    y, pullback = tw.vjp(tw.ops.layer_norm, x, *([gamma, beta] if affine else []))
+    expected = exact_layer_norm(x, *([gamma, beta] if affine else [np.ones(width), np.zeros(width)]), d_y)
+    found = (y, *pullback(d_y))
+    for a, b in zip(found, expected, strict=affine):
+        np.testing.assert_allclose(a, b, rtol=0, atol=400 * np.finfo(dtype).eps * max(1, np.abs(b).max()))
+    few = slice(rows - 7, rows)  # alone they stay in L2: the same bits
+    y_few, pullback_few = tw.vjp(tw.ops.layer_norm, x[few], *([gamma, beta] if affine else []))
+    np.testing.assert_array_equal(y[few], y_few)
+    np.testing.assert_array_equal(found[1][few], pullback_few(d_y[few])[0])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
