@@ -32,11 +32,11 @@ TW_HD N tanh_backward(N d_y, N y) {
 }
 
 // 1 / (1 + e^-x); 0 below x = -88, where nearly all results are denormal.   dy/dx = y (1 - y).
-// Bound (measured): 2.5 ulp.
+// Bound (measured): 3.5 ulp.
 template <class T>
 TW_HD T sigmoid(T x) {
-  const T y = T(1) / (T(1) + exp_inside(-x));
-  return select(x > T(60), T(1), select(x < T(-88), T(0), y));
+  const T y = T(1) / (T(1) + exp_beside_1(-x));
+  return select(x > T(60), T(1), select(x >= T(-88), y, relu(x)));
 }
 template <class T>
 TW_HD Dual<T> sigmoid(Dual<T> x) {

@@ -118,7 +118,7 @@ normal_cdf = np.vectorize(lambda x: 0.5 * math.erfc(-x / math.sqrt(2)), otypes=[
 
 # name: reference in float64, bound in ulp of float32, range
 BOUNDS = {
-    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 2.5, (-87, 90)),
+    "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 3.5, (-87, 90)),
     "softplus": (lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), 2.85, (-87, 90)),
     "gelu": (lambda x: x * normal_cdf(x), 2.5, (0, 12)),
     "normal_cdf": (normal_cdf, 2.0, (0, 12)),
