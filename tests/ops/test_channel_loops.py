@@ -1,5 +1,5 @@
-"""Batch norm and layer norm beside float64, where its loops differ: few and many channels, rows side by side or one by one, rests,
-tensors that stay in a cache and such that go past it."""
+"""Batch norm and layer norm beside float64, where their loops differ: few and many channels, rows side by side or one
+by one, rests, tensors that stay in a cache and such that go past it."""
 
 import numpy as np
 import pytest
