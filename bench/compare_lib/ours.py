@@ -71,13 +71,13 @@ def update(optimizer: str, size: int, threads: int) -> Callable[[], Any]:
     """One update of an array with a gradient that is there, as the peer's optimizer makes it."""
     rule = OPTIMIZERS[optimizer]()
     rng = np.random.default_rng(0)
-    w, g = (_aligned(rng.standard_normal(size, dtype=np.float32)) for _ in range(2))
-    states = _aligned(rule.init(w).arrays[0])
+    w, g = (aligned(rng.standard_normal(size, dtype=np.float32)) for _ in range(2))
+    states = aligned(rule.init(w).arrays[0])
     rates = rule.table(0, 1)[0, 0]
     return lambda: _core.update(rule.rule, 2, rates, w, g, states, 1.0, threads)
 
 
-def _aligned(array: np.ndarray) -> np.ndarray:
+def aligned(array: np.ndarray) -> np.ndarray:
     """A copy that begins with a cache line, as a plan's arrays and torch's do, and NumPy's do not."""
     room = np.empty(array.nbytes + 64, np.uint8)
     begin = -room.ctypes.data % 64

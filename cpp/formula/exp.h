@@ -68,7 +68,7 @@ TW_HD T exp_inside(T x) {
   return (T(1) + near_0(e)) * power_of_two<T>(e.k);
 }
 // e^x in still fewer steps, for 1 + e^x; |x| <= 88; beyond, NaN included, anything. In float e^r itself is minimax, to
-// 9.2e-8, and k is added to its exponent: what is bound by multiplications pays for each of them.
+// 9.2e-8, and k is added to its exponent: loops that wait for the multipliers gain from each one saved.
 TW_HD float exp_beside_1(float x) {
   using C = ExpConstants<float>;
   const auto k = round_product<0>(x, C::kLog2E);

@@ -95,9 +95,10 @@ TW_FLATTEN void rows_forward(int64_t width, const std::array<RowStats<N>, R>& s,
                              View<N> beta, const Rows<N, R>& y, Distance distance) {
   if (distance == Distance::near) return elements_forward<N, kAffine, R>(0, width, s, x, gamma, beta, y);
   for (int r = 0; r < R; r++)
-    fill_row(y[r], width, distance, std::array{x[r]}, [=, s = s[r], x = x[r]](int64_t begin, int64_t end, View<N> to) {
-      elements_forward<N, kAffine, 1>(begin, end, {s}, {x}, gamma, beta, {to});
-    });
+    fill_row(y[r], width, distance, std::array{x[r]}, std::max(kAhead<N>, R * width),
+             [=, s = s[r], x = x[r]](int64_t begin, int64_t end, View<N> to) {
+               elements_forward<N, kAffine, 1>(begin, end, {s}, {x}, gamma, beta, {to});
+             });
 }
 
 template <class N, bool kAffine>
@@ -117,9 +118,10 @@ Kernel forward_kernel(int64_t rows, int64_t width, double eps) {
       rows_forward<N, kAffine, R>(width, s, from, gamma, beta, rows_at<N, R>(y.y, row, width), distance);
     };
     const double ns = 0.7 * double(rows) * double(width);
-    const bool few = rows < 2 * kTogether<N> * l.exec.threads_for(ns);  // each thread is to have work
-    const int64_t together = few ? 1 : rows_together<N>(width, kTogether<N>);
-    const int64_t step = distance == Distance::far ? 8 * together : together;
+    const int64_t threads = l.exec.threads_for(ns);
+    const bool few = rows < 2 * kTogether<N> * threads;  // each thread is to have work
+    const int64_t together = few ? 1 : rows_together<N>(width, kTogether<N>), groups = rows / together;
+    const int64_t step = together * std::clamp<int64_t>(groups / (4 * threads), 1, distance == Distance::far ? 8 : 1);
     l.exec.parallel(divide_up(rows, step), ns, [&](int64_t task, int) {
       each_rows<kTogether<N>>(task * step, std::min(rows, (task + 1) * step), together, group);
       if (distance == Distance::far) end_far();
@@ -150,19 +152,34 @@ TW_HD void elements_backward(int64_t begin, int64_t end, RowStats<N> s, std::arr
   }
 }
 
-// One row at a time: several of d_y and x, with gamma and the sums, come from memory slower.
+// The means of gamma d_y and of gamma d_y x_hat over a row.
 template <class N, bool kAffine>
-TW_FLATTEN void row_backward(int64_t width, RowStats<N> s, View<N> d_y, View<N> x, View<N> gamma, View<N> d_x,
-                             Distance distance, const State<N, 2>& sums) {
+std::array<N, 2> row_means(int64_t width, RowStats<N> s, View<N> d_y, View<N> x, View<N> gamma) {
   auto products = [=](int64_t i) {
     const N d = kAffine ? gamma[i] * d_y[i] : d_y[i];
     return std::array<N, 2>{d, d * normalize(x[i], s.mean, s.inv_std)};
   };
   std::array<N, 2> mean = fold_lanes<N, 2>(width, products);
   for (N& m : mean) m = m / N(RealOf<N>(width));
-  fill_row(d_x, width, distance, std::array{d_y, x}, [=](int64_t begin, int64_t end, View<N> to) {
+  return mean;
+}
+
+// d_x of n elements of a row. One row at a time: two of d_y and x come from memory slower, and are no faster in cache.
+template <class N, bool kAffine>
+TW_FLATTEN void row_backward(int64_t n, RowStats<N> s, std::array<N, 2> mean, View<N> d_y, View<N> x, View<N> gamma,
+                             View<N> d_x, Distance distance, const State<N, 2>& sums) {
+  fill_row(d_x, n, distance, std::array{d_y, x}, kAhead<N>, [=](int64_t begin, int64_t end, View<N> to) {
     elements_backward<N, kAffine>(begin, end, s, mean, d_y, x, gamma, to, sums);
   });
+}
+
+// Wide rows are passed by some columns, for whose part of gamma and of the sums L1 has room, and some rows, for whose
+// d_y and x L2 has.
+constexpr int64_t kColumnsBack = 1024, kMostRowsBack = 8;
+template <class N>
+int64_t rows_together_back(int64_t width) {
+  if (width <= kColumnsBack) return 1;
+  return std::clamp<int64_t>((256 << 10) / (2 * width * int64_t(sizeof(N))), 1, kMostRowsBack);
 }
 
 template <class N, bool kAffine>
@@ -172,12 +189,24 @@ Kernel backward_kernel(const Columns& plan) {
     const View<N> d_y(l.in[0]), x(l.in[1]), stats(l.in[2]), gamma(l.in[kAffine ? 3 : 2]), sums(l.out[1]);
     const Result<N> d_x = result<N>(l, rows * width, 2);
     const Distance distance = distance_of(d_x, rows * width);
+    const int64_t together = rows_together_back<N>(width), columns = together > 1 ? kColumnsBack : width;
     auto leaf = [&](int, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& state) {
       fill_state<N, 2>(state, c0, c1, N(0));
-      for (int64_t row = r0; row < r1; row++) {
-        const int64_t at = row * width;
-        row_backward<N, kAffine>(width, {stats[2 * row], stats[2 * row + 1]}, d_y.at(at), x.at(at), gamma, d_x.y.at(at),
-                                 distance, state);
+      for (int64_t first = r0; first < r1; first += together) {
+        const int64_t rows = std::min(together, r1 - first);
+        std::array<RowStats<N>, kMostRowsBack> s;
+        std::array<std::array<N, 2>, kMostRowsBack> mean;
+        for (int64_t r = 0; r < rows; r++) {
+          const int64_t row = first + r, at = row * width;
+          s[r] = {stats[2 * row], stats[2 * row + 1]};
+          mean[r] = row_means<N, kAffine>(width, s[r], d_y.at(at), x.at(at), gamma);
+        }
+        for (int64_t c = 0; c < width; c += columns)
+          for (int64_t r = 0; r < rows; r++) {
+            const int64_t at = (first + r) * width + c;
+            row_backward<N, kAffine>(std::min(columns, width - c), s[r], mean[r], d_y.at(at), x.at(at), gamma.at(c),
+                                     d_x.y.at(at), distance, {state[0].at(c), state[1].at(c)});
+          }
       }
       if (distance == Distance::far) end_far();
     };

@@ -133,6 +133,18 @@ def test_error_in_ulp(name):
     assert ulps(call(name, x), reference(x.astype(float))).max() <= bound
 
 
+def test_ends_of_sigmoid():
+    """Where it becomes 0 and 1, and what is no number."""
+    edges = np.float32([-88, 60])
+    x = np.concatenate([np.nextafter(edges, -np.inf), edges, np.nextafter(edges, np.float32(np.inf)), [-87.5, -87.9]])
+    x = x.astype(np.float32)
+    reference = np.where(x < -88, 0, 1 / (1 + np.exp(-x.astype(float))))
+    assert ulps(call("sigmoid", x), reference).max() <= 3.5
+    for dtype in DTYPES:
+        x = np.array([-np.inf, -1e30, -0.0, 0.0, 1e30, np.inf, np.nan], dtype)
+        np.testing.assert_array_equal(call("sigmoid", x), np.array([0, 0, 0.5, 0.5, 1, 1, np.nan], dtype))
+
+
 def test_left_tail_of_gelu():
     """Relative digits are kept to x = -5.5, where 1 + erf has none; beyond kEnd the result is 0, not NaN."""
     rng = np.random.default_rng(5)

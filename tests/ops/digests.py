@@ -41,6 +41,18 @@ def same_in_place(tw, row, sample, dtype):
     return all(np.array_equal(a, -b, equal_nan=True) for a, b in zip(plain, inside, strict=True))
 
 
+# Layer norms that stay in L3, and that go past the caches, of rows that begin in the middle of a cache line.
+LARGE = [(700, 1001), (5003, 1001)]
+
+
+def of_large(tw, shape, dtype):
+    x, d_y, gamma, beta = (
+        np.random.default_rng(i).standard_normal(s).astype(dtype) for i, s in enumerate([shape] * 2 + [shape[1:]] * 2)
+    )
+    y, pullback = tw.vjp(tw.ops.layer_norm, x, gamma, beta)
+    return digest(y, *pullback(d_y))
+
+
 def main(part=""):
     import thalweg as tw
 
@@ -50,6 +62,9 @@ def main(part=""):
             found[f"{name}-{np.dtype(dtype).name}"] = of_row(tw, row, sample, dtype)
             if row.smooth:
                 found[f"{name}-{np.dtype(dtype).name} in place"] = same_in_place(tw, row, sample, dtype)
+    for shape in LARGE:
+        for dtype in (np.float32, np.float64):
+            found[f"layer_norm {shape}-{np.dtype(dtype).name}"] = of_large(tw, shape, dtype)
     print(json.dumps(found))
 
 

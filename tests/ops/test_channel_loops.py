@@ -51,6 +51,20 @@ def test_layer_norm_of_any_shape(rows, width, affine, dtype, tw):
     np.testing.assert_array_equal(found[1][few], pullback_few(d_y[few])[0])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(2001, 160), (4500, 1001)])
+def test_layer_norm_in_the_memory_of_its_input(shape, dtype, tw):
+    """-x is needed no more once it is normalised, so the result may take its place: neither -x nor y is an output."""
+    g = tw._core.Graph()
+    x = g.input("x", shape)
+    [before] = g.apply("neg", [x], {})
+    y = g.apply("layer_norm", [before], {"dims": 1, "eps": 1e-5})[0]
+    [after] = g.apply("neg", [y], {})
+    data = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    [found] = tw._core.Function(g, [x], [after], dtype, False, 1)([data])
+    np.testing.assert_array_equal(-found, tw.ops.layer_norm(-data))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("rows", "channels"), SHAPES)
 def test_batch_norm_of_any_shape(rows, channels, dtype, tw):
