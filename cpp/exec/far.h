@@ -21,7 +21,7 @@ Distance distance_of(const Result<N>& y, int64_t n) {
   return y.far ? Distance::far : n > kNearNumbers ? Distance::middle : Distance::near;
 }
 
-// Numbers that lie between what is made and what is asked for meanwhile, or more where much is read before it is made.
+// How far ahead of what is made numbers are asked for; further where more than that is read before it is made.
 template <class N>
 inline constexpr int64_t kAhead = 32768 / sizeof(RealOf<N>);
 

@@ -193,16 +193,16 @@ Kernel backward_kernel(const Columns& plan) {
     auto leaf = [&](int, int64_t r0, int64_t r1, int64_t c0, int64_t c1, const State<N, 2>& state) {
       fill_state<N, 2>(state, c0, c1, N(0));
       for (int64_t first = r0; first < r1; first += together) {
-        const int64_t rows = std::min(together, r1 - first);
+        const int64_t count = std::min(together, r1 - first);
         std::array<RowStats<N>, kMostRowsBack> s;
         std::array<std::array<N, 2>, kMostRowsBack> mean;
-        for (int64_t r = 0; r < rows; r++) {
+        for (int64_t r = 0; r < count; r++) {
           const int64_t row = first + r, at = row * width;
           s[r] = {stats[2 * row], stats[2 * row + 1]};
           mean[r] = row_means<N, kAffine>(width, s[r], d_y.at(at), x.at(at), gamma);
         }
         for (int64_t c = 0; c < width; c += columns)
-          for (int64_t r = 0; r < rows; r++) {
+          for (int64_t r = 0; r < count; r++) {
             const int64_t at = (first + r) * width + c;
             row_backward<N, kAffine>(std::min(columns, width - c), s[r], mean[r], d_y.at(at), x.at(at), gamma.at(c),
                                      d_x.y.at(at), distance, {state[0].at(c), state[1].at(c)});
