@@ -11,10 +11,12 @@ struct ExpConstants;
 template <>
 struct ExpConstants<float> {
   static constexpr float kLog2E = 0x1.715476p+0f, kLn2Hi = 0x1.62e4p-1f, kLn2Lo = 0x1.7f7d1cp-20f;
-  static constexpr float kOverflow = 89.0f, kUnderflow = -104.0f;  // beyond: inf and 0
-  static constexpr float kMinusOne = -18.0f;                       // expm1 is -1 below
-  static constexpr float kTiny = 0x1p-30f;                         // expm1(x) = x below
-  static constexpr float kTanhOne = 10.0f;                         // tanh is 1 above
+  static constexpr float kTiny = 0x1p-30f;                      // expm1(x) = x below
+  TW_LIMIT(float) kOverflow = 89.0f, kUnderflow = -104.0f;      // e^x is inf and 0 there
+  TW_LIMIT(float) kMinusOne = -18.0f;                           // expm1 is -1 there
+  TW_LIMIT(float) kTanhOne = 10.0f;                             // tanh is 1 there
+  static constexpr float kLn2 = 0x1.62e430p-1f;                 // 1.9e-9 above ln 2
+  TW_LIMIT(float) kBesideOne = -60.0f, kInfinite = 128 * kLn2;  // 1 + e^x is 1 and inf there
   static TW_HD float q(float r, float r2) {
     return by_pairs(r, r2, 0.5f, 0x1.5554a4p-3f, 0x1.555688p-5f, 0x1.122faep-7f, 0x1.6b6e26p-10f);
   }
@@ -22,8 +24,10 @@ struct ExpConstants<float> {
 template <>
 struct ExpConstants<double> {
   static constexpr double kLog2E = 0x1.71547652b82fep+0, kLn2Hi = 0x1.62e42fefa38p-1, kLn2Lo = 0x1.ef35793c7673p-45;
-  static constexpr double kOverflow = 710.0, kUnderflow = -746.0;
-  static constexpr double kMinusOne = -38.0, kTiny = 0x1p-60, kTanhOne = 20.0;
+  static constexpr double kTiny = 0x1p-60;
+  TW_LIMIT(double) kOverflow = 710.0, kUnderflow = -746.0;
+  TW_LIMIT(double) kMinusOne = -38.0, kTanhOne = 20.0;
+  TW_LIMIT(double) kBesideOne = -60.0, kInfinite = 710.0;
   static TW_HD double q(double r, double r2) {
     return by_pairs(r, r2, 0.5, 0x1.555555555555cp-3, 0x1.555555555555ep-5, 0x1.111111110ebb3p-7, 0x1.6c16c16c13572p-10,
                     0x1.a01a01b3bb285p-13, 0x1.a01a01b45a495p-16, 0x1.71ddef93bc417p-19, 0x1.27e4bf29616b5p-22,
@@ -52,14 +56,12 @@ TW_HD T near_0(ExpParts<T> e) {
   return e.hi + fma(r2, ExpConstants<T>::q(r, r2), e.lo);
 }
 
-// e^(x + x_lo), where x_lo is a small correction, as pow has it. The ends are selected last, which is cheaper than a
-// clamp before.
+// e^(x + x_lo), where x_lo is a small correction, as pow has it.
 template <class T>
 TW_HD T exp_sum(T x, T x_lo) {
   using C = ExpConstants<T>;
-  const auto e = exp_parts<2 * int(Format<T>::kBias)>(x, x_lo);
-  const T y = scale(T(1) + near_0(e), e.k);
-  return select(x < C::kUnderflow, T(0), select(x > C::kOverflow, Format<T>::kInf, y));
+  const auto e = exp_parts<2 * int(Format<T>::kBias)>(within(x, C::kUnderflow, C::kOverflow), x_lo);
+  return scale(T(1) + near_0(e), e.k);
 }
 // e^x in fewer steps where it is far from the ends, |x| <= 88; anything beyond.
 template <class T>
@@ -67,16 +69,20 @@ TW_HD T exp_inside(T x) {
   const auto e = exp_parts<int(Format<T>::kBias)>(x);
   return (T(1) + near_0(e)) * power_of_two<T>(e.k);
 }
-// e^x in still fewer steps, for 1 + e^x; |x| <= 88; beyond, NaN included, anything. In float e^r itself is minimax, to
-// 9.2e-8, and k is added to its exponent: loops that wait for the multipliers gain from each one saved.
-TW_HD float exp_beside_1(float x) {
+// 1 + e^x in still fewer steps. In float e^r itself is minimax, to 9.2e-8, and ln 2 is one number, which makes e^x too
+// small by 2.7e-9 |x| of itself.
+TW_HD float one_plus_exp(float x) {
   using C = ExpConstants<float>;
-  const auto k = round_product<0>(x, C::kLog2E);
-  const float r = fma(-k.value, C::kLn2Lo, fma(-k.value, C::kLn2Hi, x));
+  const float t = within(x, C::kBesideOne, C::kInfinite);
+  const auto k = round_product<int(Format<float>::kBias)>(t, C::kLog2E);
+  const float r = fma(-k.value, C::kLn2, t);
   const float p = horner(r, 1.0f, 0x1.fffff6p-1f, 0x1.fffdc4p-2f, 0x1.555a7ep-3f, 0x1.573ad8p-5f, 0x1.0fa15cp-7f);
-  return from_bits(to_bits(p) + (k.bits << Format<float>::kMantissa));
+  return fma(p, power_of_two<float>(k.bits), 1.0f);
 }
-TW_HD double exp_beside_1(double x) { return exp_inside(x); }
+TW_HD double one_plus_exp(double x) {
+  using C = ExpConstants<double>;
+  return 1.0 + exp_inside(within(x, C::kBesideOne, C::kInfinite));
+}
 TW_HD float exp(float x) { return exp_sum(x, 0.0f); }
 TW_HD double exp(double x) { return exp_sum(x, 0.0); }
 template <class T>
@@ -90,11 +96,11 @@ TW_HD Dual<T> exp(Dual<T> x) {
 template <class T>
 TW_HD T expm1_real(T x) {
   using C = ExpConstants<T>;
-  const auto e = exp_parts<int(Format<T>::kBias) - 1>(x);
+  const auto e = exp_parts<int(Format<T>::kBias) - 1>(within(x, C::kMinusOne, C::kOverflow));
   const T s = power_of_two<T>(e.k), r = e.hi + e.lo, r2 = r * r;
   const Pair<T> first = fast_two_sum(s, T(-0.5)), sum = fast_two_sum(first.hi, s * e.hi);
   const T half = sum.hi + fma(s, fma(r2, C::q(r, r2), e.lo), sum.lo + first.lo), y = half + half;
-  return select(abs(x) < C::kTiny, x, select(x < C::kMinusOne, T(-1), select(x > C::kOverflow, Format<T>::kInf, y)));
+  return select(abs(x) < C::kTiny, x, y);
 }
 TW_HD float expm1(float x) { return expm1_real(x); }
 TW_HD double expm1(double x) { return expm1_real(x); }
@@ -106,11 +112,11 @@ TW_HD Dual<T> expm1(Dual<T> x) {
 // tanh |x| = -m / (2 + m), m = e^(-2|x|) - 1 = 2^k p + (2^k - 1), which does not cancel because -2|x| is not positive.
 template <class T>
 TW_HD T tanh_real(T x) {
-  const T a = abs(x);
+  const T a = at_most(abs(x), ExpConstants<T>::kTanhOne);
   const auto e = exp_parts<int(Format<T>::kBias)>(-(a + a));
   const T s = power_of_two<T>(e.k), p = near_0(e);
   const T y = -fma(s, p, s - T(1)) / fma(s, p, s + T(1));
-  return copy_sign(select(a > ExpConstants<T>::kTanhOne, T(1), y), x);
+  return copy_sign(y, x);
 }
 TW_HD float tanh(float x) { return tanh_real(x); }
 TW_HD double tanh(double x) { return tanh_real(x); }
