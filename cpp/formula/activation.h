@@ -31,7 +31,7 @@ TW_HD N tanh_backward(N d_y, N y) {
   return d_y * fma(-y, y, N(1));
 }
 
-// 1 / (1 + e^-x); 0 where it would be denormal, in float from x = -88.4 down.   dy/dx = y (1 - y).
+// 1 / (1 + e^-x); 0 from x = -88.4 down in float, -709.4 in double.   dy/dx = y (1 - y).
 // Bounds (measured, float): 3.1 ulp for x > -10, 4.2 for x > -40, 6 below.
 template <class T>
 TW_HD T sigmoid(T x) {
@@ -84,7 +84,7 @@ TW_HD GeluTail<T> gelu_tail(T x) {
 template <class T>
 TW_HD T normal_cdf(T x) {
   const T below = gelu_tail(x).below;
-  return select(x < T(0), below, select(x >= T(0), T(1) - below, x));  // NaN passes
+  return select(x < T(0), below, T(1) - below);
 }
 template <class N>
 TW_HD N normal_pdf(N x) {
