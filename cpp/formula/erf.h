@@ -10,7 +10,7 @@ template <class T>
 struct ErfConstants;
 template <>
 struct ErfConstants<float> {
-  static constexpr float kOne = 4.1f;  // erf is 1 above
+  TW_LIMIT(float) kOne = 4.1f;  // erf is 1 there
   static TW_HD float p(float z) {
     return horner(z, -0x1.1ae14ep-5f, -0x1.1fd162p-2f, 0x1.45436ap-4f, -0x1.2b902ap-6f, 0x1.c827dep-9f,
                   -0x1.2639f8p-11f, 0x1.4a9cd0p-14f, -0x1.438438p-17f);
@@ -23,7 +23,7 @@ struct ErfConstants<float> {
 };
 template <>
 struct ErfConstants<double> {
-  static constexpr double kOne = 6.0;
+  TW_LIMIT(double) kOne = 6.0;
   static TW_HD double p(double z) {
     return horner(z, -0x1.1ae14dc34815ap-5, -0x1.1fd16292151fdp-2, 0x1.454368017b042p-4, -0x1.2b902b7b2f28dp-6,
                   0x1.c82aa249df2aap-9, -0x1.263991b803136p-11, 0x1.486638bcd675fp-14, -0x1.429e93e6145d1p-17,
@@ -44,7 +44,7 @@ template <class T>
 TW_HD T erf_real(T x) {
   using C = ErfConstants<T>;
   const T a = abs(x), near = fma(x, C::p(fma(x, x, T(-0.5))), x);
-  const T u = select(a > C::kOne, C::kOne, a) - T(1);
+  const T u = at_most(a, C::kOne) - T(1);
   const Pair<T> exponent = fast_two_sum(-C::kQ0, -u * C::q(u));
   const T far = T(1) - exp_sum(exponent.hi, exponent.lo);
   return select(a < T(1), near, copy_sign(far, x));

@@ -63,14 +63,15 @@ TW_HD T exp_sum(T x, T x_lo) {
   const auto e = exp_parts<2 * int(Format<T>::kBias)>(within(x, C::kUnderflow, C::kOverflow), x_lo);
   return scale(T(1) + near_0(e), e.k);
 }
-// e^x in fewer steps where it is far from the ends, |x| <= 88; anything beyond.
+// e^x in fewer steps where it is far from the ends, |x| <= 88 in float, 708 in double; in double inf from 709.44 to
+// 710; anything beyond.
 template <class T>
 TW_HD T exp_inside(T x) {
   const auto e = exp_parts<int(Format<T>::kBias)>(x);
   return (T(1) + near_0(e)) * power_of_two<T>(e.k);
 }
 // 1 + e^x in still fewer steps. In float e^r itself is minimax, to 9.2e-8, and ln 2 is one number, which makes e^x too
-// small by 2.7e-9 |x| of itself.
+// small by 2.7e-9 x of itself. inf where k rounds to 128 (1024 in double), half an ln 2 before kInfinite.
 TW_HD float one_plus_exp(float x) {
   using C = ExpConstants<float>;
   const float t = within(x, C::kBesideOne, C::kInfinite);

@@ -20,7 +20,7 @@ ARGUMENTS = {
     10: "rmsprop_momentum_w rmsprop_momentum_v",
     12: "adam_w adam_m adam_s",
 }
-ENDS = [0.0, -0.0, 1.0, -1.0, 1e-42, -1e-42, 1e-30, 88.5, -103.5, 1e30, np.inf, -np.inf, np.nan]
+ENDS = [0.0, -0.0, 1.0, -1.0, 1e-42, -1e-42, 1e-30, 88.5, -103.5, 709.5, -709.5, -745.0, 1e30, np.inf, -np.inf, np.nan]
 
 
 def digest(x):

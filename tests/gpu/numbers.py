@@ -16,6 +16,7 @@ def special(dtype):
     points += [4.1, 6.0, 7.83, 12.0, 18.0, 38.0, 88.0, 88.72, 89.0, 103.97, 104.0, 709.78, 710.0, 745.13, 746.0]
     points += [2.0**k + d for k in (21, 22, 23, 24, 50, 51, 52, 53) for d in (-0.5, 0.0, 0.5, 1.0)]
     points += [(k + 0.5) * s for k in range(12) for s in (1.0, np.log(2.0), np.pi / 2)]  # halfway between integers
+    points += [127.5 * np.log(2.0), 128 * np.log(2.0), 1023.5 * np.log(2.0)]  # where 1 + e^x is inf
     points += [k * s for k in range(1, 9) for s in (np.log(2.0), np.pi / 4)]
     with np.errstate(over="ignore"):
         x = np.array(points, np.float64).astype(dtype)
