@@ -31,7 +31,8 @@ TW_FLATTEN void for_block(const Block& b, const F& f) {
 
 // Called from any thread, for blocks that don't overlap.
 struct Follow {
-  void (*run)(const void* self, const Block&) = nullptr;
+  using Call = void (*)(const void* self, const Block&);
+  Call run = nullptr, asks = nullptr;
   const void* self = nullptr;
   int64_t base = 0;  // element of the whole result where a part begins
   explicit operator bool() const { return run != nullptr; }
@@ -39,8 +40,23 @@ struct Follow {
     b.begin += base;
     run(self, b);
   }
-  Follow from(int64_t element) const { return {run, self, base + element}; }
+  // Asks for what a block will read besides the result, before the result is made.
+  void ask(Block b) const {
+    b.begin += base;
+    asks(self, b);
+  }
+  Follow from(int64_t element) const { return {run, asks, self, base + element}; }
 };
+
+// Asks for a block of elements of so many bytes: into L2, as rows that lie a power of two apart share few sets of L1.
+inline void ask_block(const std::byte* p, int64_t bytes, const Block& b) {
+  constexpr int64_t kLine = 64;
+  asm volatile("");  // GCC 12 leaves out calls of functions that do nothing but ask
+  for (int64_t r = 0; bytes > 0 && r < b.rows; r++) {
+    const std::byte *row = p + (b.begin + r * b.step) * bytes, *end = row + b.n * bytes;
+    for (; row < end; row += kLine) __builtin_prefetch(row, 0, 2);
+  }
+}
 
 // f(block) for blocks that make up n elements.
 template <class F>

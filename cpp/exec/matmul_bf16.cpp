@@ -11,8 +11,9 @@
 namespace thalweg {
 namespace {
 
-// Blocking: a part of B, some panels of all K, stays in L2 while blocks of A's rows pass.
-constexpr int64_t kPartBytes = 1 << 20;
+// Blocking: a part of B, some panels of all K, stays in L2 while blocks of A's rows pass. AMX is so fast that it must
+// not wait for those; others gain by smaller parts, unless B is read across, in pieces of its rows that get too short.
+constexpr int64_t kPartBytes = 1 << 20, kSmallPartBytes = 1 << 18, kAcrossPanels = 4;
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
 constexpr double kStartNs = 100;
 
@@ -117,8 +118,13 @@ class Product {
   void cut(int threads) {
     auto shared = [threads](int64_t n) { return divide_up(n, threads) * threads; };
     const int64_t panel_bytes = kBlockSide * stride_ * int64_t(sizeof(Bf16));
-    panel_groups_ = divide_up(panels_, std::max<int64_t>(1, kPartBytes / panel_bytes));
+    auto groups_of = [&](int64_t bytes, int64_t least) {
+      return divide_up(panels_, std::max<int64_t>(least, bytes / panel_bytes));
+    };
+    panel_groups_ = groups_of(kPartBytes, 1);
     own_a_ = panel_groups_ == 1 && blocks_ >= 2 * threads && blocks_ >= panels_;
+    if (!own_a_ && unit_bf16() == UnitBf16::dots)
+      panel_groups_ = std::max(panel_groups_, groups_of(kSmallPartBytes, p_.b_row == 1 ? 1 : kAcrossPanels));
     if (own_a_) parts_ = std::min(blocks_, shared(1));
     else if (panels_ >= threads) panel_groups_ = std::min(panels_, shared(panel_groups_));
   }
@@ -166,6 +172,7 @@ class Product {
     for (int64_t panel = row.first; panel < row.last; panel++, b += kBlockSide * stride_) {
       block.b[0] = b, block.b[1] = b + stride_;
       block.wide = wide(panel);
+      ask(block_of(row.block, panel));
       if (shards() == 1) run_block(block);
       else run_shards(block, rows_of(row.block), sums);
       put(row.block, panel, sums);
@@ -186,13 +193,21 @@ class Product {
       for (const Bf16*& b : block.b) b += block.groups * kOperandTile;
     }
   }
+  Block block_of(int64_t block, int64_t panel) const {
+    const int64_t i = block * kBlock, j = panel * kBlock;
+    return {i * p_.c_row + j, p_.c_row, rows_of(block), std::min<int64_t>(kBlock, p_.n - j)};
+  }
+  void ask(const Block& b) const {
+    if (!far_) ask_block(o_.c.bytes(), o_.c.is_float ? sizeof(float) : sizeof(Bf16), b);
+    if (follow_) follow_.ask(b);
+  }
   void put(int64_t block, int64_t panel, const float* sum) const {
     const int64_t i = block * kBlock, j = panel * kBlock;
     const int rows = rows_of(block), n = int(std::min<int64_t>(kBlock, p_.n - j));
     for (int r = 0; r < rows; r += kSide)
       put_tile(sum + kBlockSide * (r / kSide) * kSumTile, std::min(kSide, rows - r), n, o_.bias ? o_.bias + j : nullptr,
                p_.accumulate, o_.c.from((i + r) * p_.c_row + j), p_.c_row, far_);
-    if (follow_) follow_({i * p_.c_row + j, p_.c_row, rows, n});
+    if (follow_) follow_(block_of(block, panel));
   }
 
   const Matmul p_;

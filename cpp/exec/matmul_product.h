@@ -296,11 +296,13 @@ class MatmulProduct {
         else call.ask = far_ && !stream_;
       }
     }
+    const Block block = across_ ? Block{c - c_, p_.c_row, n, rows} : Block{c - c_, p_.c_row, rows, width};
+    if (done && follow_ && far_) follow_.ask(block);
     tile_function<T>(form_of(tile, call), height, int(divide_up(n, kLanes<T>)))(call);
     if (done && across_) put_across(sums, rows, n, bias, p_.accumulate, c, p_.c_row);
     else if (done && edge)
       for (int r = 0; r < rows; r++) put_row(stack + r * kPanel<T>, n, bias, p_.accumulate, c + r * p_.c_row);
-    if (done && follow_) follow_(across_ ? Block{c - c_, p_.c_row, n, rows} : Block{c - c_, p_.c_row, rows, width});
+    if (done && follow_) follow_(block);
   }
 
   // What lies in other lines for each k is asked for by the first tile that reads it.

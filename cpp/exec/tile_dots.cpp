@@ -95,14 +95,32 @@ TW_NOINLINE void fold_part(const BlockBf16& c, const GroupRange* leaf, const Bf1
   fold<kLeaves>(c, leaf, a, b, all);
   TW_UNROLL for (int i = 0; i < kQuarter; i++) store(sum + i * kSide, all[i]);
 }
+// As many rows as run_block takes, where the sums of leaves may go through memory: twice as many dot products for every
+// load of B, and a window of instructions that a neighbour on the core has halved still holds enough of them.
+template <int kLeaves>
+TW_NOINLINE void fold_half(const BlockBf16& c, const GroupRange* leaf, const Bf16* a, const Bf16* b, float* sum) {
+  alignas(64) float slot[std::bit_width(unsigned(kLeaves))][kHalfSide * kSide];
+  for (int n = 0; n < kLeaves; n++) {
+    Vector<float> all[kHalfSide] = {};
+    add_groups(c, leaf[n], true, a, b, all);
+    const LeafBf16 at = leaf_at(n, kLeaves);
+    for (int m = at.slot + at.adds; m-- > at.slot;)
+      TW_UNROLL for (int i = 0; i < kHalfSide; i++) all[i] = load(slot[m] + i * kSide) + all[i];
+    float* to = n + 1 < kLeaves ? slot[at.slot] : sum;
+    TW_UNROLL for (int i = 0; i < kHalfSide; i++) store(to + i * kSide, all[i]);
+  }
+}
 template <int kLeaves>
 void fold_block(const BlockBf16& c, int rows, const GroupRange* leaf) {
-  for (int row = 0; row < rows; row += kQuarter)
-    for (int j = 0; j < c.wide; j++) {
-      const int i = row / kSide, half = row % kSide / kHalfSide;
-      fold_part<kLeaves>(c, leaf, c.a[i] + half * c.half[i] + row % kHalfSide * c.a_step, c.b[j],
-                         c.sum + (kBlockSide * i + j) * kSumTile + row % kSide * kSide);
-    }
+  const bool is_long = leaf->to - leaf->from > 1;
+  for (int row = 0, next; row < rows; row = next) {
+    const int i = row / kSide, half = row % kSide / kHalfSide, rest = row % kHalfSide;
+    const bool whole = is_long && rest == 0 && rows - row > kQuarter;
+    next = row + (whole ? kHalfSide : kQuarter);
+    for (int j = 0; j < c.wide; j++)
+      (whole ? fold_half<kLeaves> : fold_part<kLeaves>)(c, leaf, c.a[i] + half * c.half[i] + rest * c.a_step, c.b[j],
+                                                        c.sum + (kBlockSide * i + j) * kSumTile + row % kSide * kSide);
+  }
 }
 
 }  // namespace

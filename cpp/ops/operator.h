@@ -41,6 +41,7 @@ using BlockKernel = std::function<void(const Launch&, const Block&)>;  // of ele
 // An elementwise operator that runs inside the kernel which makes one of its operands, block by block.
 struct Follower {
   BlockKernel kernel;
+  std::vector<int64_t> far_bytes;  // of an element of each operand that was made long ago; 0 for the others
   std::vector<Buffer> in, out;
 };
 inline Follow Launch::follow() const {
@@ -48,6 +49,10 @@ inline Follow Launch::follow() const {
   return {[](const void* self, const Block& b) {
             const auto& l = *static_cast<const Launch*>(self);
             for (const Follower& f : l.followers) f.kernel({l.exec, f.in.data(), f.out.data(), l.step}, b);
+          },
+          [](const void* self, const Block& b) {
+            for (const Follower& f : static_cast<const Launch*>(self)->followers)
+              for (size_t k = 0; k < f.in.size(); k++) ask_block(f.in[k].data, f.far_bytes[k], b);
           },
           this};
 }

@@ -234,7 +234,15 @@ class ProgramBuilder {
     made_at_[o] = lead;
     Instruction& at = p_.code_[lead];
     at.then.push_back({index, ins.in_block, {block}});
-    at.followers.push_back({std::move(leader.kernel), {}, {}});
+    at.followers.push_back({std::move(leader.kernel), far_bytes(n, lead), {}, {}});
+  }
+  std::vector<int64_t> far_bytes(const Node& n, int lead) const {
+    std::vector<int64_t> bytes;
+    for (Value v : n.in) {
+      const bool far = made_at_[v] != lead && !is_dual(p_.spec_.number);
+      bytes.push_back(far ? element_bytes(p_.spec_.number, p_.types_[v].kind) : 0);
+    }
+    return bytes;
   }
   bool is_free_after(int lead, int block) const {
     if (p_.blocks_[block].home != Home::activation || block_uses_[block] > 0) return false;
