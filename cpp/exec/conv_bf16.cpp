@@ -13,8 +13,8 @@ bool is_product(const Conv& v) {
 
 }  // namespace
 
-template <class X>
-void conv_forward_bf16(const Exec& exec, const Conv& v, const X* x, const float* weight, const float* bias, X* y,
+template <class X, class Y>
+void conv_forward_bf16(const Exec& exec, const Conv& v, const X* x, const float* weight, const float* bias, Y* y,
                        const Follow& follow) {
   if (is_product(v)) {
     const Matmul p{v.n * v.h * v.w, v.out, v.c, v.c, 1, 1, v.c, v.out};
@@ -23,8 +23,8 @@ void conv_forward_bf16(const Exec& exec, const Conv& v, const X* x, const float*
   conv_taps_bf16(exec, forward_taps(v), x, weight, bias, y, follow);
 }
 
-template <class X>
-void conv_backward_input_bf16(const Exec& exec, const Conv& v, const X* d_y, const float* weight, X* d_x,
+template <class X, class Y>
+void conv_backward_input_bf16(const Exec& exec, const Conv& v, const X* d_y, const float* weight, Y* d_x,
                               const Follow& follow) {
   if (is_product(v)) {
     const Matmul p{v.n * v.h * v.w, v.c, v.out, v.out, 1, v.c, 1, v.c};
@@ -37,11 +37,12 @@ void conv_backward_input_bf16(const Exec& exec, const Conv& v, const X* d_y, con
   if (follow && !whole_rows) follow_all(exec, v.n * v.h * v.w * v.c, follow);
 }
 
-#define TW_CONVOLUTIONS(X)                                                                                            \
-  template void conv_forward_bf16(const Exec&, const Conv&, const X*, const float*, const float*, X*, const Follow&); \
-  template void conv_backward_input_bf16(const Exec&, const Conv&, const X*, const float*, X*, const Follow&);
-TW_CONVOLUTIONS(float)
-TW_CONVOLUTIONS(Bf16)
+#define TW_CONVOLUTIONS(X, Y)                                                                                         \
+  template void conv_forward_bf16(const Exec&, const Conv&, const X*, const float*, const float*, Y*, const Follow&); \
+  template void conv_backward_input_bf16(const Exec&, const Conv&, const X*, const float*, Y*, const Follow&);
+TW_CONVOLUTIONS(float, float)
+TW_CONVOLUTIONS(Bf16, Bf16)
+TW_CONVOLUTIONS(Bf16, float)
 #undef TW_CONVOLUTIONS
 
 }  // namespace thalweg

@@ -11,11 +11,12 @@
 
 namespace thalweg {
 
-template <class X>
-void conv_forward_bf16(const Exec&, const Conv&, const X* x, const float* weight, const float* bias, X* y,
+// X, of operands, and Y, of the result, as in matmul_bf16.h.
+template <class X, class Y>
+void conv_forward_bf16(const Exec&, const Conv&, const X* x, const float* weight, const float* bias, Y* y,
                        const Follow& follow = {});
-template <class X>
-void conv_backward_input_bf16(const Exec&, const Conv&, const X* d_y, const float* weight, X* d_x,
+template <class X, class Y>
+void conv_backward_input_bf16(const Exec&, const Conv&, const X* d_y, const float* weight, Y* d_x,
                               const Follow& follow = {});
 template <class X>
 void conv_backward_weight_bf16(const Exec&, const Conv&, const Shards&, const X* x, const X* d_y, float* d_w);

@@ -268,13 +268,13 @@ void product(const Exec& exec, const Matmul& whole, const Operands& o, const Fol
 
 }  // namespace
 
-template <class X>
-void matmul_bf16(const Exec& exec, const Matmul& p, const X* a, const X* b, const float* bias, X* c,
+template <class X, class Y>
+void matmul_bf16(const Exec& exec, const Matmul& p, const X* a, const X* b, const float* bias, Y* c,
                  const Follow& follow) {
   product(exec, p, {a, b, bias, c}, follow);
 }
-template <class X>
-void matmul_bf16_weight(const Exec& exec, const Matmul& p, const X* a, const float* b, const float* bias, X* c,
+template <class X, class Y>
+void matmul_bf16_weight(const Exec& exec, const Matmul& p, const X* a, const float* b, const float* bias, Y* c,
                         const Follow& follow) {
   product(exec, p, {a, b, bias, c}, follow);
 }
@@ -284,13 +284,14 @@ void matmul_fold_bf16(const Exec& exec, const Matmul& p, const Shards& shards, c
   run_job(exec, Job{p, shards.offset, {a, b, nullptr, c}, {}});
 }
 
-#define TW_PRODUCTS(X)                                                                                        \
-  template void matmul_bf16(const Exec&, const Matmul&, const X*, const X*, const float*, X*, const Follow&); \
-  template void matmul_bf16_weight(const Exec&, const Matmul&, const X*, const float*, const float*, X*,      \
-                                   const Follow&);                                                            \
-  template void matmul_fold_bf16(const Exec&, const Matmul&, const Shards&, const X*, const X*, float*);
-TW_PRODUCTS(float)
-TW_PRODUCTS(Bf16)
+#define TW_PRODUCTS(X, Y)                                                                                     \
+  template void matmul_bf16(const Exec&, const Matmul&, const X*, const X*, const float*, Y*, const Follow&); \
+  template void matmul_bf16_weight(const Exec&, const Matmul&, const X*, const float*, const float*, Y*, const Follow&);
+TW_PRODUCTS(float, float)
+TW_PRODUCTS(Bf16, Bf16)
+TW_PRODUCTS(Bf16, float)
 #undef TW_PRODUCTS
+template void matmul_fold_bf16(const Exec&, const Matmul&, const Shards&, const float*, const float*, float*);
+template void matmul_fold_bf16(const Exec&, const Matmul&, const Shards&, const Bf16*, const Bf16*, float*);
 
 }  // namespace thalweg

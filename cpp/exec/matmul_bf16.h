@@ -15,13 +15,13 @@ namespace thalweg {
 
 inline constexpr int64_t kGroup = 32;
 
-// X, of operands and result, is float or Bf16.
-template <class X>
-void matmul_bf16(const Exec&, const Matmul&, const X* a, const X* b, const float* bias, X* c,
+// X, of operands, and Y, of the result: float and float, Bf16 and Bf16, or Bf16 and float.
+template <class X, class Y>
+void matmul_bf16(const Exec&, const Matmul&, const X* a, const X* b, const float* bias, Y* c,
                  const Follow& follow = {});
 // B: float weights.
-template <class X>
-void matmul_bf16_weight(const Exec&, const Matmul&, const X* a, const float* b, const float* bias, X* c,
+template <class X, class Y>
+void matmul_bf16_weight(const Exec&, const Matmul&, const X* a, const float* b, const float* bias, Y* c,
                         const Follow& follow = {});
 template <class X>
 void matmul_fold_bf16(const Exec&, const Matmul&, const Shards&, const X* a, const X* b, float* c);

@@ -32,7 +32,7 @@ Registry all_operators() {
 
 template <class X>
 ProductsBf16<X> products_bf16() {
-  return {matmul_bf16_weight<X>, matmul_fold_bf16<X>, conv_forward_bf16<X>, conv_backward_input_bf16<X>,
+  return {matmul_bf16_weight<X, X>, matmul_fold_bf16<X>, conv_forward_bf16<X, X>, conv_backward_input_bf16<X, X>,
           conv_backward_weight_bf16<X>};
 }
 

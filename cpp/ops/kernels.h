@@ -11,10 +11,10 @@ namespace thalweg {
 // Products of bf16 operands that are stored as X.
 template <class X>
 struct ProductsBf16 {
-  decltype(&thalweg::matmul_bf16_weight<X>) matmul;
+  decltype(&thalweg::matmul_bf16_weight<X, X>) matmul;
   decltype(&thalweg::matmul_fold_bf16<X>) matmul_fold;
-  decltype(&thalweg::conv_forward_bf16<X>) conv_forward;
-  decltype(&thalweg::conv_backward_input_bf16<X>) conv_backward_input;
+  decltype(&thalweg::conv_forward_bf16<X, X>) conv_forward;
+  decltype(&thalweg::conv_backward_input_bf16<X, X>) conv_backward_input;
   decltype(&thalweg::conv_backward_weight_bf16<X>) conv_backward_weight;
 };
 

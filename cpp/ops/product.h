@@ -2,7 +2,7 @@
 // the precision of a plan changes a product.
 //   plain numbers   C = A B
 //   duals           value C.v = A.v B.v        tangent C.t = A.v B.t, then + A.t B.v: real products on planes
-//   plans in bf16   C = bf16(A) bf16(B), summed in float32; A and C float32, or stored as bf16
+//   plans in bf16   C = bf16(A) bf16(B), summed in float32; A and C float32, or stored as bf16, or A alone
 // The same lines serve matrix products, folds over the batch and the three forms of a convolution; the bits of the
 // value plane of duals are those of a plain product.
 #pragma once
@@ -19,20 +19,21 @@ namespace thalweg {
 template <class N>
 using Maybe = std::optional<View<N>>;  // an operand that may be absent: bias, gamma, beta
 
-// How a product is computed: on numbers, or on operands rounded to bf16 whose activations are stored as X. A kernel
-// keeps its own.
+// How a product is computed: on numbers, or on operands rounded to bf16 whose activations are stored as X and whose
+// result is stored as Y. A kernel keeps its own.
 template <class N>
 struct Plain {
   MatmulMemo<RealOf<N>> memo;
 };
-template <class X>
+template <class X, class Y>
 struct Rounded {};
 
 // f(how); `activation`: the type of one that the product reads.
 template <class F>
 auto with_product(const Site& s, const Type& activation, F&& f) {
-  if (activation.kind == Kind::bf16) return f(Rounded<Bf16>{});
-  if (s.number == Number::f32 && s.attrs.text(kPrecision, "") == "bf16") return f(Rounded<float>{});
+  if (activation.kind == Kind::bf16 && s.out[0].kind == Kind::bf16) return f(Rounded<Bf16, Bf16>{});
+  if (activation.kind == Kind::bf16) return f(Rounded<Bf16, float>{});
+  if (s.number == Number::f32 && s.attrs.text(kPrecision, "") == "bf16") return f(Rounded<float, float>{});
   return with_number(s.number, [&](auto zero) { return f(Plain<decltype(zero)>{}); });
 }
 
@@ -78,11 +79,12 @@ void product(Plain<N>& how, const Launch& l, const Matmul& p, const Operands& o)
   });
 }
 inline const float* bias_of(const Operands& o) { return o.bias ? o.bias->as<float>() : nullptr; }
-template <bool weight, class X>
-void product(Rounded<X>, const Launch& l, const Matmul& p, const Operands& o) {
-  X *a = o.a.as<X>(), *c = o.c.as<X>();
-  if constexpr (weight) matmul_bf16_weight<X>(l.exec, p, a, o.b.as<float>(), bias_of(o), c, l.follow());
-  else matmul_bf16<X>(l.exec, p, a, o.b.as<X>(), bias_of(o), c, l.follow());
+template <bool weight, class X, class Y>
+void product(Rounded<X, Y>, const Launch& l, const Matmul& p, const Operands& o) {
+  const X* a = o.a.as<X>();
+  Y* c = o.c.as<Y>();
+  if constexpr (weight) matmul_bf16_weight<X, Y>(l.exec, p, a, o.b.as<float>(), bias_of(o), c, l.follow());
+  else matmul_bf16<X, Y>(l.exec, p, a, o.b.as<X>(), bias_of(o), c, l.follow());
 }
 
 // C = fold over the shards of A B, where the batch is what is summed over.
@@ -95,8 +97,8 @@ void product_fold(Plain<N>& how, const Exec& exec, const Matmul& p, const Shards
     matmul_fold<T>(exec, q, shards, a, b, c, &how.memo);
   });
 }
-template <class X>
-void product_fold(Rounded<X>, const Exec& exec, const Matmul& p, const Shards& shards, const Operands& o) {
+template <class X, class Y>
+void product_fold(Rounded<X, Y>, const Exec& exec, const Matmul& p, const Shards& shards, const Operands& o) {
   matmul_fold_bf16<X>(exec, p, shards, o.a.as<X>(), o.b.as<X>(), o.c.as<float>());
 }
 
@@ -110,9 +112,9 @@ void product_conv(const Plain<N>&, const Launch& l, const Conv& p, const Operand
     });
   });
 }
-template <class X>
-void product_conv(Rounded<X>, const Launch& l, const Conv& p, const Operands& o) {
-  conv_forward_bf16<X>(l.exec, p, o.a.as<X>(), o.b.as<float>(), bias_of(o), o.c.as<X>(), l.follow());
+template <class X, class Y>
+void product_conv(Rounded<X, Y>, const Launch& l, const Conv& p, const Operands& o) {
+  conv_forward_bf16<X, Y>(l.exec, p, o.a.as<X>(), o.b.as<float>(), bias_of(o), o.c.as<Y>(), l.follow());
 }
 
 template <class N>
@@ -124,9 +126,9 @@ void product_conv_input(const Plain<N>&, const Launch& l, const Conv& p, const O
     });
   });
 }
-template <class X>
-void product_conv_input(Rounded<X>, const Launch& l, const Conv& p, const Operands& o) {
-  conv_backward_input_bf16<X>(l.exec, p, o.a.as<X>(), o.b.as<float>(), o.c.as<X>(), l.follow());
+template <class X, class Y>
+void product_conv_input(Rounded<X, Y>, const Launch& l, const Conv& p, const Operands& o) {
+  conv_backward_input_bf16<X, Y>(l.exec, p, o.a.as<X>(), o.b.as<float>(), o.c.as<Y>(), l.follow());
 }
 
 template <class N>
@@ -136,8 +138,8 @@ void product_conv_weight(const Plain<N>&, const Exec& exec, const Conv& p, const
     conv_backward_weight<T>(exec, p, shards, x, d_y, d_w, accumulate);
   });
 }
-template <class X>
-void product_conv_weight(Rounded<X>, const Exec& exec, const Conv& p, const Shards& shards, const Operands& o) {
+template <class X, class Y>
+void product_conv_weight(Rounded<X, Y>, const Exec& exec, const Conv& p, const Shards& shards, const Operands& o) {
   conv_backward_weight_bf16<X>(exec, p, shards, o.a.as<X>(), o.b.as<X>(), o.c.as<float>());
 }
 

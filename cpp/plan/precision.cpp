@@ -54,12 +54,15 @@ void Bf16Graph::ask(int forward_nodes) {
   }
 }
 
-bool Bf16Graph::runs_stored(const Node& n) const {
-  if (!can(n)) return false;
-  bool finds = false, asked = n.op->bf16_out == 0;
+// Whether the node takes operands, and makes results, that are stored as bf16.
+Bf16Graph::Stored Bf16Graph::stored_parts(const Node& n) const {
+  if (!can(n)) return {};
+  const bool makes = n.op->bf16_out != 0, is_product = n.op->product;
+  bool finds = false, asked = false;
   for (size_t i = 0; i < n.in.size(); i++) finds |= has(n.op->bf16_in, i) && bf16_[n.in[i]] != kNone;
   for (size_t i = 0; i < n.out.size(); i++) asked |= has(n.op->bf16_out, i) && asked_[n.out[i]];
-  return asked && (finds || (n.op->product && n.op->bf16_out != 0));
+  const bool out = asked && (finds || is_product);
+  return {out || (finds && (is_product || !makes)), out};
 }
 
 Value Bf16Graph::converted(Value v, const char* op, Kind kind, const std::string& path) {
@@ -80,12 +83,12 @@ Value Bf16Graph::value(Value v) {
 }
 
 void Bf16Graph::rewrite(const Node& n) {
-  const bool is_stored = runs_stored(n);
+  const Stored stored_now = stored_parts(n);
   Node made = n;
   made.out.clear();
   for (size_t i = 0; i < n.in.size(); i++) {
     const bool shape_only = n.op && i < 32 && has(n.op->shape_only, i);
-    if (is_stored && has(n.op->bf16_in, i)) made.in[i] = stored(n.in[i], n.path);
+    if (stored_now.in && has(n.op->bf16_in, i)) made.in[i] = stored(n.in[i], n.path);
     else if (shape_only && plain_[n.in[i]] == kNone) made.in[i] = bf16_[n.in[i]];
     else made.in[i] = value(n.in[i]);
   }
@@ -93,7 +96,7 @@ void Bf16Graph::rewrite(const Node& n) {
   std::vector<Type> types;
   for (size_t i = 0; i < n.out.size(); i++) {
     types.push_back(from_.type(n.out[i]));
-    if (is_stored && has(n.op->bf16_out, i)) types.back().kind = Kind::bf16;
+    if (stored_now.out && has(n.op->bf16_out, i)) types.back().kind = Kind::bf16;
   }
   const std::vector<Value> out = to_.append(std::move(made), types);
   for (size_t i = 0; i < out.size(); i++) (types[i].kind == Kind::bf16 ? bf16_ : plain_)[n.out[i]] = out[i];

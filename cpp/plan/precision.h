@@ -4,8 +4,8 @@
 //   A value may be stored as bf16 where it is real and batched, and its maker knows how to (Operator::bf16_out). It is
 // where some reader gains from it: a product, a statistic, or an operator between whose own result is stored so for the
 // same reason; of a value of the forward pass, a reader there. So what only a loss reads stays float32.
-//   A product takes part whatever its operands are stored as; what lies between, only where one of them is bf16
-//   already.
+//   A product takes part whatever its operands are stored as, and reads what is stored as bf16 where it lies, even if
+//   its own result stays float32; what lies between takes part only where one of its operands is bf16 already.
 // The others find conversions around them.
 #pragma once
 #include "plan.h"
@@ -24,7 +24,10 @@ class Bf16Graph {
  private:
   bool can(const Node& n) const;
   void ask(int forward_nodes);
-  bool runs_stored(const Node& n) const;
+  struct Stored {
+    bool in = false, out = false;
+  };
+  Stored stored_parts(const Node& n) const;
   void rewrite(const Node& n);
   Value stored(Value v, const std::string& path);
   Value converted(Value v, const char* op, Kind kind, const std::string& path);

@@ -6,26 +6,26 @@
 
 namespace {
 
-template <class X, class W>
+template <class X, class W, class Y>
 struct Product {
   Matmul p;
   std::vector<X> a;
   std::vector<W> b;
   std::vector<float> bias;
-  std::vector<X> c;
+  std::vector<Y> c;
 };
-template <class X, class W>
-Product<X, W> make_product(const Matmul& p, int special) {
+template <class X, class W, class Y>
+Product<X, W, Y> make_product(const Matmul& p, int special) {
   auto fill = [&](auto zero, int64_t n) {
     using T = decltype(zero);
     return special ? special_numbers<T>(n, special == 1) : numbers<T>(n);
   };
   return {p, fill(X{}, p.batch * std::max<int64_t>(1, p.m) * (p.k + 3) * 2),
           fill(W{}, p.batch * (p.n + 3) * (p.k + 3) * 2), pick(0, 1) ? values<float>(p.n + 1) : std::vector<float>(),
-          numbers<X>(p.batch * p.m * p.c_row)};
+          numbers<Y>(p.batch * p.m * p.c_row)};
 }
-template <class X, class W>
-void check_product(const Runner& run, const Product<X, W>& q, const std::string& what) {
+template <class X, class W, class Y>
+void check_product(const Runner& run, const Product<X, W, Y>& q, const std::string& what) {
   const Matmul& p = q.p;
   auto want = q.c;
   for (int64_t t = 0; t < p.batch; t++)
@@ -41,13 +41,13 @@ void check_product(const Runner& run, const Product<X, W>& q, const std::string&
           sum = s.close();
         }
         if (!q.bias.empty()) sum = q.bias[j] + sum;
-        X& out = want[t * p.c_batch + i * p.c_row + j];
+        Y& out = want[t * p.c_batch + i * p.c_row + j];
         assign(out, p.accumulate ? widened(out) + sum : sum);
       }
   const float* bias = q.bias.empty() ? nullptr : q.bias.data();
   const std::string name = what + " m " + std::to_string(p.m) + " n " + std::to_string(p.n) + " k " +
                            std::to_string(p.k) + " batch " + std::to_string(p.batch);
-  check_all(run, want, q.c, name, [&](const Exec& exec, X* c) {
+  check_all(run, want, q.c, name, [&](const Exec& exec, Y* c) {
     if constexpr (std::is_same_v<X, W>) matmul_bf16(exec, p, q.a.data(), q.b.data(), bias, c);
     else matmul_bf16_weight(exec, p, q.a.data(), q.b.data(), bias, c);
   });
@@ -60,7 +60,7 @@ void check_zeros(const Runner& run) {
     float* row = &a[i * k];
     row[0] = 0x1.8p-63f, row[32] = -0x1.cp-63f, row[64] = row[65] = -0x1p-80f;
   }
-  check_product(run, Product<float, float>{Matmul{m, n, k, k, 1, n, 1, n}, a, b, {}, c}, "zeros");
+  check_product(run, Product<float, float, float>{Matmul{m, n, k, k, 1, n, 1, n}, a, b, {}, c}, "zeros");
 }
 // Rounding the operands costs 2^-8 of the sum of the absolute products at most; the sums cost less.
 void check_close(const Exec& exec, int64_t m, int64_t n, int64_t k) {
@@ -78,9 +78,10 @@ void check_close(const Exec& exec, int64_t m, int64_t n, int64_t k) {
   }
 }
 void check_product(const Runner& run, const Matmul& p, const std::string& what, int special = 0) {
-  check_product(run, make_product<float, float>(p, special), what);
-  check_product(run, make_product<Bf16, Bf16>(p, special), what + " bf16");
-  check_product(run, make_product<Bf16, float>(p, special), what + " weight");
+  check_product(run, make_product<float, float, float>(p, special), what);
+  check_product(run, make_product<Bf16, Bf16, Bf16>(p, special), what + " bf16");
+  check_product(run, make_product<Bf16, float, Bf16>(p, special), what + " weight");
+  check_product(run, make_product<Bf16, float, float>(p, special), what + " weight, result of floats");
 }
 
 void check_strides(const Runner& run, int64_t m, int64_t n, int64_t k, int special = 0) {

@@ -44,17 +44,24 @@ void add_to_hash(const std::vector<T>& v) {
     hash = (hash ^ bits) * 1099511628211u;
   }
 }
-// Counts how often each element is followed.
+// Counts how often each element is followed. What is asked for must lie in the result.
 struct Followed {
   std::vector<int> count;
   explicit Followed(int64_t n) : count(n) {}
   thalweg::Follow follow() {
-    return {[](const void* self, const thalweg::Block& b) {
-              auto& to = const_cast<std::vector<int>&>(*static_cast<const std::vector<int>*>(self));
-              for (int64_t r = 0; r < b.rows; r++)
-                for (int64_t i = 0; i < b.n; i++) to[b.begin + r * b.step + i]++;
-            },
-            &count};
+    return {.run =
+                [](const void* self, const thalweg::Block& b) {
+                  auto& to = const_cast<std::vector<int>&>(*static_cast<const std::vector<int>*>(self));
+                  for (int64_t r = 0; r < b.rows; r++)
+                    for (int64_t i = 0; i < b.n; i++) to[b.begin + r * b.step + i]++;
+                },
+            .asks =
+                [](const void* self, const thalweg::Block& b) {
+                  const auto size = int64_t(static_cast<const std::vector<int>*>(self)->size());
+                  CHECK(b.begin >= 0 && b.begin + (b.rows - 1) * b.step + b.n <= size, "asks for element %ld",
+                        long(b.begin + (b.rows - 1) * b.step + b.n - 1));
+                },
+            .self = &count};
   }
   bool once() const {
     return std::all_of(count.begin(), count.end(), [](int n) { return n == 1; });
