@@ -15,6 +15,7 @@ namespace {
 // not wait for those; others gain by smaller parts, unless B is read across, in pieces of its rows that get too short.
 constexpr int64_t kPartBytes = 1 << 20, kSmallPartBytes = 1 << 18, kAcrossPanels = 4;
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
+constexpr int64_t kNearBytes = 128 << 10;  // a C of this size lies in L2 before it is written
 constexpr double kStartNs = 100;
 
 double product_ns(const Matmul& p) {
@@ -197,8 +198,11 @@ class Product {
     const int64_t i = block * kBlock, j = panel * kBlock;
     return {i * p_.c_row + j, p_.c_row, rows_of(block), std::min<int64_t>(kBlock, p_.n - j)};
   }
+  // For the rows of C that a block will write, and for what follows it.
   void ask(const Block& b) const {
-    if (!far_) ask_block(o_.c.bytes(), o_.c.is_float ? sizeof(float) : sizeof(Bf16), b);
+    const int64_t bytes = o_.c.is_float ? sizeof(float) : sizeof(Bf16);
+    if (p_.m * p_.n * bytes <= kNearBytes) return;
+    if (!far_) ask_block(o_.c.bytes(), bytes, b);
     if (follow_) follow_.ask(b);
   }
   void put(int64_t block, int64_t panel, const float* sum) const {

@@ -175,16 +175,16 @@ bool pack_beside(const X* from, int64_t k_step, int64_t count, int64_t n, Bf16* 
 }
 
 template <bool kNative>
-void round_rows(const float* from, int64_t rows, int64_t n, Bf16* to, int64_t step) {
-  for (int64_t r = 0; r < rows; r++, from += n, to += step) {
-    int64_t i = 0;
-    for (; i + 32 <= n; i += 32) _mm512_storeu_si512(to + i, load_along<kNative>(from + i, 32));
-    const int left = int(n - i);
-    if (left) _mm512_mask_storeu_epi16(to + i, first32(left), load_along<kNative>(from + i, left));
+void round_all(const float* from, int64_t n, Bf16* to) {
+  for (int64_t i = 0; i < n; i += 32) {
+    const int left = int(std::min<int64_t>(32, n - i));
+    const __m512i v = load_along<kNative>(from + i, left);
+    if (left == 32) _mm512_storeu_si512(to + i, v);
+    else _mm512_mask_storeu_epi16(to + i, first32(left), v);
   }
 }
-void round_rows(const float* from, int64_t rows, int64_t n, Bf16* to, int64_t step) {
-  bf16_conversion() ? round_rows<true>(from, rows, n, to, step) : round_rows<false>(from, rows, n, to, step);
+void round_all(const float* from, int64_t n, Bf16* to) {
+  bf16_conversion() ? round_all<true>(from, n, to) : round_all<false>(from, n, to);
 }
 
 void spread(const Bf16* from, int64_t step, int64_t count, int64_t n, int64_t room, Bf16* to) {
@@ -222,8 +222,7 @@ TW_INLINE void store_out(float* p, __mmask32 m, __m512 low, __m512 high) {
 }
 template <bool kNative>
 TW_INLINE void store_out(Bf16* p, __mmask32 m, __m512 low, __m512 high) {
-  if (m == first32(32)) _mm512_storeu_si512(p, round_pair<kNative>(low, high));  // can be read before it is written
-  else _mm512_mask_storeu_epi16(p, m, round_pair<kNative>(low, high));
+  _mm512_mask_storeu_epi16(p, m, round_pair<kNative>(low, high));
 }
 template <bool kNative, class X>
 void put(const float* sum, int rows, int n, const float* bias, bool accumulate, X* to, int64_t step) {
@@ -260,20 +259,6 @@ bool pack_beside(const X*, int64_t, int64_t, int64_t, Bf16*, int64_t) {
 }
 void round_all(const float* from, int64_t n, Bf16* to) {
   for (int64_t i = 0; i < n; i++) to[i] = to_bf16(from[i]);
-}
-void round_rows(const float* from, int64_t rows, int64_t n, Bf16* to, int64_t step) {
-  constexpr int64_t kMost = 1024;  // rounded at a time: a loop over the few numbers of a row takes longer
-  Bf16 dense[kMost];
-  const int64_t some = std::max<int64_t>(1, kMost / std::max<int64_t>(1, n));
-  if (rows == 1 || n > kMost) {
-    for (int64_t r = 0; r < rows; r++) round_all(from + r * n, n, to + r * step);
-    return;
-  }
-  for (int64_t r = 0; r < rows; r += some) {
-    const int64_t count = std::min(some, rows - r);
-    round_all(from + r * n, count * n, dense);
-    for (int64_t i = 0; i < count; i++) std::memcpy(to + (r + i) * step, dense + i * n, n * sizeof(Bf16));
-  }
 }
 void spread(const Bf16* from, int64_t step, int64_t count, int64_t n, int64_t room, Bf16* to) {
   for (int64_t i = 0; i < count; i++, from += step, to += room) {
@@ -331,11 +316,8 @@ void pack_pairs_bf16(const OperandBf16& o, int64_t k, int64_t count, int64_t j, 
       pack(from, o.k_step, o.j_step, count, int(std::min<int64_t>(kSide, n - t)), PackForm::pairs, to);
   });
 }
-void round_rows_bf16(const float* from, int64_t rows, int64_t n, Bf16* to, int64_t step) {
-  round_rows(from, rows, n, to, step);
-}
 void copy_bf16(const NumbersBf16& from, int64_t n, Bf16* to) {
-  if (from.is_float) round_rows(static_cast<const float*>(from.p), 1, n, to, n);
+  if (from.is_float) round_all(static_cast<const float*>(from.p), n, to);
   else std::memcpy(to, from.p, n * sizeof(Bf16));
 }
 void spread_bf16(const Bf16* from, int64_t step, int64_t count, int64_t n, int64_t room, Bf16* to) {

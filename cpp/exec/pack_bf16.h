@@ -31,8 +31,6 @@ void pack_bf16(const OperandBf16&, int64_t k, int64_t count, int64_t j, int n, P
 void pack_pairs_bf16(const OperandBf16&, int64_t k, int64_t count, int64_t j, int64_t n, Bf16* to, int64_t step);
 
 void copy_bf16(const NumbersBf16& from, int64_t n, Bf16* to);  // rounds n numbers
-// The same of rows of n numbers, one after the other there and `step` apart in `to`.
-void round_rows_bf16(const float* from, int64_t rows, int64_t n, Bf16* to, int64_t step);
 
 // to[i room + j] = from[i step + j] for the n numbers of each of the `count` runs, zero for j in [n, room); room is a
 // multiple of kGroup.

@@ -9,7 +9,6 @@
 namespace thalweg {
 
 inline constexpr int64_t kStoredPart = 1024;  // elements that wait to be rounded: L1
-inline constexpr int64_t kTileRun = 32;       // that a register tile makes of a row
 
 void load_stored(const Bf16* from, int64_t n, float* to);
 void store_stored(const float* from, int64_t n, Bf16* to);  // rounded to nearest
@@ -57,17 +56,6 @@ template <class F>
 TW_FLATTEN void fill_stored(Bf16* to, const Block& b, const F& f) {
   alignas(64) float made[kStoredPart];
   const F at = f;  // a copy: through a reference the compiler would reload pointers
-  if (b.n == kTileRun) {  // of a register tile: loops of a fixed length
-    for (int64_t r = 0; r < b.rows; r += kStoredPart / kTileRun) {
-      const int64_t rows = std::min(kStoredPart / kTileRun, b.rows - r), begin = b.begin + r * b.step;
-      float* row = made;
-      for (int64_t i = 0, first = begin; i < rows; i++, first += b.step, row += kTileRun)
-#pragma omp simd
-        for (int64_t k = 0; k < kTileRun; k++) row[k] = at(first + k);
-      store_runs(made, rows, kTileRun, to + begin, b.step);
-    }
-    return;
-  }
   const int64_t width = std::min(b.n, kStoredPart), most = kStoredPart / std::max<int64_t>(1, width);
   for (int64_t r = 0; r < b.rows; r += most)
     for (int64_t j = 0; j < b.n; j += width) {

@@ -161,7 +161,7 @@ template <class T>
 TW_HD T at_least(T x, std::type_identity_t<T> limit) {
   return limit > x ? limit : x;
 }
-// Both: for real numbers, one instruction each, which clamp() can't be.
+// Between both, for real numbers: two instructions. clamp() of number.h is for duals too and compares.
 template <class T>
 TW_HD T within(T x, std::type_identity_t<T> low, std::type_identity_t<T> high) {
   return at_most(at_least(x, low), high);

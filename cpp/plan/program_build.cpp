@@ -232,17 +232,11 @@ class ProgramBuilder {
     for (int b : ins.in_block) touch(b, lead);
     touch(block, lead);
     made_at_[o] = lead;
-    Instruction& at = p_.code_[lead];
-    at.then.push_back({index, ins.in_block, {block}});
-    at.followers.push_back({std::move(leader.kernel), far_bytes(n, lead), {}, {}});
-  }
-  std::vector<int64_t> far_bytes(const Node& n, int lead) const {
-    std::vector<int64_t> bytes;
-    for (Value v : n.in) {
-      const bool far = made_at_[v] != lead && !is_dual(p_.spec_.number);
-      bytes.push_back(far ? element_bytes(p_.spec_.number, p_.types_[v].kind) : 0);
-    }
-    return bytes;
+    p_.code_[lead].then.push_back({index, ins.in_block, {block}});
+    Follower follower{std::move(leader.kernel), {}, {}, {}};
+    for (Value v : n.in)
+      follower.far_bytes.push_back(made_at_[v] == lead ? 0 : element_bytes(p_.spec_.number, p_.types_[v].kind));
+    p_.code_[lead].followers.push_back(std::move(follower));
   }
   bool is_free_after(int lead, int block) const {
     if (p_.blocks_[block].home != Home::activation || block_uses_[block] > 0) return false;
