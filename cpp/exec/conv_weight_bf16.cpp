@@ -136,7 +136,7 @@ class WeightRun {
     const auto* at = static_cast<const std::byte*>(from.p);
     return Ahead::of(at, static_cast<const std::byte*>(to.p) - at, blocks());
   }
-  // Images from this one on that are a subtree and fold in registers.
+  // Images from this one on that are a subtree and fold at once.
   int64_t leaves_at(int64_t image, int64_t end) const {
     int64_t n = most_leaves_;
     while (n > 1 && (image % n != 0 || image + n > end)) n /= 2;

@@ -1,5 +1,6 @@
 // follow.h: what is done to elements of a result as soon as they are final, while they are still in cache.
-//   matmul(exec, p, a, b, bias, c, follow)        calls follow(block) once for every element of c
+//   matmul(exec, p, a, b, bias, c, follow)        calls follow(block) once for every element of c; if c is large, after
+//                                                 follow.ask(block), some time before
 //   follow_all(exec, n, follow)                   the same for a result that was made without it
 #pragma once
 #include "for_each.h"
@@ -53,8 +54,9 @@ inline void ask_block(const std::byte* p, int64_t bytes, const Block& b) {
   constexpr int64_t kLine = 64;
   asm volatile("");  // GCC 12 leaves out calls of functions that do nothing but ask
   for (int64_t r = 0; bytes > 0 && r < b.rows; r++) {
-    const std::byte *row = p + (b.begin + r * b.step) * bytes, *end = row + b.n * bytes;
-    for (; row < end; row += kLine) __builtin_prefetch(row, 0, 2);
+    const std::byte* row = p + (b.begin + r * b.step) * bytes;
+    const auto before = int64_t(reinterpret_cast<uintptr_t>(row) % kLine);  // in the row's first line
+    for (int64_t i = -before; i < b.n * bytes; i += kLine) __builtin_prefetch(row + i, 0, 2);
   }
 }
 

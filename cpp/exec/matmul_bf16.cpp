@@ -15,7 +15,6 @@ namespace {
 // not wait for those; others gain by smaller parts, unless B is read across, in pieces of its rows that get too short.
 constexpr int64_t kPartBytes = 1 << 20, kSmallPartBytes = 1 << 18, kAcrossPanels = 4;
 constexpr int64_t kPackedBytes = 8 << 20;  // rows of A that are packed at a time: L3
-constexpr int64_t kNearBytes = 128 << 10;  // a C of this size lies in L2 before it is written
 constexpr double kStartNs = 100;
 
 double product_ns(const Matmul& p) {
@@ -201,7 +200,7 @@ class Product {
   // For the rows of C that a block will write, and for what follows it.
   void ask(const Block& b) const {
     const int64_t bytes = o_.c.is_float ? sizeof(float) : sizeof(Bf16);
-    if (p_.m * p_.n * bytes <= kNearBytes) return;
+    if (p_.m * p_.n * bytes <= kNearProductBytes) return;
     if (!far_) ask_block(o_.c.bytes(), bytes, b);
     if (follow_) follow_.ask(b);
   }
@@ -221,7 +220,7 @@ class Product {
   int64_t groups_ = 0, stride_, a_tiles_, b_tiles_, blocks_, panels_, parts_ = 1, panel_groups_ = 1;
   int slots_;
   bool own_a_ = false, far_, folds_ = true;
-  GroupRange leaf_[kMostLeavesBf16] = {};  // shards that fold in registers
+  GroupRange leaf_[kMostLeavesBf16] = {};  // shards that run_folded folds
   int64_t* k_of_ = nullptr;                // first k of every group
   GroupBf16* group_ = nullptr;
   Bf16* packed_ = nullptr;

@@ -17,7 +17,6 @@ inline constexpr int64_t kFarBytesOfA = 512 << 10, kFarChunk = 4096;  // an A th
 inline constexpr int64_t kFoldChunk = 1024;       // with several shards: sums that wait for the next chunk are dear
 inline constexpr int64_t kPartBytes = 640 << 10;  // of a part's chunk
 inline constexpr int64_t kGroupPanels = 8;        // that a part passes before its next chunk
-inline constexpr int64_t kNearBytes = 128 << 10;  // a C of this size lies in L2 before it is written
 inline constexpr int64_t kPlainBytes = 24 << 10;  // of a B that many tiles read where it lies: L1
 inline constexpr int64_t kStrip = 8;              // panels that a tile passes in one call
 inline constexpr int64_t kRowsBytes = 256 << 10;  // of a B that lies in L2 while rows of tiles pass
@@ -52,8 +51,8 @@ class MatmulProduct {
   // shard_k: K of shard s is [shard_k[s], shard_k[s + 1]). across: C(i, j) is c[j * c_row + i], and its bias bias(i).
   MatmulProduct(const Matmul& p, bool across, std::span<const int64_t> shard_k, int threads)
       : p_(p), shard_k_(shard_k), across_(across) {
-    far_ = p.m * p.n * int64_t(sizeof(T)) > kNearBytes;
-    far_a_ = p.a_row == p.k && p.m * p.k * int64_t(sizeof(T)) > kNearBytes;
+    far_ = p.m * p.n * int64_t(sizeof(T)) > kNearProductBytes;
+    far_a_ = p.a_row == p.k && p.m * p.k * int64_t(sizeof(T)) > kNearProductBytes;
     panels_ = divide_up(p.n, kPanel<T>);
     const Packing pack = packing<T>(p, across, divide_up(p.m, kTileRows), panels_);
     pack_a_ = pack.a, pack_b_ = pack.b;

@@ -10,6 +10,8 @@
 
 namespace thalweg {
 
+inline constexpr int64_t kNearProductBytes = 128 << 10;  // A or C of this size lies in L2 when a tile comes to it
+
 template <class J, class Body>
 void each_round(const J& j, const Body& body) {
   const int64_t m = j.p.m, round = j.round();

@@ -38,9 +38,10 @@ struct BlockBf16 {
   GroupRange inside[kBlockSide][2] = {};
 };
 void run_block(const BlockBf16&);
-// Writes the fold_tree (shards.h) over leaves, each the sum of some groups from +0, made in registers, of the first
-// `rows` rows of a block (whose fresh, groups and skips say nothing here). False where that can't be done, or a sum was
-// so small that it was flushed, as folds are not: leaf by leaf then. More leaves, or larger ones, gain nothing.
+// Writes the fold_tree (shards.h) over leaves, each the sum of some groups from +0, of the first `rows` rows of a block
+// (whose fresh, groups and skips say nothing here): a few rows at a time, all leaves of each. False where that can't be
+// done, or a sum was so small that it was flushed, as folds are not: leaf by leaf then. More leaves, or larger ones,
+// gain nothing.
 inline constexpr int64_t kMostLeavesBf16 = 8, kLeafGroupsBf16 = 8;
 bool run_folded(const BlockBf16&, int rows, const GroupRange* leaf, int64_t leaves);
 

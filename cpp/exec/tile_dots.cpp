@@ -1,4 +1,4 @@
-// tile_dots.cpp: sums of bf16 by dot products of pairs, group by group, and folds of short leaves in registers.
+// tile_dots.cpp: sums of bf16 by dot products of pairs, group by group, and their folds.
 #include "tile_dots.h"
 
 #include <algorithm>
@@ -95,11 +95,11 @@ TW_NOINLINE void fold_part(const BlockBf16& c, const GroupRange* leaf, const Bf1
   fold<kLeaves>(c, leaf, a, b, all);
   TW_UNROLL for (int i = 0; i < kQuarter; i++) store(sum + i * kSide, all[i]);
 }
-// As many rows as run_block takes, where the sums of leaves may go through memory: twice as many dot products for every
-// load of B, and a window of instructions that a neighbour on the core has halved still holds enough of them.
+// Twice as many rows, as add_dots has, for long leaves, whose sums may go through memory: twice as many dot products for
+// every load of B. Even where a neighbour on the core takes half of the window of instructions, it holds enough of them.
 template <int kLeaves>
 TW_NOINLINE void fold_half(const BlockBf16& c, const GroupRange* leaf, const Bf16* a, const Bf16* b, float* sum) {
-  alignas(64) float slot[std::bit_width(unsigned(kLeaves))][kHalfSide * kSide];
+  alignas(64) float slot[std::bit_width(unsigned(kLeaves)) - 1][kHalfSide * kSide];  // sums that wait, of 2^n leaves
   for (int n = 0; n < kLeaves; n++) {
     Vector<float> all[kHalfSide] = {};
     add_groups(c, leaf[n], true, a, b, all);
@@ -112,7 +112,7 @@ TW_NOINLINE void fold_half(const BlockBf16& c, const GroupRange* leaf, const Bf1
 }
 template <int kLeaves>
 void fold_block(const BlockBf16& c, int rows, const GroupRange* leaf) {
-  const bool is_long = leaf->to - leaf->from > 1;
+  const bool is_long = leaf->to - leaf->from > 1;  // as the others are, or nearly
   for (int row = 0, next; row < rows; row = next) {
     const int i = row / kSide, half = row % kSide / kHalfSide, rest = row % kHalfSide;
     const bool whole = is_long && rest == 0 && rows - row > kQuarter;

@@ -131,9 +131,9 @@ struct Operator {
   // The operator (d_out, in...) -> (out, d_in[0]) that makes the result and its gradient in one pass, for programs that
   // know d_out beforehand (plan/fuse.h).
   const char* with_gradient = "";
-  // Which inputs and outputs a plan in bf16 may store as bf16, all of them or none (plan/precision.h): bit i.
-  // `product`: its operands are rounded to bf16 there, which the attribute "precision" tells the kernel. `asks`: it
-  // gains where its inputs are stored so; others take them as they come.
+  // Which inputs and outputs a plan in bf16 may store as bf16 (plan/precision.h): bit i; all of them or none, but of a
+  // product all inputs and no output, too. `product`: its operands are rounded to bf16 there, which the attribute
+  // "precision" tells the kernel. `asks`: it gains where its inputs are stored so; others take them as they come.
   uint32_t bf16_in = 0, bf16_out = 0;
   bool product = false, asks = true;
   const char* called = "";  // how messages name it: the function of thalweg.ops that records it; empty: by its name

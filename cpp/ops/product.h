@@ -2,7 +2,8 @@
 // the precision of a plan changes a product.
 //   plain numbers   C = A B
 //   duals           value C.v = A.v B.v        tangent C.t = A.v B.t, then + A.t B.v: real products on planes
-//   plans in bf16   C = bf16(A) bf16(B), summed in float32; A and C float32, or stored as bf16, or A alone
+//   plans in bf16   C = bf16(A) bf16(B), summed in float32; activations and C float32, or stored as bf16, or C alone
+//                   float32
 // The same lines serve matrix products, folds over the batch and the three forms of a convolution; the bits of the
 // value plane of duals are those of a plain product.
 #pragma once

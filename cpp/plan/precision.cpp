@@ -16,7 +16,8 @@ Bf16Graph::Bf16Graph(const Graph& from, int forward_nodes)
       to_(from.rows()),
       asked_(size_t(from.values()), 0),
       plain_(size_t(from.values()), kNone),
-      bf16_(size_t(from.values()), kNone) {
+      bf16_(size_t(from.values()), kNone),
+      made_bf16_(size_t(from.values()), 0) {
   ask(forward_nodes);
   for (Value v = 0; v < from_.values(); v++)
     if (from_.info(v).node < 0) plain_[v] = to_.append(from_.info(v));
@@ -59,7 +60,7 @@ Bf16Graph::Stored Bf16Graph::stored_parts(const Node& n) const {
   if (!can(n)) return {};
   const bool makes = n.op->bf16_out != 0, is_product = n.op->product;
   bool finds = false, asked = false;
-  for (size_t i = 0; i < n.in.size(); i++) finds |= has(n.op->bf16_in, i) && bf16_[n.in[i]] != kNone;
+  for (size_t i = 0; i < n.in.size(); i++) finds |= has(n.op->bf16_in, i) && made_bf16_[n.in[i]];
   for (size_t i = 0; i < n.out.size(); i++) asked |= has(n.op->bf16_out, i) && asked_[n.out[i]];
   const bool out = asked && (finds || is_product);
   return {out || (finds && (is_product || !makes)), out};
@@ -83,12 +84,12 @@ Value Bf16Graph::value(Value v) {
 }
 
 void Bf16Graph::rewrite(const Node& n) {
-  const Stored stored_now = stored_parts(n);
+  const Stored parts = stored_parts(n);
   Node made = n;
   made.out.clear();
   for (size_t i = 0; i < n.in.size(); i++) {
     const bool shape_only = n.op && i < 32 && has(n.op->shape_only, i);
-    if (stored_now.in && has(n.op->bf16_in, i)) made.in[i] = stored(n.in[i], n.path);
+    if (parts.in && has(n.op->bf16_in, i)) made.in[i] = stored(n.in[i], n.path);
     else if (shape_only && plain_[n.in[i]] == kNone) made.in[i] = bf16_[n.in[i]];
     else made.in[i] = value(n.in[i]);
   }
@@ -96,10 +97,13 @@ void Bf16Graph::rewrite(const Node& n) {
   std::vector<Type> types;
   for (size_t i = 0; i < n.out.size(); i++) {
     types.push_back(from_.type(n.out[i]));
-    if (stored_now.out && has(n.op->bf16_out, i)) types.back().kind = Kind::bf16;
+    if (parts.out && has(n.op->bf16_out, i)) types.back().kind = Kind::bf16;
   }
   const std::vector<Value> out = to_.append(std::move(made), types);
-  for (size_t i = 0; i < out.size(); i++) (types[i].kind == Kind::bf16 ? bf16_ : plain_)[n.out[i]] = out[i];
+  for (size_t i = 0; i < out.size(); i++) {
+    made_bf16_[n.out[i]] = types[i].kind == Kind::bf16;
+    (made_bf16_[n.out[i]] ? bf16_ : plain_)[n.out[i]] = out[i];
+  }
 }
 
 Recorded in_bf16(const Recorded& r) {

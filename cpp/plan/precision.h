@@ -5,7 +5,8 @@
 // where some reader gains from it: a product, a statistic, or an operator between whose own result is stored so for the
 // same reason; of a value of the forward pass, a reader there. So what only a loss reads stays float32.
 //   A product takes part whatever its operands are stored as, and reads what is stored as bf16 where it lies, even if
-//   its own result stays float32; what lies between takes part only where one of its operands is bf16 already.
+//   its own result stays float32; what lies between takes part only where one of its operands was made as bf16. What was
+//   made as float32 and rounded for a product is float32 to all others.
 // The others find conversions around them.
 #pragma once
 #include "plan.h"
@@ -36,6 +37,7 @@ class Bf16Graph {
   Graph to_;
   std::vector<char> asked_;          // of each value: some reader gains where it is stored as bf16
   std::vector<Value> plain_, bf16_;  // of each value: the new one that is float32, and the one that is bf16
+  std::vector<char> made_bf16_;      // of each value: the second is no conversion of the first
   std::vector<int> nodes_before_;
 };
 

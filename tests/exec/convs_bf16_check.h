@@ -109,12 +109,12 @@ void check_conv(const Runner& run, const Conv& v, bool special = false, bool fin
   check_all(run, y, numbers<Y>(y_size), "forward " + text_of(v), [&](const Exec& exec, Y* to) {
     Followed followed(y_size);
     conv_forward_bf16(exec, v, x.data(), w.data(), bias_or_null, to, followed.follow());
-    CHECK(followed.once(), "forward %s: follow", text_of(v).c_str());
+    CHECK(followed.once() && followed.asks_fit(), "forward %s: follow", text_of(v).c_str());
   });
   check_all(run, d_x, numbers<Y>(x_size), "backward_input " + text_of(v), [&](const Exec& exec, Y* to) {
     Followed followed(x_size);
     conv_backward_input_bf16(exec, v, d_y.data(), w.data(), to, followed.follow());
-    CHECK(followed.once(), "backward_input %s: follow", text_of(v).c_str());
+    CHECK(followed.once() && followed.asks_fit(), "backward_input %s: follow", text_of(v).c_str());
   });
   check_all(run, d_w, values<float>(w_size), "backward_weight " + text_of(v) + " shards " + std::to_string(total),
             [&](const Exec& exec, float* to) { conv_backward_weight_bf16(exec, v, shards, x.data(), d_y.data(), to); });

@@ -74,6 +74,7 @@ void check_matmul(const Exec& one, const Exec& two, Matmul p, bool with_bias, co
   const int64_t results = p.batch * p.m * p.n, runs = std::accumulate(followed.count.begin(), followed.count.end(), 0);
   CHECK(runs == results && (p.n < p.c_row || followed.once()), "matmul %s m %ld n %ld k %ld: follow", what, p.m, p.n,
         p.k);
+  CHECK(followed.asks_fit(), "matmul %s m %ld n %ld k %ld: asks", what, p.m, p.n, p.k);
   add_to_hash(c1);
 }
 

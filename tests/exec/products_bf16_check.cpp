@@ -48,8 +48,11 @@ void check_product(const Runner& run, const Product<X, W, Y>& q, const std::stri
   const std::string name = what + " m " + std::to_string(p.m) + " n " + std::to_string(p.n) + " k " +
                            std::to_string(p.k) + " batch " + std::to_string(p.batch);
   check_all(run, want, q.c, name, [&](const Exec& exec, Y* c) {
-    if constexpr (std::is_same_v<X, W>) matmul_bf16(exec, p, q.a.data(), q.b.data(), bias, c);
-    else matmul_bf16_weight(exec, p, q.a.data(), q.b.data(), bias, c);
+    Followed followed(int64_t(q.c.size()));
+    if constexpr (std::is_same_v<X, W>) matmul_bf16(exec, p, q.a.data(), q.b.data(), bias, c, followed.follow());
+    else matmul_bf16_weight(exec, p, q.a.data(), q.b.data(), bias, c, followed.follow());
+    const int64_t runs = std::accumulate(followed.count.begin(), followed.count.end(), int64_t(0));
+    CHECK(runs == p.batch * p.m * p.n && followed.asks_fit(), "%s: follow", name.c_str());
   });
 }
 // A sum that is flushed to -0, then a group of two k whose products are, too: the zeros that fill it make +0 of it.
@@ -82,6 +85,7 @@ void check_product(const Runner& run, const Matmul& p, const std::string& what, 
   check_product(run, make_product<Bf16, Bf16, Bf16>(p, special), what + " bf16");
   check_product(run, make_product<Bf16, float, Bf16>(p, special), what + " weight");
   check_product(run, make_product<Bf16, float, float>(p, special), what + " weight, result of floats");
+  check_product(run, make_product<Bf16, Bf16, float>(p, special), what + " bf16, result of floats");
 }
 
 void check_strides(const Runner& run, int64_t m, int64_t n, int64_t k, int special = 0) {
@@ -99,6 +103,8 @@ void check_products(const Runner& run) {
   check_product(run, {600, 40, 1400, 1400, 1, 40, 1, 40}, "chunks");  // parts of rows, chunks of K
   check_product(run, {20, 600, 1500, 1500, 1, 1, 1500, 600}, "many columns");
   check_product(run, {3000, 20, 100, 100, 1, 1, 100, 20}, "many rows");
+  check_product(run, {210, 333, 65, 65, 1, 1, 65, 333}, "what follows is asked for");
+  check_product(run, {210, 333, 65, 65, 1, 333, 1, 333}, "what follows is asked for, B across");
   for (int64_t batch : {2, 3, 20}) {
     const int64_t m = pick(1, 20), n = pick(1, 40), k = pick(1, 100);
     Matmul p{m, n, k, k, 1, n, 1, n, batch, m * k, n * k, m * n};
@@ -158,6 +164,7 @@ int main() {
   check_folds<float>(run);
   check_folds<Bf16>(run);
   check_convs(run);
+  CHECK(asked_blocks > 0, "no product asked for what follows");
   std::printf("%016lx\n", (unsigned long)hash);
   if (failures) std::fprintf(stderr, "%d checks failed\n", failures);
   return failures != 0;

@@ -179,6 +179,7 @@ int main() {
   check_convs<double>(one, two);
   check_depthwise<float>(one, two);
   check_depthwise<double>(one, two);
+  CHECK(asked_blocks > 0, "no product asked for what follows");
   std::printf("%016lx\n", (unsigned long)hash);
   if (failures) std::fprintf(stderr, "%d checks failed\n", failures);
   return failures != 0;

@@ -1,6 +1,7 @@
 // products_check.h: random values, a hash of results, what a failed check prints, and which elements were followed.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -44,27 +45,41 @@ void add_to_hash(const std::vector<T>& v) {
     hash = (hash ^ bits) * 1099511628211u;
   }
 }
-// Counts how often each element is followed. What is asked for must lie in the result.
+std::atomic<int64_t> asked_blocks = 0;  // for followers, by all products
+// Counts how often each element is followed. Elements that are asked for must be followed later.
 struct Followed {
-  std::vector<int> count;
-  explicit Followed(int64_t n) : count(n) {}
+  std::vector<int> count, asked;
+  explicit Followed(int64_t n) : count(n), asked(n) {}
   thalweg::Follow follow() {
-    return {.run =
-                [](const void* self, const thalweg::Block& b) {
-                  auto& to = const_cast<std::vector<int>&>(*static_cast<const std::vector<int>*>(self));
-                  for (int64_t r = 0; r < b.rows; r++)
-                    for (int64_t i = 0; i < b.n; i++) to[b.begin + r * b.step + i]++;
-                },
+    return {.run = [](const void* self, const thalweg::Block& b) { add(b, of(self).count); },
             .asks =
                 [](const void* self, const thalweg::Block& b) {
-                  const auto size = int64_t(static_cast<const std::vector<int>*>(self)->size());
-                  CHECK(b.begin >= 0 && b.begin + (b.rows - 1) * b.step + b.n <= size, "asks for element %ld",
-                        long(b.begin + (b.rows - 1) * b.step + b.n - 1));
+                  each(b, [&](int64_t i) { CHECK(of(self).count[i] == 0, "element %ld is asked for late", long(i)); });
+                  add(b, of(self).asked);
+                  asked_blocks++;
                 },
-            .self = &count};
+            .self = this};
   }
   bool once() const {
     return std::all_of(count.begin(), count.end(), [](int n) { return n == 1; });
+  }
+  // Nothing was asked for twice, or for nothing.
+  bool asks_fit() const {
+    return std::equal(asked.begin(), asked.end(), count.begin(), [](int a, int n) { return a <= std::min(n, 1); });
+  }
+
+ private:
+  static Followed& of(const void* self) { return const_cast<Followed&>(*static_cast<const Followed*>(self)); }
+  template <class F>
+  static void each(const thalweg::Block& b, F f) {
+    for (int64_t r = 0; r < b.rows; r++)
+      for (int64_t i = 0; i < b.n; i++) f(b.begin + r * b.step + i);
+  }
+  static void add(const thalweg::Block& b, std::vector<int>& to) {
+    each(b, [&](int64_t i) {
+      CHECK(i >= 0 && i < int64_t(to.size()), "element %ld of %ld", long(i), long(to.size()));
+      to[i]++;
+    });
   }
 };
 // f(product) for every layout of A and B: rows or columns contiguous, neither, and with gaps.

@@ -176,3 +176,61 @@ def test_a_function_in_bf16_takes_float32_and_no_tangents():
             _core.Function(g, [x], g.apply("relu", [x], {}), dtype, tangents, 1, "bf16")
     with pytest.raises(ValueError, match="precision 'half', expected 'full' or 'bf16'"):
         _core.Function(g, [x], [x], precision="half")
+
+
+def small_numbers(*shape, seed=0):
+    """Multiples of 1/4 between -1 and 1: sums of some of their products are the same numbers in bf16 and float32."""
+    return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float32) / 4
+
+
+def in_both(g, inputs, outputs, given):
+    return [_core.Function(g, inputs, outputs, precision=p)(given) for p in ("bf16", "full")]
+
+
+def test_what_is_rounded_for_a_product_is_float32_to_all_others():
+    """e = exp(x W') is float32, u = x V' bf16; their product rounds e, the sum of e does not."""
+    g = _core.Graph(ROWS)
+    x, w, v = g.input("x", (ROWS, 6, 8), "real", True), g.input("w", (6, 8), "real"), g.input("v", (5, 8), "real")
+    [e] = g.apply("exp", g.apply("linear", [x, w], {}), {})
+    [u] = g.apply("relu", g.apply("linear", [x, v], {}), {})
+    [both] = g.apply("matmul", [e, u], {"transpose_a": False, "transpose_b": False})
+    [total] = g.apply("reduce_sum", [e], {"axes": [1, 2], "keepdims": False})
+    given = [small_numbers(*g.shape(i), seed=n) for n, i in enumerate((x, w, v))]
+    found, exact = in_both(g, [x, w, v], [both, total, e, u], given)
+    np.testing.assert_array_equal(found[1], exact[1])
+    np.testing.assert_array_equal(found[2], exact[2])
+    np.testing.assert_array_equal(found[3], exact[3])
+    np.testing.assert_allclose(found[0], rounded(exact[2]) @ exact[3], rtol=1e-6, atol=1e-6)
+    assert error(found[0], exact[0]) > 1e-4 and not np.array_equal(found[0], rounded(found[0]))
+
+
+def test_a_product_of_two_that_are_stored_may_stay_float32():
+    g = _core.Graph(ROWS)
+    x = g.input("x", (ROWS, 6, 8), "real", True)
+    weights = [g.input(name, (5, 8), "real") for name in "wv"]
+    a, b = (g.apply("relu", g.apply("linear", [x, w], {}), {})[0] for w in weights)
+    [scores] = g.apply("matmul", [a, b], {"transpose_a": False, "transpose_b": True})
+    given = [small_numbers(*g.shape(i), seed=n) for n, i in enumerate((x, *weights))]
+    found, exact = in_both(g, [x, *weights], [scores, a, b], given)
+    expected = rounded(exact[1]) @ rounded(exact[2]).swapaxes(1, 2)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6, atol=1e-6)
+    assert not np.array_equal(found[0], rounded(found[0]))
+
+
+def test_the_gradient_of_a_last_bias_sums_what_the_loss_gives():
+    """A softmax's gradient sums to 0 over the classes; rounded for the products it does not."""
+    g = _core.Graph(ROWS)
+    x, y = g.input("x", (ROWS, 9), "real", True), g.input("y", (ROWS,), "index", True)
+    w, v, b = g.input("w", (16, 9), "real"), g.input("v", (4, 16), "real"), g.input("b", (4,), "real")
+    [h] = g.apply("relu", g.apply("linear", [x, w], {}), {})
+    [losses] = g.apply("cross_entropy", [*g.apply("linear", [h, v, b], {}), y], {"label_smoothing": 0.0})
+    d = g.input("d", (ROWS,), "real", True)
+    outputs = list(g.gradient(losses, [v, b], d))
+    rng = np.random.default_rng(0)
+    given = [rng.standard_normal(g.shape(i)).astype(np.float32) for i in (x, w, v, b)]
+    labels = np.arange(ROWS, dtype=np.int32) % 4
+    d_v, d_b = _core.Function(g, [x, w, v, b, y, d], outputs, precision="bf16")(
+        [*given, labels, np.full(ROWS, 0.25, np.float32)]
+    )
+    assert abs(d_b.sum()) < 1e-7 * np.abs(d_b).sum() * 10
+    assert np.abs(d_v.sum(0)).max() > 1e-5
