@@ -95,8 +95,9 @@ TW_NOINLINE void fold_part(const BlockBf16& c, const GroupRange* leaf, const Bf1
   fold<kLeaves>(c, leaf, a, b, all);
   TW_UNROLL for (int i = 0; i < kQuarter; i++) store(sum + i * kSide, all[i]);
 }
-// Twice as many rows, as add_dots has, for long leaves, whose sums may go through memory: twice as many dot products for
-// every load of B. Even where a neighbour on the core takes half of the window of instructions, it holds enough of them.
+// Twice as many rows, as add_dots has, for long leaves, whose sums may go through memory: twice as many dot products
+// for every load of B. Even where a neighbour on the core takes half of the window of instructions, it holds enough of
+// them.
 template <int kLeaves>
 TW_NOINLINE void fold_half(const BlockBf16& c, const GroupRange* leaf, const Bf16* a, const Bf16* b, float* sum) {
   alignas(64) float slot[std::bit_width(unsigned(kLeaves)) - 1][kHalfSide * kSide];  // sums that wait, of 2^n leaves
