@@ -5,8 +5,8 @@
 // where some reader gains from it: a product, a statistic, or an operator between whose own result is stored so for the
 // same reason; of a value of the forward pass, a reader there. So what only a loss reads stays float32.
 //   A product takes part whatever its operands are stored as, and reads what is stored as bf16 where it lies, even if
-//   its own result stays float32; what lies between takes part only where one of its operands was made as bf16. What was
-//   made as float32 and rounded for a product is float32 to all others.
+//   its own result stays float32; what lies between takes part only where one of its operands was made as bf16. What
+//   was made as float32 and rounded for a product is float32 to all others.
 // The others find conversions around them.
 #pragma once
 #include "plan.h"
