@@ -114,14 +114,14 @@ TW_NOINLINE void fold_half(const BlockBf16& c, const GroupRange* leaf, const Bf1
 template <int kLeaves>
 void fold_block(const BlockBf16& c, int rows, const GroupRange* leaf) {
   const bool is_long = leaf->to - leaf->from > 1;  // as the others are, or nearly
-  for (int row = 0, next; row < rows; row = next) {
-    const int i = row / kSide, half = row % kSide / kHalfSide, rest = row % kHalfSide;
-    const bool whole = is_long && rest == 0 && rows - row > kQuarter;
-    next = row + (whole ? kHalfSide : kQuarter);
-    for (int j = 0; j < c.wide; j++)
+  for (int j = 0; j < c.wide; j++)                 // a tile of B stays in L1
+    for (int row = 0, next; row < rows; row = next) {
+      const int i = row / kSide, half = row % kSide / kHalfSide, rest = row % kHalfSide;
+      const bool whole = is_long && rest == 0 && rows - row > kQuarter;
+      next = row + (whole ? kHalfSide : kQuarter);
       (whole ? fold_half<kLeaves> : fold_part<kLeaves>)(c, leaf, c.a[i] + half * c.half[i] + rest * c.a_step, c.b[j],
                                                         c.sum + (kBlockSide * i + j) * kSumTile + row % kSide * kSide);
-  }
+    }
 }
 
 }  // namespace
