@@ -172,10 +172,11 @@ class Product {
     for (int64_t panel = row.first; panel < row.last; panel++, b += kBlockSide * stride_) {
       block.b[0] = b, block.b[1] = b + stride_;
       block.wide = wide(panel);
-      ask(block_of(row.block, panel));
+      const Block c = block_of(row.block, panel);
+      ask(c);
       if (shards() == 1) run_block(block);
       else run_shards(block, rows_of(row.block), sums);
-      put(row.block, panel, sums);
+      put(c, panel, sums);
     }
   }
   // The sums of a block, shard by shard, folded. The result is the stack's first slot.
@@ -204,13 +205,13 @@ class Product {
     if (!far_) ask_block(o_.c.bytes(), bytes, b);
     if (follow_) follow_.ask(b);
   }
-  void put(int64_t block, int64_t panel, const float* sum) const {
-    const int64_t i = block * kBlock, j = panel * kBlock;
-    const int rows = rows_of(block), n = int(std::min<int64_t>(kBlock, p_.n - j));
+  void put(const Block& b, int64_t panel, const float* sum) const {
+    const int rows = int(b.rows);
+    const float* bias = o_.bias ? o_.bias + panel * kBlock : nullptr;
     for (int r = 0; r < rows; r += kSide)
-      put_tile(sum + kBlockSide * (r / kSide) * kSumTile, std::min(kSide, rows - r), n, o_.bias ? o_.bias + j : nullptr,
-               p_.accumulate, o_.c.from((i + r) * p_.c_row + j), p_.c_row, far_);
-    if (follow_) follow_(block_of(block, panel));
+      put_tile(sum + kBlockSide * (r / kSide) * kSumTile, std::min(kSide, rows - r), int(b.n), bias, p_.accumulate,
+               o_.c.from(b.begin + r * b.step), b.step, far_);
+    if (follow_) follow_(b);
   }
 
   const Matmul p_;
